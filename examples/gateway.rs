@@ -1,8 +1,8 @@
-//! Sophic's endpoints in small, behind the tower layer: a handful of documents for each workspace, in memory.
+//! A small version of Sophic's endpoints behind the tower layer. Each workspace has a few documents in memory.
 //!
 //!     SOPHIC_AUTH_ENDPOINT=http://127.0.0.1:… SOPHIC_AUTH_CALLER_TOKEN=sophic_svc_… cargo run --release --example gateway
 //!
-//! `sophic-auth dev` prints that command with what has to stand in it. `docs/rust.md` explains the lines that matter.
+//! `sophic-auth dev` prints that command with its values filled in. `docs/rust.md` explains the important lines.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,18 +21,18 @@ use serde_json::json;
 use sophic_auth_client::{AuthLayer, Client, Introspection, Principal, Scopes};
 use tokio::net::TcpListener;
 
-/// Bytes of what may be captured at once.
+/// Maximum size of one captured text in bytes.
 const CAPTURE_BYTES_MAX: usize = 64 * 1024;
-/// Documents that a workspace may hold: it is an example, not a leak.
+/// Maximum number of documents in a workspace, so that the example cannot exhaust memory.
 const DOCUMENTS_MAX: usize = 1_000;
 
 #[derive(Parser)]
-#[command(about = "Sophic's endpoints in small, behind sophic-auth")]
+#[command(about = "A small version of Sophic's endpoints, behind sophic-auth")]
 struct Args {
-    /// Where to listen; port 0 takes one that is free
+    /// Address to listen on; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// How to say where it listens
+    /// Output format of the line with the address
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         println!("{line}");
     }
     let stop = async {
-        // Where the signal cannot be had, it runs until it is killed.
+        // If the signal cannot be handled, the program runs until it is killed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -67,10 +67,10 @@ async fn main() -> anyhow::Result<()> {
     Ok(axum::serve(listener, service).with_graceful_shutdown(stop).await?)
 }
 
-/// The whole service.
+/// Returns the whole service.
 ///
-/// The layer stands in front of each route, not in front of paths: however a path is spelled, what the router takes it for
-/// is what it is authorised for, and what the router does not know is nobody's.
+/// The layer wraps each route rather than matching paths. A request is therefore authorized for the route that the
+/// router chose, however the path is spelled. An unknown path is not found.
 pub(crate) fn app(client: Client) -> Router {
     // docs: begin axum
     let auth = AuthLayer::http(client);
@@ -90,17 +90,17 @@ pub(crate) fn app(client: Client) -> Router {
         .with_state(Library::default())
 }
 
-/// The documents of each workspace, by its id.
+/// The documents of each workspace, by workspace id.
 #[derive(Clone, Default)]
 struct Library(Arc<Mutex<HashMap<String, Vec<Document>>>>);
 
-/// A text, and who captured it.
+/// A text, and the user who captured it.
 #[derive(Clone, Serialize)]
 struct Document {
     id: usize,
     title: String,
     text: String,
-    /// Nobody in particular, of what was there from the start.
+    /// `None` for the initial documents.
     captured_by: Option<Author>,
 }
 
@@ -111,7 +111,7 @@ struct Author {
 }
 
 impl Library {
-    /// Works on the documents of the workspace that the request acts in; of no other.
+    /// Runs `work` on the documents of the workspace that the request acts in.
     fn with<R>(&self, who: &Introspection, work: impl FnOnce(&mut Vec<Document>) -> R) -> R {
         let workspace = who.workspace().map(|workspace| workspace.id.clone()).unwrap_or_default();
         let mut library = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,7 +119,7 @@ impl Library {
     }
 }
 
-/// What a workspace begins with.
+/// Returns the initial documents of a workspace.
 fn first_documents() -> Vec<Document> {
     let texts = [
         ("Welcome", "This workspace is yours.\nWhat you capture is found here."),
@@ -147,7 +147,7 @@ struct Search {
     q: String,
 }
 
-/// Documents that have the words, in any case.
+/// Finds documents that contain the words, ignoring case.
 async fn search(
     State(library): State<Library>,
     who: Extension<Introspection>,
@@ -168,13 +168,13 @@ struct Grep {
     pattern: String,
 }
 
-/// Lines that a regular expression fits.
+/// Finds lines that match a regular expression.
 async fn grep(
     State(library): State<Library>,
     who: Extension<Introspection>,
     Query(Grep { pattern }): Query<Grep>,
 ) -> Response {
-    // It takes time in proportion to pattern and text, and memory up to this.
+    // Matching takes time proportional to pattern and text. The size limit bounds its memory.
     let Ok(pattern) = regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build() else {
         return problem(StatusCode::BAD_REQUEST, "the pattern is not a regular expression");
     };
@@ -197,7 +197,7 @@ struct Capture {
     text: String,
 }
 
-/// Takes in a text, in the name of the user whose token it came with. A key never gets here: `capture` needs a user.
+/// Stores a text for the user whose token the request has. A key never gets here, since `capture` requires a user.
 async fn capture(
     State(library): State<Library>,
     who: Extension<Introspection>,
@@ -228,7 +228,7 @@ fn slug(who: &Introspection) -> &str {
     who.workspace().map(|workspace| workspace.slug.as_str()).unwrap_or_default()
 }
 
-/// As the layer refuses: RFC 9457.
+/// Refuses as the layer does (RFC 9457).
 fn problem(status: StatusCode, detail: &str) -> Response {
     let body = json!({
         "type": "about:blank",

@@ -1,4 +1,4 @@
-"""What every row works with: the binaries, processes on their cores, databases with the population, and the generator."""
+"""Shared by all rows: the binaries, processes on their cores, databases with the population, and the generator."""
 
 import json
 import os
@@ -11,19 +11,19 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-# The server has this core to itself, and what measures it the others.
+# The core of the server. The generator and the databases use the others.
 SERVER_CORE = {0}
 OTHER_CORES = set(os.sched_getaffinity(0)) - SERVER_CORE or SERVER_CORE
-# Live tokens in the store that most rows use; a twentieth of that is revoked.
+# Number of live tokens in the store of most rows. It has a twentieth as many revoked ones.
 LIVE = 100_000
 PERMISSIONS = ["introspect", "credentials.admin", "credentials.read"]
 
 
 class Failed(Exception):
-    """A row that cannot be measured, or whose answers were wrong."""
+    """A row could not be measured, or had wrong answers."""
 
 
-def say(text):
+def log(text):
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
@@ -42,13 +42,13 @@ class Process:
         self.pid = self.child.pid
 
     def cpu(self):
-        """Seconds on a core so far, of all its threads."""
+        """CPU time of all its threads so far, in seconds."""
         with open(f"/proc/{self.pid}/stat") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss(self):
-        """Bytes of memory that are its own."""
+        """Private memory in bytes."""
         with open(f"/proc/{self.pid}/status") as status:
             line = next(line for line in status if line.startswith("RssAnon"))
         return int(line.split()[1]) * 1024
@@ -68,7 +68,7 @@ class Process:
 
 
 class Listening(Process):
-    """A server of ours or of `load`: its first line says where it listens."""
+    """A sophic-auth or `load` server. Its first line of output is its address."""
 
     def __init__(self, command, core=None):
         super().__init__(command, core, stdout=subprocess.PIPE)
@@ -83,7 +83,7 @@ class Listening(Process):
 
 
 class Bench:
-    """Everything of one run."""
+    """The state of one run."""
 
     def __init__(self, args, folder):
         self.args = args
@@ -113,7 +113,7 @@ class Bench:
         process.stop()
 
     def keep(self, process):
-        """Stops with the row."""
+        """Registers a process that is stopped at the end of the row."""
         self.running.append(process)
         return process
 
@@ -131,10 +131,10 @@ class Bench:
         return done.stdout.strip()
 
     def database(self, live=LIVE):
-        """A Postgres database with so many live credentials: its name."""
+        """Returns the name of a Postgres database with this many live credentials."""
         name = f"bench_{live}"
         if name not in self.loaded:
-            say(f"loading {live:,} credentials into Postgres")
+            log(f"loading {live:,} credentials into Postgres")
             self.psql("postgres", f"CREATE DATABASE {name}")
             self.psql(name, "CREATE EXTENSION pg_stat_statements")
             run([self.server, "migrate", "--database-url", self.url(name)])
@@ -145,15 +145,15 @@ class Bench:
         return name
 
     def sqlite(self, live=LIVE):
-        """A file of SQLite with so many live credentials: its path."""
+        """Returns the path of an SQLite file with this many live credentials."""
         path = self.folder / f"bench_{live}.db"
         if not path.exists():
-            say(f"loading {live:,} credentials into SQLite")
+            log(f"loading {live:,} credentials into SQLite")
             self.measure("sqlite-rows", "--path", path, "--live", live)
         return path
 
     def caller(self, url, name):
-        """The service token of a caller of this store, made when first asked for."""
+        """Returns the service token of a caller of this store. Creates the caller on first use."""
         if (url, name) not in self.callers:
             command = [self.server, "caller", "create", name, "--database-url", url, "--output", "token"]
             for permission in PERMISSIONS:
@@ -163,11 +163,11 @@ class Bench:
 
     # Processes.
 
-    def ours(self, url, *flags, core=None, unknown_rate_max=0):
-        """Our server on this store, ready; without a limit of unknown tokens, which only the flood is about."""
+    def start_server(self, url, *flags, core=None, unknown_rate_max=0):
+        """Starts a sophic-auth server on this store, without a limit on unknown tokens by default, and waits until it is ready."""
         token = self.caller(url, "bench")
         command = [self.server, "serve", "--database-url", url, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-                   # The dead rows are made long ago, and are what is asked about.
+                   # The revoked rows are old, and must not be purged: the rows introspect them.
                    "--purge-dead-after", "0s", "--unknown-rate-max", str(unknown_rate_max)]
         command += ["--output", "json", "--log", "warn", *map(str, flags)]
         server = self.keep(Listening(command, core))
@@ -181,8 +181,8 @@ class Bench:
             time.sleep(0.05)
         raise Failed("our server does not get ready")
 
-    def peer(self, kind, sizes, core=None):
-        """A server of `load` that answers at the sizes of ours."""
+    def start_peer(self, kind, sizes, core=None):
+        """Starts a `load` server whose answers have the sizes of the service's."""
         lengths = [str(sizes["key_bytes"]), str(sizes["pat_bytes"])]
         command = [self.load, kind, "--key-bytes", lengths[0], "--pat-bytes", lengths[1]]
         server = self.keep(Listening(command, core))
@@ -195,13 +195,13 @@ class Bench:
     # Measuring.
 
     def measure(self, *arguments, core=None):
-        """What a subcommand of `load` reports."""
+        """Runs a subcommand of `load` and returns its report."""
         pin = (lambda: os.sched_setaffinity(0, core)) if core else None
         command = [self.load, *map(str, arguments)]
         return json.loads(run(command, preexec_fn=pin))
 
     def drive(self, server, *flags, seconds=None, core=OTHER_CORES, token=None, wrong_ok=False):
-        """The generator against a server; every answer has to be right. Adds the server's time on a core."""
+        """Runs the generator against a server. Every answer must be right. Adds the server's CPU time to the report."""
         command = drive_command(server, seconds or self.seconds, token or server.token, flags)
         before = server.cpu()
         report = self.measure(*command, core=core)
@@ -212,7 +212,7 @@ class Bench:
         return report
 
     def fill(self, server, live=LIVE, extra=()):
-        """Has the server ask its store of every token once, so that the next answer is from memory."""
+        """Introspects every token once, so that the server has all of them in memory."""
         if live > LIVE:
             flags = ["--address", server.address, "--caller-token", server.token, "--connections", 2, "--tokens", live]
             wrong = self.measure("batch", *flags)["mismatches"]
@@ -223,9 +223,9 @@ class Bench:
         self.drive(server, *flags, core=None)
 
     def pgbench(self, database, script, connections, seconds=None, rate=None):
-        """Transactions a second of a script, prepared, each planned once a connection as a server's would be by then."""
+        """Returns the transactions per second of a script. Statements are prepared, and planned once for each connection."""
         command = [f"{self.postgres_bin}/pgbench", "-n", "-M", "prepared", "-c", connections, "-j", 1]
-        # Long enough for fifty connections to plan their statement once, which ours did before it was measured.
+        # Long enough for fifty connections to plan their statement once, as the service did before its measurement.
         command += ["-T", max(4, round(seconds or self.seconds)), "-f", f"benches/sql/{script}.sql", "-D", f"live={LIVE}"]
         command += ["-R", rate] if rate else []
         command += ["-h", "127.0.0.1", "-p", self.postgres_port, "-U", "sophic", database]
@@ -242,7 +242,7 @@ def drive_command(server, seconds, token, flags):
 
 
 def run(command, **kwargs):
-    """What a command says on standard output."""
+    """Runs a command and returns its standard output."""
     kwargs.setdefault("stderr", None)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, stdin=subprocess.DEVNULL, **kwargs)
     if done.returncode:
@@ -252,7 +252,7 @@ def run(command, **kwargs):
 
 def build():
     """Builds with the profile `dist`, and returns the paths of the three binaries."""
-    say("building")
+    log("building")
     cargo = os.environ.get("BENCH_CARGO", "cargo")
     command = [cargo, "build", "--profile", "dist", "--locked", "--bin", "sophic-auth", "--bench", "load", "--bench", "micro"]
     messages = run([*command, "--message-format", "json-render-diagnostics"])
@@ -265,7 +265,7 @@ def build():
 
 
 def built():
-    """The newest of what was built before."""
+    """Returns the paths of the newest existing binaries."""
     folder = Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "dist"
 
     def newest(name):

@@ -1,4 +1,4 @@
-"""What it was measured on and with."""
+"""Describes the machine and the programs of a run."""
 
 import os
 import platform
@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 
-def said(*command):
-    """The first line that a command says."""
+def first_line(*command):
+    """Returns the first line of a command's output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     return lines[0] if lines else "?"
@@ -25,10 +25,10 @@ def describe(args, names):
     postgres = os.environ.get("POSTGRES_BIN", "/usr/bin") + "/postgres"
     load = ", ".join(f"{one:.2f}" for one in os.getloadavg())
     return [
-        f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, commit {said('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
+        f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, commit {first_line('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
         f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Linux {platform.release()}; load before the run {load}",
-        f"{said('rustc', '--version')}; {said(postgres, '--version')}; {said('redis-server', '--version')[:22]}; "
-        f"{said('nginx', '-v')}; {said('h2load', '--version')}",
+        f"{first_line('rustc', '--version')}; {first_line(postgres, '--version')}; {first_line('redis-server', '--version')[:22]}; "
+        f"{first_line('nginx', '-v')}; {first_line('h2load', '--version')}",
         f"rows {','.join(names)}; {args.rounds} rounds of {args.seconds} s each"
         + ("; QUICK: these figures say only that it works" if args.quick else ""),
     ]

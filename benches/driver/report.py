@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Figure:
-    """What one line says: a value of each round, and the goal, if there is one."""
+    """One line of the table: a value for each round, and the goal, if any."""
 
     row: str
     what: str
@@ -32,7 +32,7 @@ class Figure:
 
 
 def number(value):
-    """Three digits that tell something."""
+    """Formats a number with three significant digits."""
     if value == 0:
         return "0"
     if abs(value) >= 1000:
@@ -41,7 +41,7 @@ def number(value):
 
 
 class Report:
-    """All figures of a run, in the order in which they came."""
+    """All figures of a run, in the order of measurement."""
 
     def __init__(self):
         self.ratios = []
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def broken(self):
-        """Whether a row could not be measured; a missed goal is no such thing."""
+        """Returns whether a row could not be measured. A missed goal does not count."""
         return bool(self.failures)
 
     def ratio(self, row, what, values, at_least=None, at_most=None):
@@ -79,7 +79,7 @@ class Report:
 
 
 def table(figures, unit):
-    """Markdown that is aligned, so that it reads in a terminal too."""
+    """Returns a Markdown table with aligned columns, which is readable in a terminal too."""
     head = ["row", "what", "min", "median", "max"] + (["unit"] if unit else []) + ["goal", ""]
     rows = [head]
     for figure in figures:

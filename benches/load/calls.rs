@@ -1,4 +1,5 @@
-//! Calls by tonic's own client, where the client's cost does not matter or is the same for all: a probe, and batches.
+//! Calls through tonic's client, where the cost of the client does not matter or is the same for all servers: the probe
+//! and the batches.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,50 +22,50 @@ use tonic::{Request, Status};
 use crate::tally::{Tally, float};
 use crate::tokens;
 
-/// Says who calls.
+/// Interceptor that adds the caller's service token.
 #[derive(Debug, Clone)]
-pub(crate) struct As(tonic::metadata::AsciiMetadataValue);
+pub(crate) struct CallerToken(tonic::metadata::AsciiMetadataValue);
 
-impl Interceptor for As {
+impl Interceptor for CallerToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
     }
 }
 
-/// A client of the service, as this caller.
-pub(crate) type Client = AuthServiceClient<InterceptedService<Channel, As>>;
+/// A client of the service with the token of one caller.
+pub(crate) type Client = AuthServiceClient<InterceptedService<Channel, CallerToken>>;
 
-/// Connects.
+/// Connects to a server.
 pub(crate) async fn connect(address: SocketAddr, caller_token: &str) -> anyhow::Result<Client> {
     let endpoint = Channel::from_shared(format!("http://{address}"))?;
     let channel = endpoint.connect().await.with_context(|| format!("connecting to {address}"))?;
-    Ok(AuthServiceClient::with_interceptor(channel, said(caller_token)?))
+    Ok(AuthServiceClient::with_interceptor(channel, caller_token_of(caller_token)?))
 }
 
-fn said(caller_token: &str) -> anyhow::Result<As> {
-    Ok(As(format!("Bearer {caller_token}").parse()?))
+fn caller_token_of(caller_token: &str) -> anyhow::Result<CallerToken> {
+    Ok(CallerToken(format!("Bearer {caller_token}").parse()?))
 }
 
-/// Whom to ask, and as whom.
+/// The server to call, and the caller.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Asked {
+pub(crate) struct Target {
     #[arg(long)]
     address: SocketAddr,
     #[arg(long)]
     caller_token: String,
 }
 
-impl Asked {
-    /// Connects.
+impl Target {
+    /// Connects to the server.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         connect(self.address, &self.caller_token).await
     }
 }
 
-/// Asks of the first key and of the first personal access token, and tells how long the answers are.
-pub(crate) async fn probe(asked: Asked) -> anyhow::Result<Value> {
-    let mut client = asked.connect().await?;
+/// Introspects the first key and the first personal access token, and returns the lengths of the answers.
+pub(crate) async fn probe(target: Target) -> anyhow::Result<Value> {
+    let mut client = target.connect().await?;
     let mut lengths = Vec::new();
     for index in [0, 1] {
         let request = pb::IntrospectRequest::decode(&*tokens::request(index))?;
@@ -76,7 +77,7 @@ pub(crate) async fn probe(asked: Asked) -> anyhow::Result<Value> {
     Ok(json!({"key_bytes": lengths[0], "pat_bytes": lengths[1], "request_bytes": request}))
 }
 
-/// Bytes as they are: a client that decoded a thousand answers would take more than the server that made them.
+/// Codec for raw bytes. A client that decoded a thousand answers would use more CPU than the server that made them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Raw;
 
@@ -122,21 +123,21 @@ impl Decoder for Raw {
     }
 }
 
-/// What to ask in batches.
+/// What to introspect in batches.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BatchArgs {
     #[command(flatten)]
-    asked: Asked,
-    /// Connections, each with one call under way.
+    target: Target,
+    /// Number of connections, each with one call in flight.
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Tokens a call.
+    /// Number of tokens in a call.
     #[arg(long, default_value_t = 1_000)]
     size: u64,
-    /// Of so many live tokens.
+    /// Number of live tokens to choose from.
     #[arg(long, default_value_t = 100_000)]
     tokens: u64,
-    /// For how long; 0: each token once, in order.
+    /// Duration in seconds. 0 sends each token once, in order.
     #[arg(long, default_value_t = 0.0)]
     seconds: f64,
 }
@@ -151,7 +152,7 @@ struct Batches {
     end: Instant,
 }
 
-/// Measures batches. `rate` in the report is of tokens, the times are of calls.
+/// Measures batches. In the report, `rate` counts tokens, and the times are those of calls.
 pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     let requests = requests(&args);
     let begin = Instant::now();
@@ -169,11 +170,11 @@ pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     });
     let mut tasks = JoinSet::new();
     for _ in 0..args.connections {
-        let endpoint = Channel::from_shared(format!("http://{}", args.asked.address))?
+        let endpoint = Channel::from_shared(format!("http://{}", args.target.address))?
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20);
         let channel = endpoint.connect().await?;
-        let service = InterceptedService::new(channel, said(&args.asked.caller_token)?);
+        let service = InterceptedService::new(channel, caller_token_of(&args.target.caller_token)?);
         let grpc = tonic::client::Grpc::new(service);
         tasks.spawn(ask(grpc.max_decoding_message_size(64 << 20), Arc::clone(&batches)));
     }
@@ -189,7 +190,7 @@ pub(crate) async fn batch(args: BatchArgs) -> anyhow::Result<Value> {
     Ok(report)
 }
 
-/// Every token once, in an order that leaps about: neighbours in the store are no neighbours here.
+/// Returns calls with every token once. The stride between tokens keeps neighbours in the store apart.
 fn requests(args: &BatchArgs) -> Vec<(u64, Bytes)> {
     let calls = args.tokens.div_ceil(args.size);
     (0..calls)
@@ -199,7 +200,7 @@ fn requests(args: &BatchArgs) -> Vec<(u64, Bytes)> {
             let mut size = 0;
             for index in indexes {
                 let request = tokens::request(index);
-                // Each is shorter than 128 bytes, so its length is one byte.
+                // Each request is shorter than 128 bytes, so its length takes one byte.
                 message.extend([0x0a, tokens::byte(request.len())]);
                 message.extend(request);
                 size += 1;
@@ -210,7 +211,7 @@ fn requests(args: &BatchArgs) -> Vec<(u64, Bytes)> {
 }
 
 async fn ask(
-    mut grpc: tonic::client::Grpc<InterceptedService<Channel, As>>,
+    mut grpc: tonic::client::Grpc<InterceptedService<Channel, CallerToken>>,
     batches: Arc<Batches>,
 ) -> anyhow::Result<()> {
     loop {
@@ -243,7 +244,7 @@ async fn ask(
     }
 }
 
-/// How many answers say active and allowed; nothing if one does not, or they are no answers.
+/// Returns how many answers say active and allowed, or `None` if one does not or cannot be decoded.
 fn allowed(mut responses: &[u8]) -> Option<u64> {
     let mut count = 0;
     while !responses.is_empty() {

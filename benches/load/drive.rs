@@ -1,8 +1,9 @@
-//! The generator: so many connections, so many calls under way on each, each answered before the next is sent (closed
-//! loop), or at a fixed rate (`--rate`). Every answer is checked, and counted where it is not as it has to be.
+//! The load generator: a number of connections, each with a number of calls in flight. The next call is sent when one
+//! is answered (closed loop), or at a fixed rate (`--rate`). Every answer is checked, and wrong ones are counted.
 //!
-//! One thread, and nothing computed while it runs but a random place among encoded requests: it has to take less than the
-//! servers that it measures. `generator_cpu` in the report says how much of its core it used.
+//! It runs on one thread and computes nothing during the run except a random index into encoded requests, because it
+//! must use less CPU than the servers that it measures. `generator_cpu` in the report is the share of its core that it
+//! used.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,65 +20,65 @@ use crate::http2::{self, Encoded, Event};
 use crate::tally::{Tally, float, thread_cpu};
 use crate::tokens::{self, FLOOD, REVOKED, UNKNOWN};
 
-/// `TOKEN_UNKNOWN` and `TOKEN_REVOKED` of the protocol.
+/// `TOKEN_UNKNOWN` and `TOKEN_REVOKED` of `Denial`.
 const DENIED_UNKNOWN: u8 = 2;
 const DENIED_REVOKED: u8 = 3;
-/// How long answers under way are waited for at the end.
+/// How long to wait at the end for calls in flight.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Of how many live answers one is searched for its own token's last characters.
+/// One of this many active answers is searched for the last characters of its token.
 const SEARCH_EVERY: u64 = 16;
 
-/// What to ask of whom.
+/// What to send to which server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server.
+    /// Address of the server.
     #[arg(long)]
     address: SocketAddr,
-    /// The caller's service token; the peers take any.
+    /// Service token of the caller. The peers accept any.
     #[arg(long, default_value = "none")]
     caller_token: String,
     #[arg(long, default_value_t = 10)]
     connections: usize,
-    /// Calls under way at once on each connection.
+    /// Calls in flight on each connection.
     #[arg(long, default_value_t = 1)]
     streams: usize,
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// So many live tokens, in random order.
+    /// Number of live tokens, used in random order.
     #[arg(long, default_value_t = 100_000)]
     tokens: u64,
-    /// Percent of calls that ask of revoked tokens.
+    /// Percentage of calls with revoked tokens.
     #[arg(long, default_value_t = 0)]
     revoked: u64,
-    /// Percent of calls that ask of unknown tokens, of as many different ones as there are revoked.
+    /// Percentage of calls with unknown tokens, of which there are as many as revoked ones.
     #[arg(long, default_value_t = 0)]
     unknown: u64,
-    /// Ask of well-formed tokens that were made up, each once, from this number on.
+    /// Send well-formed made-up tokens, each once, starting at this index.
     #[arg(long)]
     flood: Option<u64>,
-    /// Each live token once, in order, and then the revoked and unknown ones if any: to fill a server's memory.
+    /// Send each live token once, in order, then the revoked and unknown ones if any. Fills a server's memory.
     #[arg(long)]
     once: bool,
-    /// Where in that order to begin.
+    /// Index at which to start that order.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Calls a second over all connections, instead of each as soon as the last is answered.
+    /// Calls per second over all connections, instead of a closed loop.
     #[arg(long)]
     rate: Option<f64>,
-    /// The server is a peer, whose answers to keys and to personal access tokens have these lengths.
+    /// The server is a peer. Its answers to keys and to personal access tokens have these lengths in bytes.
     #[arg(long, num_args = 2, value_names = ["KEY", "PAT"])]
     peer: Option<Vec<usize>>,
 }
 
-/// What an answer has to be.
+/// The expected answer.
 #[derive(Debug, Clone, Copy)]
-enum Want {
+enum Expected {
     Allowed([u8; 4]),
     Denied(u8),
     Length(usize),
 }
 
-/// What all connections share.
+/// State that all connections share.
 struct Plan {
     args: Args,
     live: Encoded,
@@ -85,7 +86,7 @@ struct Plan {
     unknown: Encoded,
     first_block: Vec<u8>,
     tally: Mutex<Tally>,
-    /// How far `--once` and `--flood` have come.
+    /// Progress of `--once` and `--flood`.
     next: Mutex<u64>,
     begin: Instant,
     end: Instant,
@@ -94,8 +95,8 @@ struct Plan {
 struct Slot {
     stream: u32,
     sent: Instant,
-    want: Want,
-    /// Whether the message was right, once there was one.
+    want: Expected,
+    /// Whether the message was right. `None` before it has arrived.
     answered: Option<bool>,
 }
 
@@ -108,12 +109,12 @@ struct Connection {
     scratch: Vec<u8>,
 }
 
-/// Runs it, and reports.
+/// Runs the load and returns the report.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
-    let few = |percent: u64| if percent > 0 { args.tokens / 20 } else { 0 };
+    let extra = |percent: u64| if percent > 0 { args.tokens / 20 } else { 0 };
     let live = Encoded::of(0..args.tokens);
-    let revoked = Encoded::of(REVOKED..REVOKED + few(args.revoked));
-    let unknown = Encoded::of(UNKNOWN..UNKNOWN + few(args.unknown));
+    let revoked = Encoded::of(REVOKED..REVOKED + extra(args.revoked));
+    let unknown = Encoded::of(UNKNOWN..UNKNOWN + extra(args.unknown));
     let first_block = http2::first_block(&args.address.to_string(), &args.caller_token);
     let mut streams = Vec::new();
     for _ in 0..args.connections {
@@ -196,7 +197,7 @@ impl Connection {
         }
     }
 
-    /// How long to wait for bytes: with a rate, until the next call is due.
+    /// Returns how long to wait for bytes. With a rate, that is until the next call is due.
     fn wait(&self, now: Instant, more: bool) -> Duration {
         if !more {
             return (self.plan.end + DRAIN).saturating_duration_since(now);
@@ -217,7 +218,7 @@ impl Connection {
         self.plan.args.rate.is_none() || self.due_at() <= now
     }
 
-    /// Sends one more call; `false`: there are no more.
+    /// Sends one more call. Returns `false` if none are left.
     fn ask(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
         let plan = Arc::clone(&self.plan);
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -233,16 +234,20 @@ impl Connection {
         true
     }
 
-    fn choose<'a>(&mut self, plan: &'a Plan, scratch: &'a mut Vec<u8>) -> Option<(&'a [u8], Want)> {
+    fn choose<'a>(
+        &mut self,
+        plan: &'a Plan,
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<(&'a [u8], Expected)> {
         if plan.args.flood.is_some() {
             let index = next(plan);
             http2::encode(scratch, FLOOD + index);
-            return Some((scratch, Want::Denied(DENIED_UNKNOWN)));
+            return Some((scratch, Expected::Denied(DENIED_UNKNOWN)));
         }
         let (kind, at) = if plan.args.once { in_order(plan)? } else { self.at_random(plan) };
         Some(match kind {
-            DENIED_UNKNOWN => (plan.unknown.get(at), Want::Denied(DENIED_UNKNOWN)),
-            DENIED_REVOKED => (plan.revoked.get(at), Want::Denied(DENIED_REVOKED)),
+            DENIED_UNKNOWN => (plan.unknown.get(at), Expected::Denied(DENIED_UNKNOWN)),
+            DENIED_REVOKED => (plan.revoked.get(at), Expected::Denied(DENIED_REVOKED)),
             _ => (plan.live.get(at), plan.want_live(at)),
         })
     }
@@ -265,7 +270,7 @@ impl Connection {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.stream == stream)
             && !data.is_empty()
         {
-            // A second message would be as wrong as a wrong one.
+            // A second message is wrong too.
             let right = slot.answered.is_none() && slot.want.is(data, searched);
             slot.answered = Some(right);
             if !right {
@@ -297,12 +302,12 @@ impl Connection {
 }
 
 impl Plan {
-    fn want_live(&self, at: usize) -> Want {
+    fn want_live(&self, at: usize) -> Expected {
         if let Some(lengths) = &self.args.peer {
-            return Want::Length(lengths[at % 2]);
+            return Expected::Length(lengths[at % 2]);
         }
         let token = http2::token_of(self.live.get(at));
-        token.map_or(Want::Length(0), |token| Want::Allowed(tokens::tail(&token)))
+        token.map_or(Expected::Length(0), |token| Expected::Allowed(tokens::tail(&token)))
     }
 }
 
@@ -312,7 +317,7 @@ fn next(plan: &Plan) -> u64 {
     *next - 1
 }
 
-/// The next of all that there are.
+/// Returns the next token in order.
 fn in_order(plan: &Plan) -> Option<(u8, usize)> {
     let mut at = usize::try_from(next(plan)).ok()?;
     for (kind, among) in
@@ -326,8 +331,8 @@ fn in_order(plan: &Plan) -> Option<(u8, usize)> {
     None
 }
 
-impl Want {
-    /// Whether this message, framed as gRPC does, is that.
+impl Expected {
+    /// Returns whether this gRPC message is the expected answer.
     fn is(self, data: &[u8], searched: bool) -> bool {
         let Some((head, message)) = data.split_first_chunk::<5>() else { return false };
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
@@ -346,7 +351,8 @@ impl Want {
     }
 }
 
-/// `active`, `allowed` and `denial` of an `IntrospectResponse`: its first fields, each left out where it is zero.
+/// Reads `active`, `allowed` and `denial` of an `IntrospectResponse`. They are its first fields, and each is omitted if
+/// zero.
 fn verdict(message: &[u8]) -> (bool, bool, u8) {
     let mut fields = [0; 4];
     for pair in message.chunks_exact(2) {

@@ -1,19 +1,20 @@
-//! As much of HTTP/2 as a cheap client of gRPC needs (RFC 9113, RFC 7541): frames encoded once and copied from then on,
-//! and answers read without decoding their headers.
+//! The part of HTTP/2 that a cheap gRPC client needs (RFC 9113, RFC 7541). Frames are encoded once and then copied, and
+//! answers are read without decoding their headers.
 //!
-//! The header fields go into the connection's dynamic table with its first request; each later one is eight bytes. A
-//! server's trailers are not decoded: a unary gRPC call that fails has no message, and the message is looked at.
+//! The first request of a connection adds the header fields to the dynamic table, so those of each later one take eight
+//! bytes. The trailers of an answer are not decoded: a unary gRPC call that fails has no message, and messages are
+//! checked.
 
 use crate::tokens;
 
-/// The path of the call.
+/// Path of the call.
 const PATH: &str = "/sophic.auth.v1.AuthService/Introspect";
-/// Bytes of a frame's head.
+/// Length of a frame header in bytes.
 const HEAD: usize = 9;
-/// `:method POST`, `:scheme http`, then path, authority, te, content-type, authorization and user-agent, as the first
-/// request put them into the dynamic table.
+/// `:method POST`, `:scheme http`, then path, authority, te, content-type, authorization and user-agent, as indexed by
+/// the first request.
 const INDEXED: [u8; 8] = [0x83, 0x86, 0xc3, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe];
-/// Where the DATA frame of an encoded request begins.
+/// Offset of the DATA frame in an encoded request.
 const DATA_AT: usize = HEAD + INDEXED.len();
 
 const DATA: u8 = 0;
@@ -26,11 +27,11 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What is granted to a server that sends: topped up long before it is used up.
+/// Flow-control window for the server. It is refilled long before it is exhausted.
 const WINDOW: u32 = (1 << 31) - 1;
 const TOP_UP: u32 = 1 << 29;
 
-/// The preface, settings without push and with wide windows.
+/// Returns the connection preface, with settings that disable push and widen the windows.
 pub(crate) fn preface() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     frame_head(&mut bytes, 12, SETTINGS, 0, 0);
@@ -53,12 +54,12 @@ fn frame_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32
     out.extend(stream.to_be_bytes());
 }
 
-/// The header block of a connection's first request.
+/// Returns the header block of a connection's first request.
 pub(crate) fn first_block(authority: &str, service_token: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     let mut literal = |name: &[u8], value: &str| {
         block.extend(name);
-        // All of them are shorter than 127 bytes, which is where a longer form begins.
+        // Every value is shorter than 127 bytes, so its length takes one byte.
         block.push(tokens::byte(value.len()));
         block.extend(value.as_bytes());
     };
@@ -71,14 +72,14 @@ pub(crate) fn first_block(authority: &str, service_token: &str) -> Vec<u8> {
     block
 }
 
-/// Requests of one length each, encoded back to back.
+/// Encoded requests of equal length, back to back.
 pub(crate) struct Encoded {
     bytes: Vec<u8>,
     stride: usize,
 }
 
 impl Encoded {
-    /// Of these indexes.
+    /// Encodes the requests with these indexes.
     pub(crate) fn of(indexes: impl Iterator<Item = u64>) -> Self {
         let mut bytes = Vec::new();
         let mut stride = 0;
@@ -90,18 +91,18 @@ impl Encoded {
         Self { bytes, stride }
     }
 
-    /// The request at this place.
+    /// Returns the request at this position.
     pub(crate) fn get(&self, place: usize) -> &[u8] {
         &self.bytes[place * self.stride..(place + 1) * self.stride]
     }
 
-    /// How many there are.
+    /// Returns the number of requests.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len().checked_div(self.stride).unwrap_or_default()
     }
 }
 
-/// One request as a later one of a connection.
+/// Appends one request in the form for an open connection.
 pub(crate) fn encode(out: &mut Vec<u8>, index: u64) {
     frame_head(out, INDEXED.len(), HEADERS, END_HEADERS, 0);
     out.extend(INDEXED);
@@ -112,7 +113,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, index: u64) {
     out.extend(message);
 }
 
-/// Appends an encoded request on this stream; the connection's first has its header fields spelled out.
+/// Appends an encoded request on this stream. `first` is the full header block, for the first request of a connection.
 pub(crate) fn send(out: &mut Vec<u8>, encoded: &[u8], stream: u32, first: Option<&[u8]>) {
     let data = match first {
         None => {
@@ -132,33 +133,33 @@ pub(crate) fn send(out: &mut Vec<u8>, encoded: &[u8], stream: u32, first: Option
     out[at + 5..at + HEAD].copy_from_slice(&stream.to_be_bytes());
 }
 
-/// The token in an encoded request.
+/// Returns the token in an encoded request.
 pub(crate) fn token_of(encoded: &[u8]) -> Option<[u8; tokens::TOKEN]> {
     let at = DATA_AT + HEAD + 5 + 2;
     encoded.get(at..at + tokens::TOKEN)?.try_into().ok()
 }
 
-/// What a server said.
+/// An event from the server.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    /// A message, framed as gRPC does; and whether the stream ends with it.
+    /// A gRPC message, and whether it ends the stream.
     Data(u32, &'a [u8], bool),
-    /// A stream has ended by itself.
+    /// The server ended a stream.
     End(u32),
-    /// A stream was broken off.
+    /// The server reset a stream.
     Reset(u32),
-    /// The connection was given up.
+    /// The server gave up the connection.
     GoAway,
 }
 
-/// The reading half: takes bytes as they come, and gives events.
+/// The reading half: takes bytes and returns events.
 #[derive(Default)]
 pub(crate) struct Reader {
     received: u32,
 }
 
 impl Reader {
-    /// Reads as many whole frames as there are; gives how many bytes they took. What must be answered goes to `out`.
+    /// Reads all whole frames and returns how many bytes they took. Replies that HTTP/2 requires are appended to `out`.
     pub(crate) fn read(
         &mut self,
         input: &[u8],

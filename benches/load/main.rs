@@ -1,7 +1,7 @@
-//! What `scripts/bench` measures with: a generator of load, the servers that it is compared with, and the data.
+//! The tools of `scripts/bench`: a load generator, servers to compare with, and the data.
 //!
-//! One subcommand for each; each prints one line of JSON. `benches/README.md` says what the rows mean and how fairness is
-//! kept. Nothing here runs in `cargo test`.
+//! Each is a subcommand that prints one line of JSON. `benches/README.md` explains the rows and how they are kept fair.
+//! Nothing here runs in `cargo test`.
 
 mod calls;
 mod drive;
@@ -19,44 +19,44 @@ use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
 
-/// The parts of `scripts/bench`.
+/// The tools of `scripts/bench`.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// `cargo bench` says so to every target; nothing is to be done then.
+    /// `cargo bench` passes this to every target. The program then does nothing.
     #[arg(long, global = true, hide = true)]
     bench: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Introspections from memory or store, over hand-written HTTP/2.
+    /// Send introspections, from memory or from the store, over hand-written HTTP/2.
     Drive(drive::Args),
-    /// A tonic server that echoes at the sizes of ours.
+    /// Run a tonic server that echoes messages of the service's sizes.
     Echo(peers::Args),
-    /// A bare hyper server that answers bytes at the sizes of ours.
+    /// Run a bare hyper server that answers bytes of the service's sizes.
     Hyper(peers::Args),
-    /// One answer of each kind: the sizes that the peers are to have.
-    Probe(calls::Asked),
-    /// `BatchIntrospect`, to warm a server up or to measure.
+    /// Print the lengths of one answer of each kind, for the peers.
+    Probe(calls::Target),
+    /// Send `BatchIntrospect`, to warm a server up or to measure.
     Batch(calls::BatchArgs),
-    /// `CreateKey`, then `Revoke` of what was made.
+    /// Send `CreateKey`, then `Revoke` for the keys created.
     Writes(writes::Args),
-    /// How long a `Revoke` takes, and how long its token lives on anywhere, beside one durable commit.
+    /// Measure how long a `Revoke` takes and how long its token stays active anywhere, beside one durable commit.
     Revoke(revoke::Args),
-    /// Many who watch one server.
+    /// Run many watchers of one server.
     Watch(watch::Args),
-    /// The rows of a store, as a script for psql.
+    /// Print the rows of a store as a script for psql.
     Rows(rows::Args),
-    /// The rows of a store, into a file of SQLite.
+    /// Write the rows of a store into an SQLite file.
     SqliteRows(sqlite::RowsArgs),
-    /// The look-up, and a bare insert and update, on SQLite in process.
+    /// Measure the look-up, a bare insert and a bare update on SQLite in process.
     SqliteAlone(sqlite::AloneArgs),
 }
 
 fn main() -> anyhow::Result<()> {
-    // `cargo bench` runs every target without arguments.
+    // `cargo bench` runs every target with no other arguments.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
         return print("the parts of scripts/bench: run that");
     }
@@ -76,17 +76,17 @@ fn main() -> anyhow::Result<()> {
     print(&report.to_string())
 }
 
-/// A generator has to be cheap, and to leave the other core to whom it measures.
+/// A generator must be cheap, and leave the other core to the server it measures.
 fn one_thread() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// As servers run.
+/// As production servers run.
 fn many_threads() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// One line to whoever started this, at once.
+/// Prints one line and flushes, since the parent process waits for it.
 fn print(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;

@@ -1,5 +1,5 @@
-//! What the service is compared with: a tonic server that does nothing but echo, and a hyper server that does nothing at
-//! all. Both answer with as many bytes as the service does, to a key and to a personal access token.
+//! Servers to compare the service with: a tonic server that only echoes, and a hyper server that does nothing. Both
+//! answer with as many bytes as the service, for a key and for a personal access token.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,18 +18,18 @@ use tokio::task::JoinSet;
 use tonic::codegen::BoxFuture;
 use tonic_prost::ProstCodec;
 
-/// Where in a request's message the letter stands that tells a key from a personal access token.
+/// Offset of the byte that distinguishes a key from a personal access token in the message of a request.
 const LETTER: usize = 7;
 
-/// Where to listen, and how much to answer.
+/// Where to listen, and how long the answers are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Bytes of the message that a key is answered with.
+    /// Length in bytes of the message for a key.
     #[arg(long)]
     key_bytes: usize,
-    /// Bytes of the message that a personal access token is answered with.
+    /// Length in bytes of the message for a personal access token.
     #[arg(long)]
     pat_bytes: usize,
 }
@@ -40,14 +40,14 @@ async fn listen(args: &Args) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// An `IntrospectRequest` decodes as this: its token is the first field, and the others are skipped.
+/// An `IntrospectRequest` decodes as this. The token is its first field, and the others are skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Echo {
     #[prost(bytes = "bytes", tag = "1")]
     payload: Bytes,
 }
 
-/// Answers with as many bytes as it is told to.
+/// Answers with a configured number of bytes.
 #[derive(Clone)]
 struct Echoes {
     key: Bytes,
@@ -76,7 +76,7 @@ impl tower::Service<Request<tonic::body::Body>> for Echoes {
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
         let echoes = self.clone();
-        // As generated code does it.
+        // Like generated code.
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::<Echo, Echo>::default());
             Ok(grpc.unary(echoes, request).await)
@@ -88,7 +88,7 @@ impl tonic::server::NamedService for Echoes {
     const NAME: &'static str = "sophic.auth.v1.AuthService";
 }
 
-/// The tonic server, as tonic serves by default.
+/// Runs the tonic server with tonic's defaults.
 pub(crate) async fn echo(args: Args) -> anyhow::Result<Value> {
     let listener = listen(&args).await?;
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -98,12 +98,12 @@ pub(crate) async fn echo(args: Args) -> anyhow::Result<Value> {
     Ok(Value::Null)
 }
 
-/// How long a payload makes a message of so many bytes: less its tag and its length.
+/// Returns the payload length for a message of this length: less its tag and length prefix.
 fn payload_of(bytes: usize) -> usize {
     if bytes < 130 { bytes.saturating_sub(2) } else { bytes - 3 }
 }
 
-/// One DATA frame and trailers.
+/// A body of one DATA frame and trailers.
 struct Reply {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
@@ -123,7 +123,7 @@ impl Body for Reply {
     }
 }
 
-/// The hyper server: the least that answers gRPC.
+/// Runs the hyper server: the minimum that answers gRPC.
 pub(crate) async fn bare(args: Args) -> anyhow::Result<Value> {
     let listener = listen(&args).await?;
     let (key, pat) = (framed(args.key_bytes), framed(args.pat_bytes));
@@ -155,7 +155,7 @@ async fn answer(
     Ok(response)
 }
 
-/// So many bytes, framed as gRPC does.
+/// Returns a gRPC message of this many bytes.
 fn framed(bytes: usize) -> Bytes {
     let mut framed = vec![0];
     framed.extend(u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());

@@ -1,9 +1,9 @@
-//! How long a `Revoke` takes until it returns, how long its token lives on at any replica, and how long one durable commit
-//! takes on the same store in the same run: one of each in turn.
+//! Measures how long a `Revoke` takes to return, how long its token stays active at any replica, and how long one
+//! durable commit takes on the same store. The measurements alternate in one run.
 //!
-//! In every other round nobody else asks anything: that is the time of the call. In the rounds between, each replica is
-//! asked of the token without a pause, and the last answer that still said active is noted. One that was asked for after
-//! `Revoke` had returned breaks the promise, and is counted as a violation.
+//! In every other round nobody introspects, and the time of the call is measured. In the rounds between, each replica
+//! is asked about the token without a pause, and the time of the last active answer is recorded. An active answer to a
+//! request sent after `Revoke` had returned breaks the promise and counts as a violation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use tokio_util::sync::CancellationToken;
 use crate::calls::{self, Client};
 use crate::writes::new_key;
 
-/// How long replicas are asked after a `Revoke` has returned.
+/// How long to keep asking after a `Revoke` has returned.
 const AFTERWARDS: Duration = Duration::from_millis(50);
-/// Between two questions to one replica: there are only two cores.
+/// Pause between two requests to one replica, because there are only two cores.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Whom to ask.
+/// The servers to measure.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The replicas; keys are made and revoked at each in turn.
+    /// Addresses of the replicas. Keys are created and revoked at each in turn.
     #[arg(long = "replica", required = true)]
     replicas: Vec<SocketAddr>,
     #[arg(long)]
     caller_token: String,
-    /// Their store.
+    /// URL of their store.
     #[arg(long)]
     postgres: String,
     #[arg(long, default_value_t = 20)]
     iterations: usize,
-    /// Only time the call: a replica that does not answer is among them.
+    /// Measure only the call, because one replica does not answer.
     #[arg(long)]
     alone: bool,
 }
@@ -51,7 +51,7 @@ struct Times {
     violations: u64,
 }
 
-/// Runs it.
+/// Runs the measurement.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let mut clients = Vec::new();
     for replica in &args.replicas {
@@ -65,8 +65,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
         .execute(&mut db)
         .await?;
     let mut times = Times::default();
-    // The first round prepares statements and opens connections. Beside a replica that does not answer there is no such
-    // round: whoever waits for it gives it up, and nobody waits twice.
+    // The first round prepares statements and opens connections. With a replica that does not answer there is no such
+    // round: the first Revoke gives it up, and no later one would wait for it.
     let warm_up = usize::from(!args.alone);
     for round in 0..args.iterations + warm_up {
         let watched = !args.alone && round % 2 == 1;
@@ -88,11 +88,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     }))
 }
 
-/// One row changed and durable, as little as a commit can be.
+/// Commits a change of one row durably, the smallest commit possible.
 async fn commit(db: &mut PgConnection) -> anyhow::Result<Duration> {
-    let begun = Instant::now();
+    let started = Instant::now();
     sqlx::query("UPDATE bench_commits SET n = n + 1 WHERE id = 1").execute(db).await?;
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 async fn revoke(
@@ -142,17 +142,17 @@ async fn revoke(
     Ok(())
 }
 
-/// Asks one replica of one token.
+/// Introspects one token at one replica.
 struct Watcher {
     client: Client,
     token: String,
     epoch: Instant,
-    /// When `Revoke` returned, in nanoseconds since then.
+    /// When `Revoke` returned, in nanoseconds since `epoch`.
     returned: Arc<AtomicU64>,
 }
 
 impl Watcher {
-    /// When the last answer came that said active, and how many of them were asked for too late.
+    /// Returns the time of the last active answer, and the number of active answers to requests sent after the Revoke.
     async fn run(mut self, stop: CancellationToken) -> anyhow::Result<(Duration, u64)> {
         let (mut last, mut violations) = (Duration::ZERO, 0);
         while !stop.is_cancelled() {
@@ -160,8 +160,8 @@ impl Watcher {
                 token: self.token.clone(),
                 ..pb::IntrospectRequest::default()
             };
-            let asked = nanos(self.epoch.elapsed());
-            let late = asked > self.returned.load(Ordering::SeqCst);
+            let sent = nanos(self.epoch.elapsed());
+            let late = sent > self.returned.load(Ordering::SeqCst);
             let answer = self.client.introspect(request).await?.into_inner();
             if answer.active {
                 last = self.epoch.elapsed();
@@ -177,7 +177,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// In milliseconds.
+/// Returns the distribution in milliseconds.
 fn spread(times: &mut [Duration]) -> Value {
     times.sort_unstable();
     let at = |part: usize| {

@@ -1,22 +1,22 @@
-//! The population as rows of Postgres: a script for psql that COPYs them. Triggers rest meanwhile, since they would
-//! number a million changes in one transaction; no server runs on the store then.
+//! The population as rows of Postgres: a psql script of COPY statements. Triggers are disabled meanwhile, since they
+//! would append a million changes in one transaction. No server runs on the store at that time.
 
 use std::io::Write;
 
 use crate::tokens::{self, OWNERS, REVOKED};
 
-/// How many.
+/// Numbers of credentials.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Live credentials.
+    /// Number of live credentials.
     #[arg(long)]
     live: u64,
-    /// Revoked ones beside them.
+    /// Number of revoked credentials, in addition.
     #[arg(long, default_value_t = 0)]
     revoked: u64,
 }
 
-/// The columns that are filled; any other has its default.
+/// The columns that are filled. The others have their defaults.
 pub(crate) const COLUMNS: &str = "id, kind, workspace_id, user_id, max_role, generation, name, hint, \
      digest, scopes, ip_allowlist, annotations, create_time, revoke_time, creator, family_id, version";
 const TIME: &str = "2026-01-01 00:00:00+00";
@@ -98,17 +98,17 @@ fn write_credential(out: &mut impl Write, index: u64, revoked: bool) -> anyhow::
     Ok(())
 }
 
-/// The name of a credential: of one length.
+/// Returns the name of a credential. All have the same length.
 pub(crate) fn name(index: u64) -> String {
     format!("credential {index:014}")
 }
 
-/// The id of a workspace.
+/// Returns the id of a workspace.
 pub(crate) fn workspace_id(owner: u64) -> String {
     format!("ws-bench-{owner:04}")
 }
 
-/// The id of a user.
+/// Returns the id of a user.
 pub(crate) fn user_id(owner: u64) -> String {
     format!("user-bench-{owner:04}")
 }

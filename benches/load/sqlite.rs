@@ -1,4 +1,4 @@
-//! SQLite in this process: the population into a file, and what the file can do without any server before it.
+//! SQLite in this process: writing the population into a file, and measuring the file without a server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::rows::{name, user_id, workspace_id};
 use crate::tally::Tally;
 use crate::tokens::{self, OWNERS};
 
-/// 2026-01-01, in microseconds.
+/// 2026-01-01 in microseconds.
 const TIME: i64 = 1_767_225_600_000_000;
 
-/// Where to, and how many.
+/// The file, and the number of credentials.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RowsArgs {
-    /// The file; made if it is not there.
+    /// Path of the file. It is created if it does not exist.
     #[arg(long)]
     path: PathBuf,
-    /// Live credentials.
+    /// Number of live credentials.
     #[arg(long)]
     live: u64,
 }
@@ -101,20 +101,20 @@ async fn credential(db: &mut SqliteConnection, index: u64) -> anyhow::Result<()>
 /// What to measure on which file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AloneArgs {
-    /// A file with the population.
+    /// Path of a file with the population.
     #[arg(long)]
     path: PathBuf,
     #[arg(long)]
     live: u64,
-    /// Look-ups under way at once.
+    /// Number of look-ups in flight.
     #[arg(long, default_value_t = 50)]
     concurrency: u64,
-    /// How long for each of the three.
+    /// Duration of each of the three measurements in seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
 }
 
-/// Measures the look-up by the store's own statement; and one insert and one update a transaction, in a file beside it.
+/// Measures the look-up by the store's statement, and transactions of one insert and one update in a file beside it.
 pub(crate) async fn alone(args: AloneArgs) -> anyhow::Result<Value> {
     let longest = Duration::from_secs_f64(args.seconds);
     let look_up = look_ups(&args, longest).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn alone(args: AloneArgs) -> anyhow::Result<Value> {
     )
     .execute(&mut db)
     .await?;
-    // What an earlier round left.
+    // Rows of earlier rounds.
     let used: i64 = sqlx::query_scalar("SELECT count(*) FROM bare").fetch_one(&mut db).await?;
     let first = u64::try_from(used)?;
     let (insert, inserted) = inserts(&mut db, first, longest).await?;
@@ -135,7 +135,7 @@ pub(crate) async fn alone(args: AloneArgs) -> anyhow::Result<Value> {
     Ok(json!({"look_up": look_up, "insert": insert, "update": update}))
 }
 
-/// With the settings of the store: what is committed has reached the disk.
+/// Connects with the settings of the store: a commit is on the disk when it returns.
 async fn connect(path: &Path) -> anyhow::Result<SqliteConnection> {
     let options = SqliteConnectOptions::new()
         .filename(path)

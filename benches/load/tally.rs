@@ -1,46 +1,46 @@
-//! What is counted of answers, and how it is told.
+//! Counting answers, and reporting the counts.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-/// The longest time that is told apart, in nanoseconds: a minute.
+/// Longest time that is recorded exactly, in nanoseconds: one minute.
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// Counts and times of answers.
 pub(crate) struct Tally {
     times: Histogram<u64>,
-    /// Answers that were not what they had to be.
+    /// Wrong answers.
     pub(crate) mismatches: u64,
-    /// Calls that were refused with an error: no message at all.
+    /// Calls that failed with an error instead of a message.
     pub(crate) refusals: u64,
-    /// Right answers after the time was over: of calls that were under way at the end.
+    /// Right answers after the end, to calls that were in flight then.
     pub(crate) late: u64,
-    /// Calls that broke, or never ended.
+    /// Calls that broke or never ended.
     pub(crate) broken: u64,
-    /// The first answer that was not as it had to be, for whoever looks into it.
+    /// The first wrong answer, for debugging.
     pub(crate) example: Option<String>,
 }
 
 impl Tally {
-    /// Of nothing yet.
+    /// Returns an empty tally.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let times = Histogram::new_with_bounds(1_000, LONGEST_NS, 3)?;
         Ok(Self { times, mismatches: 0, refusals: 0, late: 0, broken: 0, example: None })
     }
 
-    /// One more answer.
+    /// Records an answer.
     pub(crate) fn record(&mut self, took: Duration) {
         self.times.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// How many answers.
+    /// Returns the number of answers.
     pub(crate) fn len(&self) -> u64 {
         self.times.len()
     }
 
-    /// Everything, as JSON; times in microseconds.
+    /// Returns the report as JSON, with times in microseconds.
     pub(crate) fn report(&self, took: Duration) -> Value {
         let micros = |ns: u64| float(ns) / 1_000.0;
         json!({
@@ -60,14 +60,14 @@ impl Tally {
     }
 }
 
-/// Nanoseconds that this thread has been on a core.
+/// Returns the CPU time of this thread.
 pub(crate) fn thread_cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let on_core = text.split(' ').next().and_then(|field| field.parse().ok());
     Duration::from_nanos(on_core.unwrap_or_default())
 }
 
-/// A count as a number that can be divided.
+/// Converts a count for a division.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64

@@ -1,4 +1,4 @@
-//! Many who watch one server: how long until the last of them hears of a change, and how the server fares meanwhile.
+//! Many watchers of one server: how long until the last of them receives a change, and what they cost the server.
 
 use std::time::{Duration, Instant};
 
@@ -9,43 +9,44 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::Streaming;
 
-use crate::calls::{Asked, Client};
+use crate::calls::{Client, Target};
 use crate::writes::new_key;
 
-/// Watchers on one connection: a server lets 256 be.
+/// Number of watchers on one connection. A server allows 256.
 const EACH: usize = 200;
 
-/// Whom to watch.
+/// The server to watch.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    asked: Asked,
+    target: Target,
     #[arg(long, default_value_t = 10_000)]
     watchers: usize,
-    /// Changes, one after the other, each heard by all before the next.
+    /// Number of changes. Each is received by all watchers before the next.
     #[arg(long, default_value_t = 10)]
     changes: u64,
-    /// Waits for a line on standard input before the changes: with all watching, somebody may want to look.
+    /// Wait for a line on standard input before the changes, so that the server can be inspected with all watchers
+    /// connected.
     #[arg(long)]
     pause: bool,
 }
 
-/// Runs it.
+/// Runs the measurement.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
-    let begun = Instant::now();
-    let mut client = args.asked.connect().await?;
+    let started = Instant::now();
+    let mut client = args.target.connect().await?;
     let (newest, _) = watch::channel(0);
     let (heard, mut all) = tokio::sync::mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for first in (0..args.watchers).step_by(EACH) {
-        let connected = args.asked.connect().await?;
+        let connected = args.target.connect().await?;
         for _ in first..args.watchers.min(first + EACH) {
             let stream = begin(connected.clone()).await?;
             watchers.spawn(follow(stream, newest.subscribe(), heard.clone()));
         }
     }
     drop(heard);
-    let opened = begun.elapsed();
+    let opened = started.elapsed();
     if args.pause {
         crate::print(&json!({"watching": args.watchers}).to_string())?;
         tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await??;
@@ -55,7 +56,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
         let sent = Instant::now();
         let created = client.create_key(new_key(number)).await?.into_inner();
         let token = created.token;
-        // The answer's revision is not older than the change.
+        // A fresh answer has at least the revision of the change.
         let request = pb::IntrospectRequest { token, fresh: true, ..Default::default() };
         newest.send_replace(client.introspect(request).await?.into_inner().revision);
         for _ in 0..args.watchers {
@@ -80,7 +81,7 @@ async fn begin(mut client: Client) -> anyhow::Result<Streaming<pb::WatchResponse
     Ok(stream)
 }
 
-/// Says each time that it has heard of everything up to the newest.
+/// Reports each time that it has received everything up to `newest`.
 async fn follow(
     mut stream: Streaming<pb::WatchResponse>,
     mut newest: watch::Receiver<u64>,

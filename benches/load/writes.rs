@@ -1,4 +1,4 @@
-//! `CreateKey` and `Revoke` in a closed loop: keys are made for a while, and then those are revoked.
+//! `CreateKey` and `Revoke` in a closed loop: keys are created for a while, and then revoked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,31 +8,31 @@ use serde_json::{Value, json};
 use sophic_auth::grpc::pb;
 use tokio::task::JoinSet;
 
-use crate::calls::{Asked, Client};
+use crate::calls::{Client, Target};
 use crate::tally::Tally;
 use crate::tokens;
 
-/// What to do to whom.
+/// The server to write to, and the load.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    asked: Asked,
-    /// Connections, each with one call under way.
+    target: Target,
+    /// Number of connections, each with one call in flight.
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// For how long each of the two.
+    /// Duration of each of the two phases in seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
 }
 
-/// The ids of what was made.
+/// Ids of the keys created.
 type Made = Arc<Mutex<Vec<String>>>;
 
-/// Runs both, and reports each.
+/// Runs both phases and returns their reports.
 pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let mut clients = Vec::new();
     for _ in 0..args.connections {
-        clients.push(args.asked.connect().await?);
+        clients.push(args.target.connect().await?);
     }
     let made = Made::default();
     let longest = Duration::from_secs_f64(args.seconds);
@@ -64,7 +64,7 @@ where
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    // What was made may be used up before the time is.
+    // The keys may be used up before the time is over.
     let took = begin.elapsed().min(longest);
     let report = tally.lock().report(took);
     Ok(report)
@@ -92,7 +92,7 @@ async fn create(
     }
 }
 
-/// A key like those of the population.
+/// Returns a request for a key like those of the population.
 pub(crate) fn new_key(owner: u64) -> pb::CreateKeyRequest {
     pb::CreateKeyRequest {
         workspace: tokens::slug(owner % tokens::OWNERS),
@@ -131,7 +131,7 @@ fn record(tally: &Mutex<Tally>, sent: Instant, end: Instant) {
     }
 }
 
-/// A server that has no room says so: that is counted, and told.
+/// Counts a refusal by an overloaded server, and keeps it as the example.
 fn refused(tally: &Mutex<Tally>, status: &tonic::Status) {
     let mut tally = tally.lock();
     tally.refusals += 1;

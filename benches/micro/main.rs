@@ -1,8 +1,8 @@
-//! In process: what an introspection from memory costs without any wire, and that it allocates nothing.
+//! Measures an introspection from memory in process, without a wire, and checks that it allocates nothing.
 //!
-//! Check characters and digest of the token, look-up in the mirror, the lease, the decision: all that
-//! `Service::introspect_from_memory` does, over the live tokens of a file that `load sqlite-rows` made, in random order.
-//! Prints one line of JSON. A target of its own, since counting takes an allocator of its own, which must not slow the
+//! It does all that `Service::introspect_from_memory` does: check characters and digest of the token, look-up in the
+//! mirror, lease, decision. The tokens are the live ones of a file made by `load sqlite-rows`, in random order. Prints
+//! one line of JSON. It is a separate target because counting needs its own allocator, which must not slow down the
 //! servers of `load`.
 
 #[path = "../load/tokens.rs"]
@@ -23,48 +23,48 @@ use sophic_auth::server::{self, Config};
 use sophic_auth::service::{IntrospectionRequest, Service};
 use sophic_auth::token::digest_of_presented;
 
-/// Times are taken of so many at once: looking at the clock takes tens of nanoseconds itself.
+/// Number of introspections that are timed together, since reading the clock takes tens of nanoseconds itself.
 const AT_ONCE: usize = 16;
-/// The longest that is told apart, in nanoseconds.
+/// Longest time that is recorded exactly, in nanoseconds.
 const LONGEST_NS: u64 = 1_000_000_000;
 
-/// Introspection from memory, in process.
+/// Measure introspection from memory, in process.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The file with the population.
+    /// Path of the file with the population.
     #[arg(long)]
     path: PathBuf,
-    /// Live credentials in it.
+    /// Number of live credentials in it.
     #[arg(long)]
     live: u64,
     #[arg(long, default_value_t = 5)]
     rounds: u64,
 }
 
-/// A token, and the workspace that is asked for.
-struct Presented {
+/// A token, and the workspace to act in.
+struct Sample {
     token: String,
     workspace: String,
 }
 
-/// All that is presented, one behind the other in the order of asking: a request comes in one piece, and has just been
-/// written to memory when it is looked at.
-struct Asked {
+/// All requests, back to back in the order of use. A server's request is contiguous too, and was just written to memory
+/// when it is read.
+struct Requests {
     texts: String,
-    /// Where each token ends, and the workspace behind it.
+    /// Where each token ends, and the workspace after it.
     ends: Vec<(usize, usize)>,
 }
 
-impl Asked {
-    fn shuffled(presented: &[Presented], seed: u64) -> Self {
-        let mut asked = Self { texts: String::new(), ends: Vec::new() };
-        for place in shuffled(presented.len(), seed) {
-            asked.texts += &presented[place].token;
-            let token = asked.texts.len();
-            asked.texts += &presented[place].workspace;
-            asked.ends.push((token, asked.texts.len()));
+impl Requests {
+    fn shuffled(samples: &[Sample], seed: u64) -> Self {
+        let mut requests = Self { texts: String::new(), ends: Vec::new() };
+        for place in shuffled(samples.len(), seed) {
+            requests.texts += &samples[place].token;
+            let token = requests.texts.len();
+            requests.texts += &samples[place].workspace;
+            requests.ends.push((token, requests.texts.len()));
         }
-        asked
+        requests
     }
 
     fn requests(&self) -> impl Iterator<Item = IntrospectionRequest<'_>> {
@@ -76,7 +76,7 @@ impl Asked {
 }
 
 fn main() -> anyhow::Result<()> {
-    // `cargo bench` runs every target without arguments.
+    // `cargo bench` runs every target with no other arguments.
     if std::env::args().skip(1).all(|argument| argument == "--bench") {
         return print("a part of scripts/bench: run that");
     }
@@ -90,26 +90,26 @@ async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
     let any = ([127, 0, 0, 1], 0).into();
     let running = server::start(Config::new(&url, any, any)).await?;
     let service = Arc::clone(&running.service);
-    let presented = population(args.live)?;
-    for one in &presented {
+    let samples = population(args.live)?;
+    for one in &samples {
         service.introspect(&request(&one.token, &one.workspace)).await?;
     }
     let mut rounds = Rounds::default();
     for round in 0..args.rounds {
-        rounds.run(&service, &presented, round)?;
+        rounds.run(&service, &samples, round)?;
     }
     running.stop().await;
     anyhow::ensure!(rounds.bad == 0, "{} were not from memory, or not allowed", rounds.bad);
     Ok(serde_json::json!({
-        "tokens": presented.len(),
+        "tokens": samples.len(),
         "median_ns": rounds.median,
         "p99_ns": rounds.p99,
         "allocations": rounds.allocations,
-        "digest_ns": digest_alone(&presented),
+        "digest_ns": digest_alone(&samples),
     }))
 }
 
-/// What came of each round.
+/// Results of all rounds.
 #[derive(Default)]
 struct Rounds {
     median: Vec<u64>,
@@ -119,23 +119,23 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn run(&mut self, service: &Service, presented: &[Presented], seed: u64) -> anyhow::Result<()> {
-        let asked = Asked::shuffled(presented, seed);
-        let mut requests = asked.requests();
+    fn run(&mut self, service: &Service, samples: &[Sample], seed: u64) -> anyhow::Result<()> {
+        let requests = Requests::shuffled(samples, seed);
+        let mut requests = requests.requests();
         let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)?;
         let counted = allocation_counter::measure(|| {
-            for _ in 0..presented.len() / AT_ONCE {
-                let begun = Instant::now();
+            for _ in 0..samples.len() / AT_ONCE {
+                let started = Instant::now();
                 for request in requests.by_ref().take(AT_ONCE) {
-                    let term = service.term();
-                    let answer = service.introspect_from_memory(black_box(&request), term);
+                    let snapshot = service.lease_snapshot();
+                    let answer = service.introspect_from_memory(black_box(&request), snapshot);
                     let allowed = answer
                         .ok()
                         .flatten()
                         .is_some_and(|answer| answer.decision.denial.is_none());
                     self.bad += usize::from(!allowed);
                 }
-                times.saturating_record(nanos(begun) / AT_ONCE as u64);
+                times.saturating_record(nanos(started) / AT_ONCE as u64);
             }
         });
         self.allocations += counted.count_total;
@@ -145,17 +145,17 @@ impl Rounds {
     }
 }
 
-/// The check characters and the digest by themselves: the floor of it.
-fn digest_alone(presented: &[Presented]) -> u64 {
-    let begun = Instant::now();
-    for one in presented {
+/// Measures the check characters and the digest alone, which is the lower bound.
+fn digest_alone(samples: &[Sample]) -> u64 {
+    let started = Instant::now();
+    for one in samples {
         black_box(digest_of_presented(black_box(&one.token), false));
     }
-    nanos(begun) / presented.len().max(1) as u64
+    nanos(started) / samples.len().max(1) as u64
 }
 
-fn nanos(begun: Instant) -> u64 {
-    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+fn nanos(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
@@ -170,15 +170,15 @@ fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
     }
 }
 
-fn population(live: u64) -> anyhow::Result<Vec<Presented>> {
+fn population(live: u64) -> anyhow::Result<Vec<Sample>> {
     let one = |index| {
         let token = String::from_utf8(tokens::token(index).to_vec())?;
-        Ok(Presented { token, workspace: tokens::slug(tokens::owner(index)) })
+        Ok(Sample { token, workspace: tokens::slug(tokens::owner(index)) })
     };
     (0..live).map(one).collect()
 }
 
-/// Every place once.
+/// Returns each index once, in random order.
 fn shuffled(length: usize, mut seed: u64) -> Vec<usize> {
     let mut places: Vec<usize> = (0..length).collect();
     for end in (1..length).rev() {

@@ -1,4 +1,4 @@
--- A row like that of CreateKey, into a table with the same columns and indexes, and no triggers.
+-- A row like that of CreateKey, in a table with the same columns and indexes, and without triggers.
 INSERT INTO bench_credentials (
     id, kind, workspace_id, generation, name, hint, digest, scopes, ip_allowlist, annotations, create_time, creator,
     family_id, version)

@@ -1,5 +1,5 @@
--- What the service reads for a token that is not in its memory, of the same rows, by the primary key: pgbench cannot
--- compute a token's digest. The same columns and joins as src/store/postgres/credentials.rs.
+-- What the service reads for a token that is not in memory: the same columns and joins as in
+-- src/store/postgres/credentials.rs. It selects by primary key, because pgbench cannot compute the digest of a token.
 \set last :live - 1
 \set i random(0, :last)
 SELECT counter.revision, c.*, own.*, named.*, u.*,

@@ -1,4 +1,5 @@
--- look_up.sql, and where it is answered, as `place!` in src/store/postgres/hosts.rs has it: what each look-up of the service asks.
+-- look_up.sql with the columns that identify the server, as in `place!` in src/store/postgres/hosts.rs. Each look-up of
+-- the service has them.
 \set last :live - 1
 \set i random(0, :last)
 SELECT counter.epoch::text || '/' || COALESCE(NULLIF(current_setting('sophic_auth.system', true), ''),

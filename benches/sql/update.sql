@@ -1,4 +1,4 @@
--- The change of a row that Revoke makes, in a table with the same columns and indexes, and no triggers.
+-- The change of a row that Revoke makes, in a table with the same columns and indexes, and without triggers.
 \set last :live - 1
 \set i random(0, :last)
 UPDATE bench_credentials SET revoke_time = now(), version = version + 1

@@ -1,9 +1,9 @@
-// Asks sophic-auth whose token this is, and whether it may do this here.
+// Asks sophic-auth who a token belongs to, and whether it may act in a workspace with a scope.
 //
 //     cd examples/node && npm ci
 //     printf %s "$TOKEN" | node ask.mjs acme read
 //
-// The service is found by SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN. Exit code: 0 allowed, 1 refused, 2 nobody knows.
+// SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN name the service. Exit code: 0 allowed, 1 refused, 2 no answer.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ const definition = protoLoader.loadSync('sophic/auth/v1/auth_service.proto', {
 });
 const { AuthService } = grpc.loadPackageDefinition(definition).sophic.auth.v1;
 
-// Introspect changes nothing, so it may be tried again when the service is out of reach.
+// Introspect changes nothing, so it is safe to retry while the service is unreachable.
 const serviceConfig = JSON.stringify({
   methodConfig: [{
     name: [{ service: 'sophic.auth.v1.AuthService', method: 'Introspect' }],
@@ -45,7 +45,7 @@ export class SophicAuth {
     this.metadata.set('authorization', `Bearer ${callerToken}`);
   }
 
-  // A bad token is an answer. A rejection means that nobody knows: refuse.
+  // A bad token is an answer, not an error. If the promise is rejected there is no answer: refuse the request.
   introspect({ token, workspace = '', scopes = [], clientIp = '' }) {
     const request = {
       token,

@@ -1,10 +1,10 @@
-"""Asks sophic-auth whose token this is, and whether it may do this here.
+"""Asks sophic-auth who a token belongs to, and whether it may act in a workspace with a scope.
 
     pip install grpcio grpcio-tools
     python -m grpc_tools.protoc -I proto --python_out=generated --grpc_python_out=generated proto/sophic/auth/v1/*.proto
     printf %s "$TOKEN" | PYTHONPATH=generated python examples/python/ask.py --workspace acme --scope read
 
-The service is found by SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN. Exit code: 0 allowed, 1 refused, 2 nobody knows.
+SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN name the service. Exit code: 0 allowed, 1 refused, 2 no answer.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sophic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from sophic.auth.v1.credential_pb2 import Scope
 from sophic.auth.v1.decision_pb2 import Denial
 
-# Introspect changes nothing, so it may be tried again when the service is out of reach.
+# Introspect changes nothing, so it is safe to retry while the service is unreachable.
 SERVICE_CONFIG = json.dumps({
     "methodConfig": [{
         "name": [{"service": "sophic.auth.v1.AuthService", "method": "Introspect"}],
@@ -36,7 +36,7 @@ SERVICE_CONFIG = json.dumps({
 
 
 class SophicAuth:
-    """A connection to the service, as one caller."""
+    """A connection to the service with the token of one caller."""
 
     def __init__(self, endpoint, caller_token):
         url = urlsplit(endpoint)
@@ -50,7 +50,7 @@ class SophicAuth:
         self.metadata = [("authorization", f"Bearer {caller_token}")]
 
     def introspect(self, token, workspace="", scopes=(), client_ip=""):
-        """A bad token is an answer. An exception means that nobody knows: refuse."""
+        """A bad token is an answer. An exception means that there is no answer: refuse the request."""
         request = IntrospectRequest(
             token=token,
             workspace=workspace,

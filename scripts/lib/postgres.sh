@@ -1,11 +1,11 @@
-# A throwaway Postgres, run by an ordinary user (Postgres refuses root). To be sourced.
+# A throwaway Postgres that runs as an ordinary user, since Postgres refuses root. Source this file.
 #
 #   postgres_start [-c setting=value …]   finds or installs the server, starts it, exports SOPHIC_AUTH_TEST_POSTGRES_URL
-#   postgres_restart fast|immediate                      as `pg_ctl -m` has it; immediate is a crash
-#   postgres_standby                      starts a synchronous standby of it beside it, and prints the standby's port
-#   postgres_switch_over PORT             makes it a standby of that standby, on this port, which is promoted; it shows
-#                                         nothing of what is committed from then on
-#   postgres_stop                         stops it, and its standby, and removes their directory
+#   postgres_restart fast|immediate                      restarts it with this `pg_ctl` mode; immediate is a crash
+#   postgres_standby                      starts a synchronous standby beside it, and prints the standby's port
+#   postgres_switch_over PORT             promotes the standby on this port, and makes the old primary a standby of it
+#                                         that applies no later commits
+#   postgres_stop                         stops it and its standby, and removes their directory
 
 postgres_say() { echo "postgres: $*" >&2; }
 
@@ -28,7 +28,7 @@ postgres_install() {
     sudo=sudo
   fi
   postgres_say "not found, installing it"
-  # The package's own cluster would hold a port and start with the machine.
+  # The cluster that the package creates would occupy a port and start with the machine.
   if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     $sudo mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
@@ -58,12 +58,12 @@ postgres_start() {
   postgres_say "$("$POSTGRES_BIN/postgres" --version) on port $POSTGRES_PORT, in $POSTGRES_DIR"
 }
 
-# Starts what is in this folder of POSTGRES_DIR, and sets POSTGRES_PORT.
+# Starts the server in this folder of POSTGRES_DIR, and sets POSTGRES_PORT.
 postgres_run() {
   local folder=$POSTGRES_DIR/$1 tries
   shift
   for tries in 1 2 3 4 5; do
-    # Between here and the start somebody else may take the port: then another is tried.
+    # Another process may take the port before the start. Then another port is tried.
     POSTGRES_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     if postgres_as "$POSTGRES_BIN/pg_ctl" -D "$folder" -s -w -t 60 -l "$folder/server.log" start \
       -o "-h 127.0.0.1 -p $POSTGRES_PORT -k $POSTGRES_DIR -c max_connections=400 -c shared_buffers=128MB -c log_error_verbosity=terse $*" >&2; then
@@ -74,7 +74,7 @@ postgres_run() {
   return 1
 }
 
-# A statement, on this port.
+# Runs a statement on this port.
 postgres_ask() { postgres_as "$POSTGRES_BIN/psql" -h 127.0.0.1 -p "$1" -U sophic -Atqc "$2" postgres; }
 
 postgres_standby() {
@@ -94,7 +94,7 @@ primary_conninfo = 'host=127.0.0.1 port=$1 user=sophic'
 recovery_min_apply_delay = '1d'
 CONF
   postgres_as touch "$POSTGRES_DIR/data/standby.signal"
-  # It ends only when the standby has all of it.
+  # A fast shutdown waits until the standby has received everything.
   postgres_restart fast && postgres_as "$POSTGRES_BIN/pg_ctl" -D "$POSTGRES_DIR/standby" -s -w -t 60 promote >&2
 }
 

@@ -1,5 +1,5 @@
-//! The revocation barrier, the side of a process that revokes: drives a [`Lookout`] with the store. One task looks for all
-//! who wait, and goes on when those who asked have left.
+//! The revocation barrier in the process that revokes: drives a [`ReplicaMonitor`] with the store. One task reads the
+//! replicas' rows for all waiting calls, and keeps running after they have left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,108 +10,117 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{BarrierError, Local, Lookout, LookoutAction, LookoutEvent, patience};
+use super::{
+    BarrierError, LocalReplica, MonitorAction, MonitorEvent, ReplicaMonitor, stall_timeout,
+};
 use crate::model::{BootClock, ReplicaId, Revision};
 use crate::store::{Replica, Replicas, Store, StoreError};
 
-/// How long a call that only gives waits for this process itself.
+/// How long a call that takes nothing away waits for this process to apply its commit.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
-/// How long this process may take to apply its own commit before the rows are looked at: the other replicas are about as
-/// far as this one, and before that there is nothing to see.
+/// How long this process may take to apply its commit before the rows are read. The other replicas take about as long,
+/// so an earlier read would show nothing.
 const LOCAL_TIMEOUT: Duration = Duration::from_millis(5);
-/// How long one statement may take; the store limits its own as well, unless the network swallows all of it.
+/// Timeout of one statement. The store has a timeout too, but a network that drops every packet defeats it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After a panic of the task that looks.
+/// Pause before the monitoring task is restarted after a panic.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a process waits for.
+/// The barrier waits that are pending in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// Until every replica has applied this revision, which is committed.
+pub struct BarrierStatus {
+    /// The newest committed revision that a call waits for.
     pub revision: Revision,
-    /// The replicas that have not, each with the time after which one that has died is given up; none is known while the
-    /// store is out of reach.
+    /// The replicas that have not applied it, each with the time after which it is given up if it has died. Empty while
+    /// the store is out of reach.
     pub replicas: Vec<(ReplicaId, Duration)>,
 }
 
-impl Waiting {
-    /// When the last of the replicas is given up if all have died; nothing where none is known.
-    pub fn longest(&self) -> Option<Duration> {
+impl BarrierStatus {
+    /// The time after which the last of these replicas is given up. `None` if no replica is known.
+    pub fn longest_wait(&self) -> Option<Duration> {
         self.replicas.iter().map(|(_, longest)| *longest).max()
     }
 }
 
 type Outcome = std::result::Result<(), BarrierError>;
 
-/// What waits.
+/// Waits for replicas to apply revisions.
 pub struct Barrier(Arc<Shared>);
 
 struct Shared {
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
-    /// This process's own replica, if it is one: asked directly.
-    local: Option<Arc<Local>>,
-    lookout: Mutex<Lookout<oneshot::Sender<Outcome>>>,
-    arrived: Notify,
+    /// The replica in this process, if there is one. It is asked directly.
+    local: Option<Arc<LocalReplica>>,
+    monitor: Mutex<ReplicaMonitor<oneshot::Sender<Outcome>>>,
+    waiter_added: Notify,
     started: AtomicBool,
-    /// Whether the last look failed.
+    /// Whether the last statement failed.
     failing: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Barrier {
-    /// Over this store. It looks from the first wait on, in a task of its own, until it is stopped or dropped.
-    pub fn new(store: Arc<dyn Store>, boot: Arc<dyn BootClock>, local: Option<Arc<Local>>) -> Self {
-        let (lookout, arrived) = (Mutex::default(), Notify::new());
+    /// Creates a barrier on this store. A task monitors the replicas from the first wait on, until the barrier is
+    /// stopped or dropped.
+    pub fn new(
+        store: Arc<dyn Store>,
+        boot: Arc<dyn BootClock>,
+        local: Option<Arc<LocalReplica>>,
+    ) -> Self {
+        let (monitor, waiter_added) = (Mutex::default(), Notify::new());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (started, failing) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Shared { store, boot, local, lookout, arrived, started, failing, stop, tasks };
+        let shared =
+            Shared { store, boot, local, monitor, waiter_added, started, failing, stop, tasks };
         Self(Arc::new(shared))
     }
 
-    /// Looks from now on, though nobody waits yet: what is seen of a dead replica then counts for every later wait. For a
-    /// process that lives long.
+    /// Monitors the replicas from now on, even while no call waits: the observations of a dead replica then count for
+    /// every later wait. For long-running processes.
     pub fn start(&self) {
         if !self.0.started.swap(true, Ordering::Relaxed) {
             self.0.tasks.spawn(supervise(Arc::clone(&self.0)));
         }
     }
 
-    /// Waits a moment until this process itself answers from `revision`, which is committed: a caller who asks the server
-    /// that it told sees what it said. Where that takes longer it is no matter: what only gives may come late.
-    pub async fn settle_here(&self, revision: Revision) {
+    /// Waits briefly until this process answers from `revision`, which is committed, so that a caller sees its change
+    /// at the server that made it. The timeout is harmless: a change that takes nothing away may arrive late.
+    pub async fn settle_locally(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
-        local.prompt(revision);
-        local.reach(revision, SETTLE_TIMEOUT).await;
+        local.request_sync(revision);
+        local.wait_until_applied(revision, SETTLE_TIMEOUT).await;
     }
 
     /// Waits until no replica answers from before `revision`, which is committed.
     ///
     /// # Errors
-    /// If that cannot be told any more. There is no time limit here: the caller brings one.
+    /// If that can no longer be determined. There is no timeout here; the caller sets one.
     pub async fn wait(&self, revision: Revision) -> Outcome {
         if let Some(local) = &self.0.local {
-            local.prompt(revision);
+            local.request_sync(revision);
         }
         self.start();
         let (done, outcome) = oneshot::channel();
-        self.0.lookout.lock().arrive(revision, done);
-        self.0.arrived.notify_one();
-        outcome.await.unwrap_or(Err(BarrierError::AnotherLife))
+        self.0.monitor.lock().add_waiter(revision, done);
+        self.0.waiter_added.notify_one();
+        outcome.await.unwrap_or(Err(BarrierError::IncarnationChanged))
     }
 
-    /// What is waited for now, if anything is.
-    pub fn waiting(&self) -> Option<Waiting> {
-        let lookout = self.0.lookout.lock();
-        if lookout.is_idle() {
+    /// The waits that are pending, if any.
+    pub fn status(&self) -> Option<BarrierStatus> {
+        let monitor = self.0.monitor.lock();
+        if monitor.is_idle() {
             return None;
         }
-        let behind = lookout.behind().iter().map(|(id, lease)| (*id, patience(*lease)));
-        Some(Waiting { revision: lookout.newest_wanted(), replicas: behind.collect() })
+        let behind =
+            monitor.lagging_replicas().iter().map(|(id, lease)| (*id, stall_timeout(*lease)));
+        Some(BarrierStatus { revision: monitor.newest_awaited(), replicas: behind.collect() })
     }
 
-    /// Ends the task that looks. To be called when nobody waits any more.
+    /// Ends the monitoring task. Call it when no call waits any more.
     pub async fn stop(&self) {
         self.0.stop.cancel();
         self.0.tasks.close();
@@ -125,14 +134,14 @@ impl Drop for Barrier {
     }
 }
 
-/// Runs the task that looks, and starts it again should it panic: those who wait must not hang on it.
+/// Runs the monitoring task and restarts it after a panic, so that waiting calls do not hang.
 async fn supervise(shared: Arc<Shared>) {
     loop {
         let task = shared.tasks.spawn(Arc::clone(&shared).run());
         match task.await {
             Ok(()) => return,
             Err(error) => {
-                tracing::error!(%error, "the task that looks at the replicas ended: starting it again");
+                tracing::error!(%error, "the task that monitors the replicas panicked: restarting it");
                 tokio::time::sleep(RESTART_PAUSE).await;
             }
         }
@@ -140,11 +149,11 @@ async fn supervise(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Looks until it is stopped.
+    /// Monitors the replicas until stopped.
     async fn run(self: Arc<Self>) {
         let stopped = self.stop.cancelled();
         let turns = async {
-            let mut event = LookoutEvent::Due;
+            let mut event = MonitorEvent::Due;
             loop {
                 event = self.perform(self.on(event)).await;
             }
@@ -155,50 +164,50 @@ impl Shared {
         }
     }
 
-    async fn perform(&self, action: LookoutAction) -> LookoutEvent {
+    async fn perform(&self, action: MonitorAction) -> MonitorEvent {
         match action {
-            LookoutAction::Look => self.look().await,
-            LookoutAction::Fence(id, seq) => {
+            MonitorAction::ReadRows => self.read_rows().await,
+            MonitorAction::Fence(id, seq) => {
                 let fence = self.store.fence_replica(id, seq);
                 let fenced = tokio::time::timeout(STATEMENT_TIMEOUT, fence).await;
-                self.outcome(fenced, LookoutEvent::Fenced)
+                self.outcome(fenced, MonitorEvent::Fenced)
             }
-            LookoutAction::Rest(pause) => {
+            MonitorAction::Wait(pause) => {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = self.arrived.notified() => {}
+                    () = self.waiter_added.notified() => {}
                 }
-                LookoutEvent::Due
+                MonitorEvent::Due
             }
         }
     }
 
-    fn on(&self, event: LookoutEvent) -> LookoutAction {
+    fn on(&self, event: MonitorEvent) -> MonitorAction {
         let now = self.boot.since_boot();
-        let mut lookout = self.lookout.lock();
-        lookout.retain(|done| !done.is_closed());
-        let action = lookout.on(event, now, |row, rows| self.known(row, rows));
-        for (done, outcome) in lookout.take_released() {
-            // A caller who went away needs no word.
+        let mut monitor = self.monitor.lock();
+        monitor.retain_waiters(|done| !done.is_closed());
+        let action = monitor.on(event, now, |row, rows| self.locally_applied(row, rows));
+        for (done, outcome) in monitor.take_released() {
+            // The caller may have gone away.
             let _ = done.send(outcome);
         }
         action
     }
 
-    async fn look(&self) -> LookoutEvent {
-        let wanted = self.lookout.lock().newest_wanted();
+    async fn read_rows(&self) -> MonitorEvent {
+        let wanted = self.monitor.lock().newest_awaited();
         if let Some(local) = &self.local {
-            local.reach(wanted, LOCAL_TIMEOUT).await;
+            local.wait_until_applied(wanted, LOCAL_TIMEOUT).await;
         }
         let rows = tokio::time::timeout(STATEMENT_TIMEOUT, self.store.list_replicas()).await;
-        self.outcome(rows, LookoutEvent::Rows)
+        self.outcome(rows, MonitorEvent::Rows)
     }
 
     fn outcome<T>(
         &self,
         outcome: Result<Result<T, StoreError>, tokio::time::error::Elapsed>,
-        event: impl FnOnce(T) -> LookoutEvent,
-    ) -> LookoutEvent {
+        event: impl FnOnce(T) -> MonitorEvent,
+    ) -> MonitorEvent {
         let late = |_| StoreError::Unavailable("it did not answer in time".to_owned());
         match outcome.map_err(late).and_then(|outcome| outcome) {
             Ok(value) => {
@@ -206,21 +215,22 @@ impl Shared {
                 event(value)
             }
             Err(error) => {
-                // While nobody waits it is no matter; an outage is told once.
-                let told = self.lookout.lock().is_idle() || self.failing.load(Ordering::Relaxed);
-                if told {
-                    tracing::debug!(%error, "the replicas could not be looked at");
+                // A failure does not matter while no call waits. A warning is logged once for each outage.
+                let is_logged =
+                    self.monitor.lock().is_idle() || self.failing.load(Ordering::Relaxed);
+                if is_logged {
+                    tracing::debug!(%error, "could not read the rows of the replicas");
                 } else {
                     self.failing.store(true, Ordering::Relaxed);
-                    tracing::warn!(%error, "the replicas could not be looked at: calls that take something away wait");
+                    tracing::warn!(%error, "could not read the rows of the replicas: revocations wait");
                 }
-                LookoutEvent::Failed
+                MonitorEvent::Failed
             }
         }
     }
 
-    /// What is known here of this process's own replica before its row says so.
-    fn known(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
-        self.local.as_ref()?.known(row.id, &rows.incarnation)
+    /// The revision that the replica in this process has applied, before its row shows it.
+    fn locally_applied(&self, row: &Replica, rows: &Replicas) -> Option<Revision> {
+        self.local.as_ref()?.applied_by(row.id, &rows.incarnation)
     }
 }

@@ -1,9 +1,9 @@
-//! Waiting until memory has caught up with the store as it is now: for whoever is about to refuse something because it is not
-//! known here, and has to be sure that nobody has just made it somewhere else.
+//! Waits until the cache has caught up with the store. A call does this before it refuses something as unknown, because
+//! another server may have created it a moment ago.
 //!
-//! What is asked of the store is its newest revision, by a read that begins after the question; all who ask meanwhile share
-//! the next one, so a flood of questions costs no more than a hundred such reads a second. Where the log has moved on, the
-//! follower is told, and its sync is waited for.
+//! Each wait needs the newest revision of the store, from a read that starts after the wait did. Waits that arrive
+//! meanwhile share the next read, so a flood of them causes at most a hundred reads a second. If the store is ahead, a
+//! sync is requested and awaited.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,75 +12,75 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use super::Local;
+use super::LocalReplica;
 use crate::model::Revision;
 use crate::store::{Result, Store};
 
-/// Who waits at once; more are not waited for.
+/// Maximum number of waits at a time. Further ones return at once.
 const WAITING_MAX: usize = 1_024;
-/// The longest that one waits.
+/// Longest wait.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// From one read to the next.
+/// Interval between two reads.
 const READ_PAUSE: Duration = Duration::from_millis(10);
 
-/// Those who wait, and what they wait for.
+/// The pending waits, and the newest revision of the store.
 pub(super) struct CatchUp {
     store: Arc<dyn Store>,
-    local: Arc<Local>,
-    room: Semaphore,
-    /// Counts the questions.
-    asked: AtomicU64,
+    local: Arc<LocalReplica>,
+    permits: Semaphore,
+    /// Number of waits so far.
+    tickets: AtomicU64,
     newest: Mutex<Newest>,
 }
 
-/// The newest revision, as it was last read.
+/// The newest revision of the store, as last read.
 struct Newest {
     revision: Revision,
-    /// The read began after all questions up to this one.
-    asked: u64,
-    begun: Option<Instant>,
+    /// The read started after the waits up to this number.
+    tickets: u64,
+    read_at: Option<Instant>,
 }
 
 impl CatchUp {
-    pub(super) fn new(store: Arc<dyn Store>, local: Arc<Local>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, local: Arc<LocalReplica>) -> Self {
         Self {
             store,
             local,
-            room: Semaphore::new(WAITING_MAX),
-            asked: AtomicU64::new(0),
-            newest: Mutex::new(Newest { revision: Revision::default(), asked: 0, begun: None }),
+            permits: Semaphore::new(WAITING_MAX),
+            tickets: AtomicU64::new(0),
+            newest: Mutex::new(Newest { revision: Revision::default(), tickets: 0, read_at: None }),
         }
     }
 
-    /// Waits until this process has applied all that was committed before this was called; not at all where too many wait,
-    /// and not for long where that takes long.
+    /// Waits until this process has applied everything that was committed before the call. Returns early on timeout,
+    /// and at once if too many waits are pending.
     pub(super) async fn wait(&self) {
-        let Ok(_place) = self.room.try_acquire() else { return };
+        let Ok(_permit) = self.permits.try_acquire() else { return };
         let caught_up = async {
-            // Where the store cannot be asked nothing more will be known.
+            // If the store cannot be read, waiting is pointless.
             if let Ok(newest) = self.newest().await
-                && self.local.has_yet_to_apply(newest)
+                && self.local.lags_behind(newest)
             {
-                self.local.prompt(newest);
-                self.local.reach(newest, PATIENCE).await;
+                self.local.request_sync(newest);
+                self.local.wait_until_applied(newest, PATIENCE).await;
             }
         };
-        // Whoever waits looks for itself afterwards.
+        // The result does not matter: the caller looks again in either case.
         let _ = tokio::time::timeout(PATIENCE, caught_up).await;
     }
 
-    /// The store's newest revision, of a read that begins after this was called.
+    /// Returns the newest revision of the store, from a read that starts after this call.
     async fn newest(&self) -> Result<Revision> {
-        let question = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let ticket = self.tickets.fetch_add(1, Ordering::AcqRel) + 1;
         let mut newest = self.newest.lock().await;
-        if newest.asked < question {
-            if let Some(begun) = newest.begun {
-                tokio::time::sleep_until(begun + READ_PAUSE).await;
+        if newest.tickets < ticket {
+            if let Some(read_at) = newest.read_at {
+                tokio::time::sleep_until(read_at + READ_PAUSE).await;
             }
-            newest.begun = Some(Instant::now());
-            let asked = self.asked.load(Ordering::Acquire);
+            newest.read_at = Some(Instant::now());
+            let tickets = self.tickets.load(Ordering::Acquire);
             newest.revision = self.store.revision().await?;
-            newest.asked = asked;
+            newest.tickets = tickets;
         }
         Ok(newest.revision)
     }

@@ -1,8 +1,8 @@
-//! A concurrent map of bounded size. What is not used goes first: the CLOCK algorithm, a second chance for whatever was
-//! touched since the hand last came by.
+//! A concurrent map of bounded size. It evicts by the CLOCK algorithm: an entry that was read since the hand last
+//! passed gets a second chance.
 //!
-//! Insertion asks a question under the lock of the shard (see [`ClockMap::insert_if`]): the coherence of the mirror
-//! rests on that, and no cache library offers it (CATALOGUE 0.6).
+//! An insertion evaluates a condition under the lock of the shard (see [`ClockMap::insert_if`]). The coherence of the
+//! mirror depends on that, and the cache libraries do not offer it.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher as _, Hash};
@@ -14,12 +14,12 @@ use parking_lot::RwLock;
 
 const SHARDS: usize = 64;
 
-/// What is kept under a key of its own.
+/// A value that contains its key.
 pub trait Keyed {
-    /// What it is found by.
+    /// Type of the key.
     type Key: Hash + Eq + ?Sized;
 
-    /// The key.
+    /// Returns the key.
     fn key(&self) -> &Self::Key;
 }
 
@@ -31,7 +31,7 @@ impl<K: Hash + Eq, V> Keyed for (K, V) {
     }
 }
 
-/// The map.
+/// A concurrent map of bounded size.
 pub struct ClockMap<T> {
     shards: Box<[RwLock<Shard<T>>]>,
     hasher: RandomState,
@@ -39,71 +39,72 @@ pub struct ClockMap<T> {
 
 struct Shard<T> {
     slots: HashTable<Slot<T>>,
-    /// The bucket that the hand comes to next.
+    /// The bucket that the hand visits next.
     hand: usize,
     capacity: usize,
 }
 
 struct Slot<T> {
-    kept: T,
+    value: T,
     touched: AtomicBool,
 }
 
 impl<T: Keyed> ClockMap<T> {
-    /// Holds at most about this many, and at least one a shard.
+    /// Creates a map of about this capacity. Each shard has room for at least one entry.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.div_ceil(SHARDS).max(1);
         let shard = || RwLock::new(Shard { slots: HashTable::new(), hand: 0, capacity });
         Self { shards: (0..SHARDS).map(|_| shard()).collect(), hasher: RandomState::default() }
     }
 
-    /// Reads what is kept by this key, under the shard's lock.
+    /// Calls `read` with the entry of this key, under the lock of the shard.
     pub fn get<Q: Hash + Eq + ?Sized, R>(&self, key: &Q, read: impl FnOnce(&T) -> R) -> Option<R>
     where
         T::Key: Borrow<Q>,
     {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
-        let slot = shard.slots.find(hash, is(key))?;
-        // A store only where it changes something, so that readers do not take the line from each other.
+        let slot = shard.slots.find(hash, has_key(key))?;
+        // Write only on a change, so that readers do not contend for the cache line.
         if !slot.touched.load(Ordering::Relaxed) {
             slot.touched.store(true, Ordering::Relaxed);
         }
-        Some(read(&slot.kept))
+        Some(read(&slot.value))
     }
 
-    /// Keeps this if the question, asked under the lock that [`Self::remove`] takes too, is answered yes.
-    pub fn insert_if(&self, kept: T, question: impl FnOnce() -> bool) -> bool {
-        let hash = self.hasher.hash_one(kept.key());
+    /// Inserts the value if the condition holds. The condition is evaluated under the lock that [`Self::remove`] takes
+    /// too.
+    pub fn insert_if(&self, value: T, condition: impl FnOnce() -> bool) -> bool {
+        let hash = self.hasher.hash_one(value.key());
         let mut shard = self.shard(hash).write();
-        if !question() {
+        if !condition() {
             return false;
         }
-        if let Some(slot) = shard.slots.find_mut(hash, is(kept.key())) {
-            slot.kept = kept;
+        if let Some(slot) = shard.slots.find_mut(hash, has_key(value.key())) {
+            slot.value = value;
             return true;
         }
         while shard.slots.len() >= shard.capacity {
             shard.evict_one();
         }
-        let slot = Slot { kept, touched: AtomicBool::new(false) };
-        shard.slots.insert_unique(hash, slot, |slot| self.hasher.hash_one(slot.kept.key()));
+        let slot = Slot { value, touched: AtomicBool::new(false) };
+        shard.slots.insert_unique(hash, slot, |slot| self.hasher.hash_one(slot.value.key()));
         true
     }
 
-    /// Drops what is kept by this key.
+    /// Removes the entry of this key.
     pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
     where
         T::Key: Borrow<Q>,
     {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash).write();
-        if let Ok(entry) = shard.slots.find_entry(hash, is(key)) {
+        if let Ok(entry) = shard.slots.find_entry(hash, has_key(key)) {
             entry.remove();
         }
     }
 
-    /// Drops everything.
+    /// Removes all entries.
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -112,31 +113,31 @@ impl<T: Keyed> ClockMap<T> {
         }
     }
 
-    /// Whether there is nothing.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().slots.len()).sum()
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard<T>> {
-        // The table uses the low bits and the top seven; these lie between.
+        // The table uses the low bits and the top seven bits. These lie between.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 }
 
-fn is<T: Keyed, Q: Eq + ?Sized>(key: &Q) -> impl Fn(&Slot<T>) -> bool
+fn has_key<T: Keyed, Q: Eq + ?Sized>(key: &Q) -> impl Fn(&Slot<T>) -> bool
 where
     T::Key: Borrow<Q>,
 {
-    move |slot| slot.kept.key().borrow() == key
+    move |slot| slot.value.key().borrow() == key
 }
 
 impl<T> Shard<T> {
-    /// Of a shard that holds something: else the hand would never come to rest.
+    /// Evicts one entry. The shard must not be empty, or the loop would not end.
     fn evict_one(&mut self) {
         loop {
             let at = self.hand;
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_inserted_is_found_until_it_is_removed() {
+    fn an_entry_is_found_until_it_is_removed() {
         let map = ClockMap::new(10_000);
         for key in 0..5_000_u32 {
             assert!(map.insert_if((key, key * 2), || true));
@@ -166,20 +167,20 @@ mod tests {
             map.remove(&key);
         }
         for key in 0..5_000 {
-            assert_eq!(map.get(&key, |kept| kept.1), (key % 3 != 0).then_some(key * 2));
+            assert_eq!(map.get(&key, |value| value.1), (key % 3 != 0).then_some(key * 2));
         }
     }
 
     #[test]
-    fn what_is_answered_no_is_not_kept_and_leaves_what_was_there() {
+    fn a_failed_condition_leaves_the_old_value() {
         let map = ClockMap::new(10);
         assert!(map.insert_if((1, 'a'), || true));
         assert!(!map.insert_if((1, 'b'), || false));
-        assert_eq!(map.get(&1, |kept| kept.1), Some('a'));
+        assert_eq!(map.get(&1, |value| value.1), Some('a'));
     }
 
     #[test]
-    fn it_never_grows_past_its_capacity_and_spares_what_is_used() {
+    fn the_map_stays_within_its_capacity_and_keeps_entries_in_use() {
         let map = ClockMap::new(64 * 100);
         for key in 0..100_u32 {
             map.insert_if((key, ()), || true);
@@ -198,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn cleared_it_is_empty() {
+    fn clear_empties_the_map() {
         let map = ClockMap::new(100);
         map.insert_if(("a", 1), || true);
         map.clear();
-        assert_eq!((map.get("a", |kept| kept.1), map.len()), (None, 0));
+        assert_eq!((map.get("a", |value| value.1), map.len()), (None, 0));
     }
 }

@@ -1,145 +1,149 @@
-//! How a replica follows the change log, as a state machine without I/O and without a clock: what comes in is an [`Event`],
-//! what is to be done next is an [`Action`]. `replica.rs` drives it with a thread and connections, the simulation in
-//! `tests/it/simulation` with a seeded scheduler.
+//! Decides when a replica syncs with the change log: a state machine without I/O and without a clock. It takes a
+//! [`FollowerEvent`] and returns the next [`FollowerAction`]. `replica.rs` drives it with a thread and connections, the
+//! simulation in `tests/it/simulation` with a seeded scheduler.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Local, Step, Tail};
+use super::{ChangeApplier, LocalReplica, NextStep};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{Hint, Incarnation, Published, Synced};
+use crate::store::{Hint, IncarnationId, Published, Synced};
 
-/// A sync is sent at least this often, hint or not.
+/// Longest interval between two syncs.
 const SYNC_INTERVAL_MAX: Duration = Duration::from_millis(250);
-/// Between two tries to connect.
+/// Pause between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// After a hint that led to nothing, the next one waits for so long, and twice as long each time up to the longest: a
-/// flood of forged hints costs a bounded number of syncs, and delays a true one by no more than this.
+/// Pause after a hint that led to nothing. It doubles with each such hint, up to the maximum. So a flood of forged
+/// hints costs a bounded number of syncs, and delays a true hint by at most the maximum.
 const HINT_PAUSE_MIN: Duration = Duration::from_millis(1);
 const HINT_PAUSE_MAX: Duration = Duration::from_millis(10);
 
-/// What happened: the outcome of the last action.
+/// The outcome of the last action.
 #[derive(Debug)]
 pub enum FollowerEvent {
     /// The connections are open.
     Connected,
-    /// The replica's row was committed, and then the store's life and newest revision were read.
-    Registered(ReplicaId, Incarnation, Revision),
-    /// The outcome of a sync; nothing if the row has ended.
+    /// The replica's row was committed. After that, the incarnation and newest revision of the store were read.
+    Registered(ReplicaId, IncarnationId, Revision),
+    /// The outcome of a sync. `None` if the row has ended.
     Synced(Option<Synced>),
     /// The row is marked as ended.
-    Left,
-    /// A hint was heard while waiting.
-    Heard(Hint),
+    Deregistered,
+    /// A hint arrived during the wait.
+    Notified(Hint),
     /// This process has committed something.
-    Prompted,
-    /// The wait or the rest is over, or the machine is started.
+    SyncRequested,
+    /// The time of a wait is over, or the state machine starts.
     Due,
-    /// The action failed, or took longer than it may.
+    /// The action failed or timed out.
     Failed,
 }
 
-/// What to do next. One at a time: the outcome of each is an event.
+/// The next action. One at a time; its outcome is the next event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowerAction {
     /// Open connections.
     Connect,
-    /// Insert a row under a new id, commit that, and only then read the store's life and newest revision.
+    /// Insert a row under a new id and commit it. Only then read the incarnation and newest revision of the store.
     Register,
-    /// Send this sync now: the lease counts from the moment at which this action was given.
+    /// Send this sync now. The lease counts from the moment this action was returned.
     Sync(ReplicaId, Published),
     /// Mark the row as ended.
-    Leave(ReplicaId),
-    /// Wait for a hint or a prompt, at the longest so long.
+    Deregister(ReplicaId),
+    /// Wait for a hint or a request to sync, at most this long.
     Wait(Duration),
-    /// Drop the connections, and wait so long.
-    Rest(Duration),
-    /// It is over.
+    /// Drop the connections and wait this long.
+    Disconnect(Duration),
+    /// Stop: the replica is finished.
     End,
 }
 
 #[derive(Debug)]
-enum At {
-    Resting,
+enum State {
+    Disconnected,
     Connecting,
     Registering,
     Syncing { sent: Duration, published: Published, hinted: bool },
-    Leaving,
+    Deregistering,
     Waiting { due: Duration, hinted: bool },
 }
 
-/// The state machine.
+/// Decides when a replica syncs.
 pub struct Follower {
-    tail: Tail,
-    local: Arc<Local>,
+    applier: ChangeApplier,
+    local: Arc<LocalReplica>,
     interval: Duration,
-    at: At,
+    state: State,
     stopping: bool,
-    /// How long the next hint waits, and from when on it need not.
+    /// Current pause between hints, and the time from which the next hint leads to a sync at once.
     hint_pause: Duration,
-    hints_from: Duration,
+    hints_allowed_from: Duration,
 }
 
 impl Follower {
-    /// Over these parts; the lease is that of the tail. It begins with [`FollowerEvent::Due`].
-    pub fn new(tail: Tail, local: Arc<Local>, lease: Duration) -> Self {
+    /// Creates a follower. `lease` is the length of the applier's lease. The first event is [`FollowerEvent::Due`].
+    pub fn new(applier: ChangeApplier, local: Arc<LocalReplica>, lease: Duration) -> Self {
         Self {
-            tail,
+            applier,
             local,
             interval: (lease / 6).min(SYNC_INTERVAL_MAX),
-            at: At::Resting,
+            state: State::Disconnected,
             stopping: false,
             hint_pause: Duration::ZERO,
-            hints_from: Duration::ZERO,
+            hints_allowed_from: Duration::ZERO,
         }
     }
 
-    /// The next event is to lead to the end: the row is marked as ended, so that nobody waits for this process.
+    /// Makes the next event begin the shutdown: the row is marked as ended, so that no revocation waits for this
+    /// process.
     pub const fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Gives up what it was at, after a panic: memory is not believed any more, its row stands still and is given up by
-    /// others, and [`FollowerEvent::Due`] begins again under another.
+    /// Resets the follower after a panic. Memory is no longer valid, and other processes give up the row once it has
+    /// stood still. [`FollowerEvent::Due`] starts again with a new row.
     pub fn abandon(&mut self) {
-        self.tail.leave();
+        self.applier.deregister();
         self.local.set_row(None);
-        self.at = At::Resting;
+        self.state = State::Disconnected;
     }
 
-    /// Takes in what happened; `now` is the time since boot, read after it happened and before the action that this
-    /// returns is begun.
+    /// Handles an event and returns the next action. `now` is the time since boot, read after the event and before the
+    /// returned action starts.
     pub fn on(&mut self, event: FollowerEvent, now: Duration) -> FollowerAction {
-        let at = std::mem::replace(&mut self.at, At::Resting);
-        match (at, event) {
-            (At::Resting, FollowerEvent::Due) => self.connect(),
-            (At::Registering, FollowerEvent::Registered(id, incarnation, revision)) => {
-                self.tail.registered(incarnation.clone(), revision);
+        let state = std::mem::replace(&mut self.state, State::Disconnected);
+        match (state, event) {
+            (State::Disconnected, FollowerEvent::Due) => self.connect(),
+            (State::Registering, FollowerEvent::Registered(id, incarnation, revision)) => {
+                self.applier.on_registered(incarnation.clone(), revision);
                 tracing::debug!(replica = %id, revision = revision.0, "registered");
                 self.local.set_row(Some((id, incarnation)));
                 self.sync(id, false, now)
             }
-            (At::Syncing { sent, published, hinted }, FollowerEvent::Synced(outcome)) => {
-                self.synced(sent, &published, hinted, outcome, now)
+            (State::Syncing { sent, published, hinted }, FollowerEvent::Synced(outcome)) => {
+                self.on_synced(sent, &published, hinted, outcome, now)
             }
-            (At::Leaving, FollowerEvent::Left) if self.stopping => FollowerAction::End,
-            (At::Connecting, FollowerEvent::Connected) | (At::Leaving, FollowerEvent::Left) => {
-                self.go_on(now)
+            (State::Deregistering, FollowerEvent::Deregistered) if self.stopping => {
+                FollowerAction::End
             }
-            (At::Waiting { due, hinted }, FollowerEvent::Heard(hint)) => {
-                self.heard(due, hinted, hint, now)
+            (State::Connecting, FollowerEvent::Connected)
+            | (State::Deregistering, FollowerEvent::Deregistered) => self.register_or_sync(now),
+            (State::Waiting { due, hinted }, FollowerEvent::Notified(hint)) => {
+                self.on_hint(due, hinted, hint, now)
             }
-            (At::Waiting { due, hinted }, FollowerEvent::Prompted) if !self.local.is_behind() => {
+            (State::Waiting { due, hinted }, FollowerEvent::SyncRequested)
+                if !self.local.has_unapplied_commit() =>
+            {
                 self.wait(due, hinted, now)
             }
-            (At::Waiting { due, hinted }, FollowerEvent::Due) if now < due && !self.stopping => {
+            (State::Waiting { due, hinted }, FollowerEvent::Due) if now < due && !self.stopping => {
                 self.wait(due, hinted, now)
             }
-            (At::Waiting { hinted, .. }, FollowerEvent::Due | FollowerEvent::Prompted) => {
-                self.look(hinted, now)
+            (State::Waiting { hinted, .. }, FollowerEvent::Due | FollowerEvent::SyncRequested) => {
+                self.sync_or_deregister(hinted, now)
             }
-            // A failure, or an event that answers no action of this state.
-            _ => self.rest(),
+            // A failure, or an event that does not belong to this state.
+            _ => self.disconnect(),
         }
     }
 
@@ -147,38 +151,38 @@ impl Follower {
         if self.stopping {
             return FollowerAction::End;
         }
-        self.at = At::Connecting;
+        self.state = State::Connecting;
         FollowerAction::Connect
     }
 
-    /// With connections: registers, or syncs if there is a row already.
-    fn go_on(&mut self, now: Duration) -> FollowerAction {
+    /// Syncs, or registers if there is no row yet. Connections are open.
+    fn register_or_sync(&mut self, now: Duration) -> FollowerAction {
         match self.local.row() {
             Some((id, _)) => self.sync(id, false, now),
             None if self.stopping => FollowerAction::End,
             None => {
-                self.at = At::Registering;
+                self.state = State::Registering;
                 FollowerAction::Register
             }
         }
     }
 
-    /// Syncs, or leaves if it is told to stop.
-    fn look(&mut self, hinted: bool, now: Duration) -> FollowerAction {
+    /// Syncs, or deregisters if the follower is stopping.
+    fn sync_or_deregister(&mut self, hinted: bool, now: Duration) -> FollowerAction {
         match self.local.row() {
-            Some((id, _)) if self.stopping => self.leave(id),
+            Some((id, _)) if self.stopping => self.deregister(id),
             Some((id, _)) => self.sync(id, hinted, now),
-            None => self.go_on(now),
+            None => self.register_or_sync(now),
         }
     }
 
     fn sync(&mut self, id: ReplicaId, hinted: bool, now: Duration) -> FollowerAction {
-        let published = self.tail.publish(now);
-        self.at = At::Syncing { sent: now, published: published.clone(), hinted };
+        let published = self.applier.begin_sync(now);
+        self.state = State::Syncing { sent: now, published: published.clone(), hinted };
         FollowerAction::Sync(id, published)
     }
 
-    fn synced(
+    fn on_synced(
         &mut self,
         sent: Duration,
         published: &Published,
@@ -186,61 +190,67 @@ impl Follower {
         outcome: Option<Synced>,
         now: Duration,
     ) -> FollowerAction {
-        let step = self.tail.synced(sent, published, outcome);
-        self.local.announce();
-        let Some((id, _)) = self.local.row() else { return self.rest() };
+        let step = self.applier.on_synced(sent, published, outcome);
+        self.local.notify_progress();
+        let Some((id, _)) = self.local.row() else { return self.disconnect() };
         match step {
-            _ if self.stopping => self.leave(id),
-            Step::SyncAgain => {
-                (self.hint_pause, self.hints_from) = (Duration::ZERO, now);
+            _ if self.stopping => self.deregister(id),
+            NextStep::SyncAgain => {
+                (self.hint_pause, self.hints_allowed_from) = (Duration::ZERO, now);
                 self.sync(id, false, now)
             }
-            Step::Register => {
-                tracing::warn!(replica = %id, "given up by another, or the store began another life: starting afresh");
-                // If the row is still there, nobody should wait for it.
-                self.leave(id)
+            NextStep::Register => {
+                tracing::warn!(replica = %id, "given up, or the store is another incarnation: registering again");
+                // If the row is still there, no revocation should wait for it.
+                self.deregister(id)
             }
-            Step::Wait => {
+            NextStep::Wait => {
                 if hinted {
                     let longer = (self.hint_pause * 2).clamp(HINT_PAUSE_MIN, HINT_PAUSE_MAX);
-                    (self.hint_pause, self.hints_from) = (longer, now + longer);
+                    (self.hint_pause, self.hints_allowed_from) = (longer, now + longer);
                 }
                 self.wait(now + self.interval, false, now)
             }
         }
     }
 
-    /// Answers from memory no more, and only then says so.
-    fn leave(&mut self, id: ReplicaId) -> FollowerAction {
-        self.tail.leave();
+    /// Ends the lease, and only then marks the row as ended.
+    fn deregister(&mut self, id: ReplicaId) -> FollowerAction {
+        self.applier.deregister();
         self.local.set_row(None);
-        self.at = At::Leaving;
-        FollowerAction::Leave(id)
+        self.state = State::Deregistering;
+        FollowerAction::Deregister(id)
     }
 
-    fn heard(&mut self, due: Duration, hinted: bool, hint: Hint, now: Duration) -> FollowerAction {
-        let news = match hint {
+    fn on_hint(
+        &mut self,
+        due: Duration,
+        hinted: bool,
+        hint: Hint,
+        now: Duration,
+    ) -> FollowerAction {
+        let is_news = match hint {
             Hint::Look => true,
-            Hint::Revision(revision) => self.local.has_yet_to_apply(revision),
+            Hint::Revision(revision) => self.local.lags_behind(revision),
         };
-        if self.stopping || (news && now >= self.hints_from) {
-            return self.look(true, now);
+        if self.stopping || (is_news && now >= self.hints_allowed_from) {
+            return self.sync_or_deregister(true, now);
         }
-        let due = if news { due.min(self.hints_from) } else { due };
-        self.wait(due, hinted || news, now)
+        let due = if is_news { due.min(self.hints_allowed_from) } else { due };
+        self.wait(due, hinted || is_news, now)
     }
 
     fn wait(&mut self, due: Duration, hinted: bool, now: Duration) -> FollowerAction {
-        self.at = At::Waiting { due, hinted };
+        self.state = State::Waiting { due, hinted };
         FollowerAction::Wait(due.saturating_sub(now))
     }
 
-    fn rest(&mut self) -> FollowerAction {
+    fn disconnect(&mut self) -> FollowerAction {
         if self.stopping {
-            self.tail.leave();
+            self.applier.deregister();
             return FollowerAction::End;
         }
-        self.at = At::Resting;
-        FollowerAction::Rest(RECONNECT_PAUSE)
+        self.state = State::Disconnected;
+        FollowerAction::Disconnect(RECONNECT_PAUSE)
     }
 }

@@ -1,13 +1,13 @@
-//! Which digests may be somebody's: a Bloom filter of all of them, so that a flood of made-up tokens can be told from
-//! customers whose credentials are not in memory. No clock and no I/O: `server/known_digests.rs` fills it.
+//! Which digests may exist: a Bloom filter of all of them. Under a flood of made-up tokens, it tells these from tokens
+//! that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
 //!
-//! It decides who is limited, never who is known: what is in it is looked up whatever its caller's rate, and what is not is
-//! looked up within the bound. So a digest that is missing costs a refusal under a flood, and one too many costs a read.
-//! Nothing here can turn an answer around, and nothing is ever taken out: deleted digests stay until the next filling.
+//! It decides which look-ups are limited, never what they answer. A digest in the filter is looked up whatever the rate
+//! of its caller. Any other digest is looked up within the rate limit. So a missing digest costs a refusal during a
+//! flood, and a false positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
 //!
-//! A filling reads all digests of the store, page by page. It misses none: what was committed before a page was read is in
-//! the page, and what is committed later comes with the change log, which is noted here while the filling is under way. What
-//! the log does not name (an import, another life of the store) is made up for by another filling.
+//! A rebuild reads all digests of the store, page by page, and misses none: a digest that was committed before its page
+//! was read is in the page, and a later one arrives with the change log, which is inserted here during the rebuild too.
+//! Digests that the log does not name (an import, another incarnation of the store) call for another rebuild.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,39 +17,39 @@ use tokio::sync::Notify;
 
 use crate::model::Digest;
 
-/// With seven probes about one digest of a hundred that are nobody's looks known.
+/// With seven probes, about one percent of the unknown digests are false positives.
 const BITS_PER_DIGEST: u64 = 10;
 const PROBES: usize = 7;
-/// What the first filling has room for: 1.25 MB.
+/// Capacity of the first filter, which takes 1.25 MB.
 const CAPACITY_MIN: u64 = 1_000_000;
 
-/// The digests that may be somebody's.
+/// The digests that may exist.
 pub struct KnownDigests {
     filters: RwLock<Filters>,
-    /// Counts the times at which digests may have come that nobody named.
-    lost: AtomicU64,
-    /// How many digests the next filling is to have room for.
+    /// Number of times that digests may have been added which the change log does not name.
+    gaps: AtomicU64,
+    /// Capacity of the next filter.
     capacity: AtomicU64,
-    news: Notify,
+    gap_added: Notify,
 }
 
 #[derive(Default)]
 struct Filters {
-    /// Of the last filling that came to its end.
-    filled: Option<Arc<Bloom>>,
-    /// Of the one under way.
-    filling: Option<Arc<Bloom>>,
+    /// The filter of the last complete rebuild.
+    complete: Option<Arc<Bloom>>,
+    /// The filter of the rebuild in progress.
+    rebuilding: Option<Arc<Bloom>>,
 }
 
-/// A filling under way: to be given all digests of the store, read after it was begun.
-pub struct Filling {
+/// A rebuild in progress. Pass it all digests of the store, read after it began.
+pub struct FilterRebuild {
     bloom: Arc<Bloom>,
-    lost: u64,
+    gaps: u64,
     digests: u64,
 }
 
-impl Filling {
-    /// Takes in digests of the store.
+impl FilterRebuild {
+    /// Adds digests of the store.
     pub fn add(&mut self, digests: &[Digest]) {
         self.digests += digests.len() as u64;
         for digest in digests {
@@ -57,93 +57,96 @@ impl Filling {
         }
     }
 
-    /// How many it was given.
-    pub const fn digests(&self) -> u64 {
+    /// Number of digests added.
+    pub const fn digest_count(&self) -> u64 {
         self.digests
     }
 }
 
 impl Default for KnownDigests {
-    /// Knows of none, and has never been filled.
+    /// Empty, and never filled.
     fn default() -> Self {
         Self {
             filters: RwLock::default(),
-            lost: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
             capacity: AtomicU64::new(CAPACITY_MIN),
-            news: Notify::new(),
+            gap_added: Notify::new(),
         }
     }
 }
 
 impl KnownDigests {
-    /// Whether the digest may be somebody's; `false`: it is nobody's, or not known here yet.
-    pub fn may_have(&self, digest: &Digest) -> bool {
+    /// Whether the digest may exist. `false` means that it does not exist, or is not known here yet.
+    pub fn may_contain(&self, digest: &Digest) -> bool {
         let filters = self.filters.read();
-        [&filters.filled, &filters.filling].into_iter().flatten().any(|bloom| bloom.has(digest))
+        [&filters.complete, &filters.rebuilding]
+            .into_iter()
+            .flatten()
+            .any(|bloom| bloom.contains(digest))
     }
 
-    /// Whether all digests are in it, but for those that were just lost.
-    pub fn is_filled(&self) -> bool {
-        self.filters.read().filled.is_some()
+    /// Whether a rebuild has completed, so that only the newest digests can be missing.
+    pub fn is_complete(&self) -> bool {
+        self.filters.read().complete.is_some()
     }
 
-    /// The change log names this digest, or this process is about to make it somebody's.
-    pub fn note(&self, digest: &Digest) {
+    /// Inserts a digest that the change log names, or that this process is about to create.
+    pub fn insert(&self, digest: &Digest) {
         let filters = self.filters.read();
-        for bloom in [&filters.filled, &filters.filling].into_iter().flatten() {
+        for bloom in [&filters.complete, &filters.rebuilding].into_iter().flatten() {
             if bloom.insert(digest) == Some(bloom.capacity + 1) {
                 self.grow(bloom.capacity);
-                self.lose();
+                self.mark_incomplete();
             }
         }
     }
 
-    /// Digests may have come that the change log does not name.
-    pub fn lose(&self) {
-        self.lost.fetch_add(1, Ordering::AcqRel);
-        self.news.notify_one();
+    /// Reports that digests may have been added which the change log does not name.
+    pub fn mark_incomplete(&self) {
+        self.gaps.fetch_add(1, Ordering::AcqRel);
+        self.gap_added.notify_one();
     }
 
-    /// Waits until there is something that a filling which ended with this number has not seen; 0: any.
-    pub async fn wanted(&self, filled: u64) {
-        while self.lost.load(Ordering::Acquire) == filled {
-            self.news.notified().await;
+    /// Waits until there are gaps that the rebuild numbered `rebuilt` does not cover; 0 for any gap.
+    pub async fn rebuild_needed(&self, rebuilt: u64) {
+        while self.gaps.load(Ordering::Acquire) == rebuilt {
+            self.gap_added.notified().await;
         }
     }
 
-    /// Begins a filling. From here on what the log names goes into it too.
-    pub fn begin(&self) -> Filling {
-        let lost = self.lost.load(Ordering::Acquire);
+    /// Begins a rebuild. From now on, digests of the change log are inserted into the new filter too.
+    pub fn begin_rebuild(&self) -> FilterRebuild {
+        let gaps = self.gaps.load(Ordering::Acquire);
         let bloom = Arc::new(Bloom::new(self.capacity.load(Ordering::Acquire)));
-        self.filters.write().filling = Some(Arc::clone(&bloom));
-        Filling { bloom, lost, digests: 0 }
+        self.filters.write().rebuilding = Some(Arc::clone(&bloom));
+        FilterRebuild { bloom, gaps, digests: 0 }
     }
 
-    /// Ends a filling that was given all digests of the store; its number for [`Self::wanted`], or nothing if there were more
-    /// than it has room for: then the next one has.
-    pub fn end(&self, filling: Filling) -> Option<u64> {
-        let digests = filling.digests.max(filling.bloom.len());
-        let fits = digests <= filling.bloom.capacity;
+    /// Ends a rebuild that was given all digests of the store. Returns its number for [`Self::rebuild_needed`], or
+    /// `None` if the filter was too small. The next one is larger then.
+    pub fn finish_rebuild(&self, rebuild: FilterRebuild) -> Option<u64> {
+        let digests = rebuild.digests.max(rebuild.bloom.len());
+        let fits = digests <= rebuild.bloom.capacity;
         if !fits {
             self.grow(digests);
         }
         let mut filters = self.filters.write();
-        filters.filled = Some(filling.bloom);
-        filters.filling = None;
-        fits.then_some(filling.lost)
+        filters.complete = Some(rebuild.bloom);
+        filters.rebuilding = None;
+        fits.then_some(rebuild.gaps)
     }
 
-    /// Room for these, and half as many more.
+    /// Raises the capacity to this many digests and half as many again.
     fn grow(&self, digests: u64) {
         self.capacity.fetch_max(digests + digests / 2, Ordering::AcqRel);
     }
 }
 
-/// A Bloom filter. A digest is a hash already, so its own bytes say where it goes.
+/// A Bloom filter. A digest is already a hash, so its bytes select the bits.
 struct Bloom {
     words: Box<[AtomicU64]>,
     capacity: u64,
-    /// Those that it has changed by.
+    /// Number of insertions that changed the filter.
     len: AtomicU64,
 }
 
@@ -161,25 +164,25 @@ impl Bloom {
         self.len.load(Ordering::Relaxed)
     }
 
-    fn has(&self, digest: &Digest) -> bool {
-        self.places(digest).all(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
+    fn contains(&self, digest: &Digest) -> bool {
+        self.bits_of(digest).all(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
-    /// How many it has changed by, if by this. One that is twice as full as it should be takes no more: it would know
-    /// everybody.
+    /// Inserts a digest. Returns the new length if that changed the filter. A filter with twice its capacity takes no
+    /// more, because it would contain everything.
     fn insert(&self, digest: &Digest) -> Option<u64> {
         if self.len() >= 2 * self.capacity {
             return None;
         }
         let mut changed = false;
-        for (word, bit) in self.places(digest) {
+        for (word, bit) in self.bits_of(digest) {
             changed |= word.fetch_or(bit, Ordering::Relaxed) & bit == 0;
         }
         changed.then(|| self.len.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Seven windows of eight bytes, each of which begins with four of its own, spread over the words.
-    fn places<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = (&'a AtomicU64, u64)> {
+    /// Hashes seven overlapping windows of eight bytes, each four bytes after the last.
+    fn bits_of<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = (&'a AtomicU64, u64)> {
         let windows = digest.as_bytes().windows(8).step_by(4).take(PROBES);
         windows.filter_map(|window| {
             let hash = u64::from_be_bytes(window.try_into().ok()?);
@@ -201,60 +204,62 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_in_is_there_and_little_else() {
+    fn the_filter_contains_what_was_inserted_and_little_else() {
         let bloom = Bloom::new(20_000);
         assert!(
             (0..20_000).filter(|number| bloom.insert(&digest(*number)).is_some()).count() > 19_500
         );
-        assert!((0..20_000).all(|number| bloom.has(&digest(number))));
-        let known = (20_000..40_000).filter(|number| bloom.has(&digest(*number))).count();
+        assert!((0..20_000).all(|number| bloom.contains(&digest(number))));
+        let known = (20_000..40_000).filter(|number| bloom.contains(&digest(*number))).count();
         assert!((20..500).contains(&known), "{known} of 20,000 others look known");
     }
 
     #[test]
-    fn one_that_is_far_too_small_does_not_know_everybody() {
+    fn an_overfull_filter_does_not_contain_everything() {
         let bloom = Bloom::new(1_000);
         for number in 0..100_000 {
             bloom.insert(&digest(number));
         }
-        let known = (200_000..210_000).filter(|number| bloom.has(&digest(*number))).count();
+        let known = (200_000..210_000).filter(|number| bloom.contains(&digest(*number))).count();
         assert!(known < 3_000, "{known} of 10,000 others look known");
     }
 
     #[test]
-    fn what_is_named_during_a_filling_is_in_it() {
+    fn digests_inserted_during_a_rebuild_are_kept() {
         let known = KnownDigests::default();
-        known.note(&digest(1));
-        assert!(!known.may_have(&digest(1)) && !known.is_filled());
-        let mut filling = known.begin();
-        known.note(&digest(2));
-        assert!(known.may_have(&digest(2)), "be it that the filling is under way");
-        filling.add(&[digest(3)]);
-        assert_eq!(filling.digests(), 1);
-        assert!(known.end(filling).is_some() && known.is_filled());
-        known.note(&digest(4));
-        assert!([2, 3, 4].iter().all(|number| known.may_have(&digest(*number))));
-        assert!(!known.may_have(&digest(5)));
-        // The next filling takes the place of this one, and what is no more is forgotten.
-        let filling = known.begin();
-        assert!(known.may_have(&digest(3)), "until there is another");
-        known.end(filling);
-        assert!(!known.may_have(&digest(3)));
+        known.insert(&digest(1));
+        assert!(!known.may_contain(&digest(1)) && !known.is_complete());
+        let mut rebuild = known.begin_rebuild();
+        known.insert(&digest(2));
+        assert!(known.may_contain(&digest(2)), "be it that the rebuild is under way");
+        rebuild.add(&[digest(3)]);
+        assert_eq!(rebuild.digest_count(), 1);
+        assert!(known.finish_rebuild(rebuild).is_some() && known.is_complete());
+        known.insert(&digest(4));
+        assert!([2, 3, 4].iter().all(|number| known.may_contain(&digest(*number))));
+        assert!(!known.may_contain(&digest(5)));
+        // The next rebuild replaces this one, and deleted digests are forgotten.
+        let rebuild = known.begin_rebuild();
+        assert!(known.may_contain(&digest(3)), "until there is another");
+        known.finish_rebuild(rebuild);
+        assert!(!known.may_contain(&digest(3)));
     }
 
     #[tokio::test]
-    async fn what_is_lost_is_made_up_for_by_another_filling() {
+    async fn a_gap_calls_for_another_rebuild() {
         let known = KnownDigests::default();
-        known.lose();
-        known.wanted(0).await;
-        let filling = known.begin();
-        known.lose();
-        let filled = known.end(filling).expect("there is room");
-        // It came after the filling had begun.
-        known.wanted(filled).await;
-        let filled = known.end(known.begin()).expect("there is room");
+        known.mark_incomplete();
+        known.rebuild_needed(0).await;
+        let rebuild = known.begin_rebuild();
+        known.mark_incomplete();
+        let rebuilt = known.finish_rebuild(rebuild).expect("there is room");
+        // The gap was added after the rebuild had begun.
+        known.rebuild_needed(rebuilt).await;
+        let rebuilt = known.finish_rebuild(known.begin_rebuild()).expect("there is room");
         assert!(
-            tokio::time::timeout(std::time::Duration::ZERO, known.wanted(filled)).await.is_err()
+            tokio::time::timeout(std::time::Duration::ZERO, known.rebuild_needed(rebuilt))
+                .await
+                .is_err()
         );
     }
 }

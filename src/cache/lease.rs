@@ -1,23 +1,23 @@
-//! How long answers from memory may be believed: a lease that only a successful sync with the primary extends, counted
-//! from before the sync was sent (CATALOGUE E-SPEC 2, E2, E3).
+//! The lease: how long answers from memory are valid. Only a successful sync with the primary extends it, counted from
+//! before the sync was sent (`docs/protocol.md`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Clocks of two machines may differ in rate by this much: one part in fifty, far above what NTP slews.
+/// Clocks of two machines may differ in rate by one part in this many, which is far above what NTP slews.
 const DRIFT_PARTS: u32 = 50;
-/// For so long after a sync that the store keeps for certain, syncs may follow that a crash of it loses.
-const FORGETTABLE_PARTS: u32 = 20;
+/// Fraction of the lease during which non-durable syncs may follow a durable one.
+const NONDURABLE_PARTS: u32 = 20;
 
-/// The lease as it was before memory was read: what is read afterwards rests on this very one.
+/// The end of the lease as it was before memory was read. Only this lease makes the answer valid.
 #[derive(Debug, Clone, Copy)]
-pub struct Term {
-    /// Nanoseconds since boot; 0: none.
+pub struct LeaseSnapshot {
+    /// Nanoseconds since boot. 0 for no lease.
     until: u64,
 }
 
-impl Term {
-    /// None: nothing may be believed.
+impl LeaseSnapshot {
+    /// No lease: nothing in memory is valid.
     pub const NONE: Self = Self { until: 0 };
 }
 
@@ -25,62 +25,63 @@ impl Term {
 #[derive(Debug)]
 pub struct Lease {
     length: Duration,
-    /// Nanoseconds since boot; 0: none.
+    /// Nanoseconds since boot. 0 for no lease.
     until: AtomicU64,
 }
 
 impl Lease {
-    /// None yet, of this length once there is one.
+    /// Creates a lease of this length that has not begun.
     pub const fn new(length: Duration) -> Self {
         Self { length, until: AtomicU64::new(0) }
     }
 
-    /// Its length, as others may count on it.
+    /// The full length, which other processes wait for.
     pub const fn length(&self) -> Duration {
         self.length
     }
 
-    /// Extends it after a sync that was sent at `sent`: less than its length, for a clock that runs slow.
+    /// Extends the lease after a sync that was sent at `sent`. The extension is less than the full length, in case this
+    /// clock runs slow.
     pub fn extend(&self, sent: Duration) {
         let believed = self.length.saturating_sub(self.length / DRIFT_PARTS);
         self.until.store(nanos(sent + believed), Ordering::Release);
     }
 
-    /// Ends it at once.
+    /// Ends the lease at once.
     pub fn end(&self) {
         self.until.store(0, Ordering::Release);
     }
 
-    /// As it is, to be taken before memory is read.
-    pub fn term(&self) -> Term {
-        Term { until: self.until.load(Ordering::Acquire) }
+    /// Returns the current end of the lease. Take it before reading memory.
+    pub fn snapshot(&self) -> LeaseSnapshot {
+        LeaseSnapshot { until: self.until.load(Ordering::Acquire) }
     }
 
-    /// Whether it has held ever since `term` was taken; `now`, the time since boot, was read after memory was.
+    /// Whether the lease has held since `snapshot` was taken. `now` is the time since boot, read after memory was.
     ///
-    /// A lease that was extended since then counts for nothing: it may have run out before that, and what was read in
-    /// between is as old as the one that ran out.
-    pub fn has_held(&self, term: Term, now: Duration) -> bool {
-        nanos(now) < term.until && self.until.load(Ordering::Acquire) != 0
+    /// An extension in between does not count: the lease may have run out before it, and memory that was read in
+    /// between is then too old.
+    pub fn held_since(&self, snapshot: LeaseSnapshot, now: Duration) -> bool {
+        nanos(now) < snapshot.until && self.until.load(Ordering::Acquire) != 0
     }
 
-    /// How long ago it ended; nothing if it holds, or never was.
+    /// How long ago the lease ended. `None` if it holds or never began.
     pub fn ended_since(&self, now: Duration) -> Option<Duration> {
         let until = self.until.load(Ordering::Acquire);
         (until != 0).then(|| now.checked_sub(Duration::from_nanos(until))).flatten()
     }
 }
 
-/// How long after a durable sync others may follow that need not be. A crash of the store may lose those: what is left
-/// of the row is then of a sync that was sent so much earlier than the one that the lease counts from.
-pub fn forgettable(lease: Duration) -> Duration {
-    lease / FORGETTABLE_PARTS
+/// How long non-durable syncs may follow a durable one. A crash of the store may lose them. The row is then that of a
+/// sync sent up to this much earlier than the one that the lease counts from.
+pub fn nondurable_window(lease: Duration) -> Duration {
+    lease / NONDURABLE_PARTS
 }
 
-/// How long a replica whose row stands still has to be waited for, on the clock of whoever waits: its lease, and more,
-/// for a clock here that runs fast, and for syncs that the store forgot.
-pub fn patience(lease: Duration) -> Duration {
-    lease + lease / DRIFT_PARTS + forgettable(lease)
+/// How long a replica's row must stand still before the replica is given up, on the clock of the waiting process: the
+/// lease, plus a margin for a fast clock here and for syncs that the store lost in a crash.
+pub fn stall_timeout(lease: Duration) -> Duration {
+    lease + lease / DRIFT_PARTS + nondurable_window(lease)
 }
 
 /// 584 years fit.
@@ -97,35 +98,35 @@ mod tests {
     #[test]
     fn it_holds_from_the_first_sync_for_less_than_its_length() {
         let lease = Lease::new(LEASE);
-        assert!(!lease.has_held(lease.term(), Duration::ZERO));
+        assert!(!lease.held_since(lease.snapshot(), Duration::ZERO));
         lease.extend(Duration::from_secs(100));
-        assert!(lease.has_held(lease.term(), Duration::from_millis(109_799)));
-        assert!(!lease.has_held(lease.term(), Duration::from_millis(109_800)));
+        assert!(lease.held_since(lease.snapshot(), Duration::from_millis(109_799)));
+        assert!(!lease.held_since(lease.snapshot(), Duration::from_millis(109_800)));
     }
 
     #[test]
-    fn what_was_read_before_it_was_extended_rests_on_what_it_was_then() {
+    fn an_extension_does_not_apply_to_an_earlier_snapshot() {
         let lease = Lease::new(LEASE);
         lease.extend(Duration::from_secs(100));
-        let term = lease.term();
+        let snapshot = lease.snapshot();
         lease.extend(Duration::from_mins(2));
-        assert!(lease.has_held(term, Duration::from_secs(109)));
-        assert!(!lease.has_held(term, Duration::from_secs(121)));
+        assert!(lease.held_since(snapshot, Duration::from_secs(109)));
+        assert!(!lease.held_since(snapshot, Duration::from_secs(121)));
     }
 
     #[test]
-    fn whoever_waits_waits_longer_than_it_can_hold_on_a_clock_two_percent_off() {
+    fn the_stall_timeout_outlasts_the_lease_with_clocks_two_percent_off() {
         let held = LEASE.saturating_sub(LEASE / DRIFT_PARTS);
-        assert!(patience(LEASE).as_secs_f64() / 1.019 > held.as_secs_f64() * 1.019);
+        assert!(stall_timeout(LEASE).as_secs_f64() / 1.019 > held.as_secs_f64() * 1.019);
     }
 
     #[test]
-    fn ended_it_does_not_hold() {
+    fn an_ended_lease_does_not_hold() {
         let lease = Lease::new(LEASE);
         lease.extend(Duration::from_secs(1));
-        let term = lease.term();
+        let snapshot = lease.snapshot();
         lease.end();
-        assert!(!lease.has_held(term, Duration::from_secs(1)));
-        assert!(!lease.has_held(lease.term(), Duration::from_secs(1)));
+        assert!(!lease.held_since(snapshot, Duration::from_secs(1)));
+        assert!(!lease.held_since(lease.snapshot(), Duration::from_secs(1)));
     }
 }

@@ -1,12 +1,12 @@
-//! The three things that the decision reads, in memory: credentials by digest, users with their roles by id, workspaces
-//! by id and by slug; and callers. No clock and no I/O: what may be believed, the lease says.
+//! The facts that decisions are made from, in memory: credentials by digest, users with their roles by id, workspaces
+//! by id and by slug. Also callers. No clock and no I/O; the lease says whether memory is valid.
 //!
-//! The rules (CATALOGUE E-SPEC, E4, E6):
-//! 1. Everything here is as of `applied` or newer. A change is applied in this order: raise `admitted`, evict, detach
-//!    fills under way ([`Flights::detach`](super::flights::Flights::detach)), raise `applied`.
-//! 2. A fill is of one revision, and is kept only if that is not behind `admitted`: checked and inserted as one step under
-//!    the shard's lock, which evicting takes too.
-//! 3. An eviction names one entity. Nothing is keyed by request, and there is no reverse index.
+//! The rules (`docs/protocol.md`):
+//! 1. Every entry is of revision `applied` or newer. Changes are applied in this order: raise `fill_floor`, evict,
+//!    detach the fills in flight ([`ReadsInFlight::detach_all`](super::ReadsInFlight::detach_all)), raise `applied`.
+//! 2. A fill is of one revision. It is kept only if that is not below `fill_floor`. The check and the insertion happen
+//!    under the lock of the shard, which an eviction takes too.
+//! 3. An eviction names one entity. No entry is keyed by request, and there is no reverse index.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,25 +19,26 @@ use crate::model::{
 };
 use crate::store::{Change, ChangedEntity};
 
-/// How much is kept of things that there are few of.
+/// Capacity for callers, of which there are few.
 const CALLERS_MAX: usize = 10_000;
-/// How many digests are remembered to be nobody's. Apart from the good ones, which a flood must not evict.
+/// Capacity for digests that do not exist. They are kept apart, so that a flood of them does not evict the ones that
+/// do.
 const UNKNOWN_MAX: usize = 65_536;
 
-/// A value, and the revision that it was read at.
+/// A value, and the revision at which it was read.
 #[derive(Debug)]
-struct Remembered<T> {
+struct Entry<T> {
     revision: Revision,
     value: Arc<T>,
 }
 
-impl<T> Clone for Remembered<T> {
+impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
         Self { revision: self.revision, value: Arc::clone(&self.value) }
     }
 }
 
-impl<T: Keyed> Keyed for Remembered<T> {
+impl<T: Keyed> Keyed for Entry<T> {
     type Key = T::Key;
 
     fn key(&self) -> &T::Key {
@@ -69,39 +70,39 @@ impl Keyed for Workspace {
     }
 }
 
-/// What is in memory.
+/// The facts in memory.
 pub struct Mirror {
-    /// Counts the times at which everything was dropped: a fill of another life is not kept.
-    life: AtomicU64,
+    /// Number of resets. A fill from before the last reset is not kept.
+    generation: AtomicU64,
     /// Fills of older revisions are not kept.
-    admitted: AtomicU64,
-    /// All changes up to this one are applied.
+    fill_floor: AtomicU64,
+    /// All changes up to this revision are applied.
     applied: AtomicU64,
-    credentials: ClockMap<Remembered<CredentialFacts>>,
-    users: ClockMap<Remembered<UserFacts>>,
-    workspaces: ClockMap<Remembered<Workspace>>,
-    /// Where a slug was last seen. Only a hint: the workspace itself says whether it still has it.
+    credentials: ClockMap<Entry<CredentialFacts>>,
+    users: ClockMap<Entry<UserFacts>>,
+    workspaces: ClockMap<Entry<Workspace>>,
+    /// The workspace that last had a slug. Only a hint: the workspace entry says whether it still has it.
     slugs: ClockMap<(Box<str>, Arc<Workspace>)>,
-    /// Names of no workspace.
+    /// Names that no workspace has.
     unknown_names: ClockMap<(Box<str>, Revision)>,
-    /// Digests of no credential.
+    /// Digests that no credential has.
     unknown: ClockMap<(Digest, Revision)>,
     callers: ClockMap<(Digest, Arc<Caller>)>,
-    /// Digests of no caller. Apart from the real ones too.
+    /// Digests that no caller has. Kept apart for the same reason.
     unknown_callers: ClockMap<(Digest, ())>,
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
-    /// Counts the times at which what is known of callers was dropped.
+    /// Number of times that all callers were dropped.
     callers_generation: AtomicU64,
-    /// No part of what may be believed: only who is limited is decided by it.
+    /// Decides only which look-ups are limited, and is not part of the facts.
     known_digests: Arc<KnownDigests>,
 }
 
 impl Mirror {
-    /// Empty; holds at most about so many credentials, and as many users and workspaces.
+    /// Creates an empty mirror of about this capacity for each of credentials, users and workspaces.
     pub fn new(capacity: usize) -> Self {
         Self {
-            life: AtomicU64::new(0),
-            admitted: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            fill_floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             credentials: ClockMap::new(capacity),
             users: ClockMap::new(capacity),
@@ -117,39 +118,39 @@ impl Mirror {
         }
     }
 
-    /// The revision that everything here is as of, or newer.
+    /// The revision that every entry is of, or newer.
     pub fn applied(&self) -> Revision {
         Revision(self.applied.load(Ordering::Acquire))
     }
 
-    /// To be read before the store is, for [`Self::remember`].
-    pub fn life(&self) -> u64 {
-        self.life.load(Ordering::Acquire)
+    /// Number of resets. Read it before the store, for [`Self::insert`].
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// Counts up whenever what is known of callers was dropped.
+    /// Number of times that all callers were dropped.
     pub fn callers_generation(&self) -> u64 {
         self.callers_generation.load(Ordering::Acquire)
     }
 
-    /// The digests that may be somebody's.
+    /// The digests that may exist.
     pub const fn known_digests(&self) -> &Arc<KnownDigests> {
         &self.known_digests
     }
 
-    /// How many credentials are in memory.
+    /// Number of credentials in memory.
     pub fn credentials_len(&self) -> usize {
         self.credentials.len()
     }
 
-    /// All that an introspection is decided by, if all of it is here and not older than `at_least`.
-    pub fn recall(
+    /// Returns the facts for an introspection, if memory has all of them and they are not older than `at_least`.
+    pub fn cached_facts(
         &self,
         digest: &Digest,
         workspace: Option<&str>,
         at_least: Revision,
     ) -> Option<Facts> {
-        // Before the entries: what is read after it is not older.
+        // Read before the entries, which are then not older.
         let applied = self.applied();
         let Some(credential) = self.credentials.get(digest, Clone::clone) else {
             let revision = self.unknown.get(digest, |kept| kept.1)?.max(applied);
@@ -170,7 +171,7 @@ impl Mirror {
                 let named = match workspace {
                     None => None,
                     Some(name) => {
-                        let (read, named) = self.named(name)?;
+                        let (read, named) = self.workspace_by_name(name)?;
                         as_of(read);
                         named
                     }
@@ -182,8 +183,8 @@ impl Mirror {
         (revision >= at_least).then_some(Facts::new(revision, Some(found)))
     }
 
-    /// The workspace of this slug or id; nothing if that is not known here.
-    fn named(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
+    /// The workspace of this slug or id. `None` if memory does not know.
+    fn workspace_by_name(&self, name: &str) -> Option<(Revision, Option<Arc<Workspace>>)> {
         let hint = self.slugs.get(name, |(_, hint)| Arc::clone(hint));
         let hinted = hint.and_then(|hint| self.workspaces.get(&hint.id, Clone::clone));
         let hinted = hinted.filter(|workspace| workspace.value.slug.as_str() == name);
@@ -194,25 +195,26 @@ impl Mirror {
         }
     }
 
-    /// Keeps what was read of the store, part by part, as far as it is not behind; `life` was read before that.
-    pub fn remember(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, life: u64) {
+    /// Keeps each part of what was read from the store, unless it is too old. `generation` was read before the store
+    /// was.
+    pub fn insert(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, generation: u64) {
         let revision = facts.revision;
-        let fresh = || self.admits(revision, life);
+        let fresh = || self.accepts_fill(revision, generation);
         let Some(found) = &facts.found else {
             self.unknown.insert_if((*digest, revision), fresh);
             return;
         };
         let value = Arc::clone(&found.credential);
-        self.credentials.insert_if(Remembered { revision, value }, fresh);
+        self.credentials.insert_if(Entry { revision, value }, fresh);
         match &found.principal {
-            PrincipalFacts::Workspace(own) => self.remember_workspace(own, revision, life),
+            PrincipalFacts::Workspace(own) => self.insert_workspace(own, revision, generation),
             PrincipalFacts::User(user) => {
                 let value = Arc::clone(user);
-                self.users.insert_if(Remembered { revision, value }, fresh);
+                self.users.insert_if(Entry { revision, value }, fresh);
             }
         }
         match (&found.named_workspace, workspace) {
-            (Some(named), _) => self.remember_workspace(named, revision, life),
+            (Some(named), _) => self.insert_workspace(named, revision, generation),
             (None, Some(name)) if matches!(found.principal, PrincipalFacts::User(_)) => {
                 self.unknown_names.insert_if((name.into(), revision), fresh);
             }
@@ -220,36 +222,36 @@ impl Mirror {
         }
     }
 
-    fn remember_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, life: u64) {
+    fn insert_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, generation: u64) {
         let value = Arc::clone(workspace);
-        let fresh = || self.admits(revision, life);
-        self.workspaces.insert_if(Remembered { revision, value }, fresh);
-        // Only a hint: the workspace itself says whether it has that slug.
+        let fresh = || self.accepts_fill(revision, generation);
+        self.workspaces.insert_if(Entry { revision, value }, fresh);
+        // Only a hint: the workspace entry says whether it has that slug.
         let hint = Arc::clone(workspace);
         self.slugs.insert_if((workspace.slug.as_str().into(), hint), || true);
     }
 
-    /// Asked under the lock of the shard that is inserted into.
-    fn admits(&self, revision: Revision, life: u64) -> bool {
-        revision.0 >= self.admitted.load(Ordering::Acquire) && self.life() == life
+    /// Whether a fill is kept. Called under the lock of the shard that it is inserted into.
+    fn accepts_fill(&self, revision: Revision, generation: u64) -> bool {
+        revision.0 >= self.fill_floor.load(Ordering::Acquire) && self.generation() == generation
     }
 
-    /// The caller of this service token: nothing if that is not known here, `Some(None)` if there is none.
-    pub fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
+    /// The caller of this service token. `None` if memory does not know, `Some(None)` if there is no such caller.
+    pub fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>> {
         match self.callers.get(digest, |(_, caller)| Arc::clone(caller)) {
             Some(caller) => Some(Some(caller)),
             None => self.unknown_callers.get(digest, |_| None),
         }
     }
 
-    /// The caller of this certificate's name.
-    pub fn recall_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
+    /// The caller of this subject alternative name, in the same way.
+    pub fn cached_caller_by_san(&self, san: &CertificateSan) -> Option<Option<Arc<Caller>>> {
         self.callers_by_san.get(san, |(_, caller)| caller.clone())
     }
 
-    /// Keeps the caller, unless what is known of callers was dropped since `generation` was read, which was before the
+    /// Keeps the caller, unless all callers were dropped since `generation` was read. `generation` was read before the
     /// store was.
-    pub fn remember_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
+    pub fn insert_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
         let fresh = || self.callers_generation() == generation;
         match caller {
             Some(caller) => self.callers.insert_if((*digest, caller), fresh),
@@ -257,8 +259,8 @@ impl Mirror {
         };
     }
 
-    /// As [`Self::remember_caller`].
-    pub fn remember_caller_by_san(
+    /// Like [`Self::insert_caller`].
+    pub fn insert_caller_by_san(
         &self,
         san: &CertificateSan,
         caller: Option<Arc<Caller>>,
@@ -268,40 +270,41 @@ impl Mirror {
         self.callers_by_san.insert_if((san.clone(), caller), fresh);
     }
 
-    /// Begins to apply changes up to `revision`: from here on no older fill is kept.
+    /// Begins to apply changes up to `revision`. From now on, older fills are not kept.
     pub fn evict(&self, changes: &[Change], revision: Revision) {
-        self.admitted.fetch_max(revision.0, Ordering::AcqRel);
+        self.fill_floor.fetch_max(revision.0, Ordering::AcqRel);
         for change in changes {
             match &change.entity {
                 ChangedEntity::Credential(digest) => {
                     self.credentials.remove(digest);
                     self.unknown.remove(digest);
-                    self.known_digests.note(digest);
+                    self.known_digests.insert(digest);
                 }
                 ChangedEntity::User(id) => self.users.remove(id),
                 ChangedEntity::Workspace(id) => {
                     self.workspaces.remove(id);
-                    // It may have taken a name that was nobody's.
+                    // The workspace may have taken a name that was unknown.
                     self.unknown_names.clear();
                 }
                 ChangedEntity::Caller(_) => self.drop_callers(),
                 ChangedEntity::UnknownDigests => {
                     self.unknown.clear();
-                    self.known_digests.lose();
+                    self.known_digests.mark_incomplete();
                 }
             }
         }
     }
 
-    /// Ends applying: everything is as of `revision` now.
-    pub fn publish(&self, revision: Revision) {
+    /// Ends applying: every entry is now of `revision` or newer.
+    pub fn set_applied(&self, revision: Revision) {
         self.applied.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// Drops everything, and goes on from `revision`, be it lower than before: another life of the store.
-    pub fn start_over(&self, revision: Revision) {
-        // First: what was read in the life before is not kept while this empties, nor after it.
-        self.life.fetch_add(1, Ordering::AcqRel);
+    /// Drops everything and continues from `revision`, which may be lower than before: the store is another
+    /// incarnation.
+    pub fn reset(&self, revision: Revision) {
+        // Before the entries are dropped, so that a read from before the reset is not kept during or after it.
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.credentials.clear();
         self.users.clear();
         self.workspaces.clear();
@@ -310,9 +313,9 @@ impl Mirror {
         self.unknown.clear();
         self.drop_callers();
         self.applied.store(revision.0, Ordering::Release);
-        self.admitted.store(revision.0, Ordering::Release);
-        // Of what was committed before this the log tells nothing.
-        self.known_digests.lose();
+        self.fill_floor.store(revision.0, Ordering::Release);
+        // The change log does not name what was committed before this.
+        self.known_digests.mark_incomplete();
     }
 
     fn drop_callers(&self) {

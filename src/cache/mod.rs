@@ -1,51 +1,51 @@
-//! Answers from memory, as fresh as the store: between `service` and `store`.
+//! Answers from memory that are as current as the store. This room stands between `service` and `store`.
 //!
-//! [`Lookup`] is what `service` asks. [`Direct`] asks the store each time: the command line. [`Cached`] is a replica: a
-//! [`Mirror`] that a [`Tail`] of the change log keeps true, believed while a [`Lease`] holds. [`Barrier`] is the other side:
-//! what a revocation waits for.
+//! `service` calls the [`Lookup`] trait. [`UncachedLookup`] reads the store each time; the command line uses it.
+//! [`CachedLookup`] is a replica: a [`Mirror`] that a [`ChangeApplier`] keeps current, valid while a [`Lease`] holds.
+//! [`Barrier`] is the opposite side: it makes a revocation wait for the replicas.
 //!
-//! Three state machines, without I/O and without a clock, make every choice: [`Follower`] (when to sync), [`Reader`]
-//! (memory or store) and [`Lookout`] (whom to wait for). `replica.rs`, `cached.rs` and `barrier.rs` drive them with threads,
-//! tasks and connections; `tests/it/simulation` drives the same three with a seeded scheduler. The protocol is
-//! `docs/protocol.md`.
+//! Three state machines without I/O and without a clock make every choice: [`Follower`] (when to sync), [`Reader`]
+//! (memory or store) and [`ReplicaMonitor`] (which replicas to wait for). `replica.rs`, `cached_lookup.rs` and
+//! `barrier.rs` drive them with threads, tasks and connections; `tests/it/simulation` drives the same three with a
+//! seeded scheduler. `docs/protocol.md` describes the protocol.
 
 mod barrier;
-mod board;
-mod cached;
+mod barrier_wait;
+mod cached_lookup;
 mod catch_up;
+mod change_applier;
+mod change_buffer;
 mod clock_map;
-mod direct;
-mod flights;
 mod follower;
-mod hub;
 mod known_digests;
 mod lease;
-mod local;
-mod lookout;
+mod local_replica;
 mod mirror;
 mod reader;
+mod reads_in_flight;
 mod replica;
-mod standstill;
-mod tail;
-mod verdict;
+mod replica_monitor;
+mod stall_detector;
+mod store_reads;
+mod uncached_lookup;
 
-pub use barrier::{Barrier, Waiting};
-pub use board::{Board, Boarded};
-pub use cached::Cached;
+pub use barrier::{Barrier, BarrierStatus};
+pub use barrier_wait::{BarrierError, BarrierWait, is_behind};
+pub use cached_lookup::CachedLookup;
+pub use change_applier::{ChangeApplier, NextStep, SYNC_CHANGES_MAX};
+pub use change_buffer::{ChangeBuffer, LogPosition, NotBuffered};
 pub use clock_map::{ClockMap, Keyed};
-pub use direct::Direct;
 pub use follower::{Follower, FollowerAction, FollowerEvent};
-pub use hub::{Hub, Position, TooOld};
-pub use known_digests::{Filling, KnownDigests};
-pub use lease::{Lease, Term, forgettable, patience};
-pub use local::Local;
-pub use lookout::{Lookout, LookoutAction, LookoutEvent};
+pub use known_digests::{FilterRebuild, KnownDigests};
+pub use lease::{Lease, LeaseSnapshot, nondurable_window, stall_timeout};
+pub use local_replica::LocalReplica;
 pub use mirror::Mirror;
-pub use reader::{Fill, Miss, ReadKey, Reader};
-pub use replica::{Replication, follow};
-pub use standstill::Standstill;
-pub use tail::{SYNC_CHANGES_MAX, Step, Tail};
-pub use verdict::{BarrierError, Wait, is_behind};
+pub use reader::{Fill, MissAction, ReadKey, Reader};
+pub use reads_in_flight::{JoinOutcome, ReadsInFlight};
+pub use replica::{FollowerParts, follow_change_log};
+pub use replica_monitor::{MonitorAction, MonitorEvent, ReplicaMonitor};
+pub use stall_detector::StallDetector;
+pub use uncached_lookup::UncachedLookup;
 
 use std::sync::Arc;
 
@@ -54,50 +54,52 @@ use async_trait::async_trait;
 use crate::model::{Caller, CertificateSan, Digest, Facts, Revision};
 use crate::store::Result;
 
-/// What is asked about one token.
+/// A look-up of the facts for one token.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    /// The token's digest.
+pub struct FactsQuery<'a> {
+    /// Digest of the token.
     pub digest: &'a Digest,
     /// The slug or id of the workspace that the request names.
     pub workspace: Option<&'a str>,
-    /// No part of the answer may be older.
+    /// Minimum revision of every part of the answer.
     pub at_least: Revision,
-    /// Read the store, even where memory could answer.
+    /// Read the store, even if memory could answer.
     pub fresh: bool,
 }
 
-/// What knows the facts that an introspection is decided by.
+/// A source of the facts that introspections are decided from.
 #[async_trait]
 pub trait Lookup: Send + Sync {
-    /// What memory may be believed by: to be taken before it is read.
-    fn term(&self) -> Term;
+    /// The current lease. Take it before reading memory.
+    fn lease_snapshot(&self) -> LeaseSnapshot;
 
-    /// Whether what was read of memory since `term` was taken may be believed.
-    fn may_believe(&self, term: Term) -> bool;
+    /// Whether the lease has held since `snapshot` was taken, so that memory read in between is valid.
+    fn lease_held_since(&self, snapshot: LeaseSnapshot) -> bool;
 
-    /// The facts, if memory has them, and may be believed since `term`.
-    fn recall(&self, question: &Question<'_>, term: Term) -> Option<Facts>;
+    /// The facts, if memory has them and the lease has held since `snapshot`.
+    fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts>;
 
-    /// The facts, from wherever they have to be read.
-    async fn look_up(&self, question: &Question<'_>) -> Result<Facts>;
+    /// Returns the facts, from memory or the store.
+    async fn look_up(&self, query: &FactsQuery<'_>) -> Result<Facts>;
 
-    /// The facts of many, in the order of the questions, with one read of the store for all that memory does not have.
-    async fn look_up_many(&self, questions: &[Question<'_>]) -> Result<Vec<Facts>>;
+    /// Returns the facts for many tokens, in the order of the queries. One read of the store covers all that memory
+    /// lacks.
+    async fn look_up_many(&self, queries: &[FactsQuery<'_>]) -> Result<Vec<Facts>>;
 
-    /// The caller of this service token, if memory knows, and may be believed; `Some(None)`: that there is none.
-    fn recall_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
+    /// The caller of this service token, if memory knows it and is valid. `Some(None)` if there is no such caller.
+    fn cached_caller(&self, digest: &Digest) -> Option<Option<Arc<Caller>>>;
 
-    /// Whether the digest may be somebody's, for whoever limits those that are not: `false` where that cannot be told. It
-    /// says nothing of the answer.
-    fn may_know(&self, digest: &Digest) -> bool;
+    /// Whether the digest may exist, for the rate limit on unknown tokens; `false` if that is not known. Says nothing
+    /// about the answer.
+    fn may_exist(&self, digest: &Digest) -> bool;
 
-    /// Waits until [`Self::may_know`] knows of all that was committed before this, wherever it was: within a time and for a
-    /// number of those who wait that are bounded, and beyond them not at all.
+    /// Waits until [`Self::may_exist`] covers everything committed before this call, at any server. The time and the
+    /// number of waits are limited; beyond that it returns early.
     async fn catch_up(&self);
 
-    /// The digest is about to be somebody's, by this process: for [`Self::may_know`], which else hears of it with the log.
-    fn expect(&self, digest: &Digest);
+    /// Announces a digest that this process is about to create, to [`Self::may_exist`], which would otherwise receive
+    /// it with the change log.
+    fn note_new_digest(&self, digest: &Digest);
 
     /// The caller of this service token, revoked or not.
     async fn find_caller(&self, digest: &Digest) -> Result<Option<Arc<Caller>>>;
@@ -105,26 +107,26 @@ pub trait Lookup: Send + Sync {
     /// The caller of this subject alternative name of a client certificate, unless revoked.
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>>;
 
-    /// The revision that memory is of, or newer; 0 without memory.
+    /// The revision that memory is of, or newer. 0 without memory.
     fn revision(&self) -> Revision;
 
-    /// Whether memory may be believed: a sync with the primary is not too long ago.
+    /// Whether memory is valid: the last sync with the primary is recent enough.
     fn is_current(&self) -> bool {
-        self.may_believe(self.term())
+        self.lease_held_since(self.lease_snapshot())
     }
 
-    /// Whether what was last known is answered, marked as stale, where the store is out of reach.
-    fn bridges(&self) -> bool {
+    /// Whether stale facts are served, marked as stale, while the store is out of reach.
+    fn serves_stale(&self) -> bool {
         false
     }
 
-    /// A number that changes whenever what is known of callers may have changed. It is a part of memory: whoever has found
-    /// a caller may go on believing it while this stays the same, and memory may be believed.
+    /// A number that changes whenever the cached callers may have changed. It is part of memory: a caller that was
+    /// found stays valid while this number is the same and memory is valid.
     fn callers_generation(&self) -> u64;
 }
 
-impl Question<'_> {
-    /// As the store takes it.
+impl FactsQuery<'_> {
+    /// The key in the form that the store takes.
     fn owned(&self) -> (Digest, Option<String>) {
         (*self.digest, self.workspace.map(str::to_owned))
     }

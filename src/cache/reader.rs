@@ -1,34 +1,34 @@
-//! How an answer is found, as a state machine without I/O and without a clock: memory while the lease holds, then a read of
-//! the store that is under way, then a read of its own. `cached.rs` drives it with tasks, the simulation in
-//! `tests/it/simulation` with a seeded scheduler.
+//! Decides how an answer is found: a state machine without I/O and without a clock. Memory answers while the lease
+//! holds. Otherwise the request joins a read in flight, or starts a new read. `cached_lookup.rs` drives it with tasks,
+//! the simulation in `tests/it/simulation` with a seeded scheduler.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::{Board, Boarded};
-use super::{Lease, Mirror, Question, Term};
+use super::reads_in_flight::{JoinOutcome, ReadsInFlight};
+use super::{FactsQuery, Lease, LeaseSnapshot, Mirror};
 use crate::model::{Digest, Facts};
 
-/// What one read of the store is for.
+/// What one read of the store looks up: a digest, and the workspace that the request names.
 pub type ReadKey = (Digest, Option<String>);
 
-/// What to do where memory does not answer.
+/// What to do if memory does not answer.
 #[derive(Debug)]
-pub enum Miss {
-    /// Wait for the read whose ticket is on the board, and ask [`Reader::suffices`] of what it finds.
+pub enum MissAction {
+    /// Wait for the read of the returned ticket, and check its result with [`Reader::suffices`].
     Join,
-    /// Read the store, and take what that finds to [`Reader::land`].
+    /// Read the store, and pass the result to [`Reader::complete`].
     Read(Fill),
 }
 
-/// A read of the store that is under way.
+/// A read of the store that is in flight.
 #[derive(Debug)]
 pub struct Fill {
     key: ReadKey,
-    /// The number on the board; nothing for a read that nobody may join.
+    /// Number among the reads in flight. `None` for a read that other requests may not join.
     number: Option<u64>,
-    /// The life of the mirror from before the read.
-    life: u64,
+    /// The mirror's generation from before the read.
+    generation: u64,
 }
 
 impl Fill {
@@ -38,91 +38,92 @@ impl Fill {
     }
 }
 
-/// Memory before the store; `T` is what a read is waited for by.
+/// Memory in front of the store. `T` is a ticket to wait for a read with.
 pub struct Reader<T> {
     mirror: Arc<Mirror>,
     lease: Arc<Lease>,
-    board: Board<ReadKey, T>,
+    reads: ReadsInFlight<ReadKey, T>,
 }
 
 impl<T: Clone> Reader<T> {
-    /// Over these parts.
+    /// Creates a reader of this mirror.
     pub fn new(mirror: Arc<Mirror>, lease: Arc<Lease>) -> Self {
-        Self { mirror, lease, board: Board::default() }
+        Self { mirror, lease, reads: ReadsInFlight::default() }
     }
 
-    /// What is in memory.
+    /// The facts in memory.
     pub fn mirror(&self) -> &Mirror {
         &self.mirror
     }
 
-    /// What memory may be believed by.
+    /// The lease, which says whether memory is valid.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// The reads that are under way.
-    pub const fn board(&self) -> &Board<ReadKey, T> {
-        &self.board
+    /// The reads in flight.
+    pub const fn reads_in_flight(&self) -> &ReadsInFlight<ReadKey, T> {
+        &self.reads
     }
 
-    /// What memory says: to be believed only if [`Self::may_believe`] says so afterwards, with a term from before this.
-    pub fn recall(&self, question: &Question<'_>) -> Option<Facts> {
-        if question.fresh {
+    /// Returns the facts in memory. They are valid only if [`Self::lease_held_since`] holds afterwards, for a snapshot
+    /// from before.
+    pub fn cached_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
+        if query.fresh {
             return None;
         }
-        self.mirror.recall(question.digest, question.workspace, question.at_least)
+        self.mirror.cached_facts(query.digest, query.workspace, query.at_least)
     }
 
-    /// Whether what was read of memory since `term` was taken may be believed; `now` was read after memory was.
-    pub fn may_believe(&self, term: Term, now: Duration) -> bool {
-        self.lease.has_held(term, now)
+    /// Whether facts that were read from memory since `snapshot` are valid. `now` was read after memory was.
+    pub fn lease_held_since(&self, snapshot: LeaseSnapshot, now: Duration) -> bool {
+        self.lease.held_since(snapshot, now)
     }
 
-    /// Where to find what memory does not answer. A new read goes on the board with this ticket; the ticket of a read to
-    /// join takes its place.
-    pub fn look_up(&self, question: &Question<'_>, now: Duration, ticket: &mut T) -> Miss {
-        if question.fresh {
-            return Miss::Read(self.read(question));
+    /// Decides what to do if memory does not answer. A new read is recorded under `ticket`. To join a read, `ticket` is
+    /// replaced by that of the read.
+    pub fn on_miss(&self, query: &FactsQuery<'_>, now: Duration, ticket: &mut T) -> MissAction {
+        if query.fresh {
+            return MissAction::Read(self.unshared_read(query));
         }
-        // What a read under way finds may be as old as the read: like an answer from memory, it is to be believed only
-        // while the lease holds.
-        let may_join = || self.lease.has_held(self.lease.term(), now);
-        let fill = self.read(question);
-        match self.board.join_or_begin(&fill.key, may_join, ticket) {
-            Boarded::Joined => Miss::Join,
-            Boarded::Began(number) => Miss::Read(Fill { number: Some(number), ..fill }),
+        // The result of a read in flight may be as old as the start of the read. Like an answer from memory, it is
+        // valid only while the lease holds.
+        let may_join = || self.lease.held_since(self.lease.snapshot(), now);
+        let fill = self.unshared_read(query);
+        match self.reads.join_or_start(&fill.key, may_join, ticket) {
+            JoinOutcome::Joined => MissAction::Join,
+            JoinOutcome::Started(number) => MissAction::Read(Fill { number: Some(number), ..fill }),
         }
     }
 
-    /// A read that nobody may join.
-    pub fn read(&self, question: &Question<'_>) -> Fill {
-        Fill { key: question.owned(), number: None, life: self.mirror.life() }
+    /// Creates a read that other requests may not join.
+    pub fn unshared_read(&self, query: &FactsQuery<'_>) -> Fill {
+        Fill { key: query.owned(), number: None, generation: self.mirror.generation() }
     }
 
-    /// Takes a read off the board, whatever came of it.
-    pub fn end(&self, fill: &Fill) {
+    /// Removes a read that failed or ended from the reads in flight.
+    pub fn discard(&self, fill: &Fill) {
         if let Some(number) = fill.number {
-            self.board.land(&fill.key, number);
+            self.reads.remove(&fill.key, number);
         }
     }
 
-    /// Takes in what a read found: it is remembered, unless memory has moved on meanwhile.
-    pub fn land(&self, fill: &Fill, facts: &Facts) {
+    /// Keeps the result of a read in memory, unless memory is newer by now.
+    pub fn complete(&self, fill: &Fill, facts: &Facts) {
         let (digest, workspace) = &fill.key;
-        self.mirror.remember(digest, workspace.as_deref(), facts, fill.life);
-        self.end(fill);
+        self.mirror.insert(digest, workspace.as_deref(), facts, fill.generation);
+        self.discard(fill);
     }
 
-    /// Whether what a joined read found answers this question too: the read may have begun before the caller had seen the
-    /// revision that it asks for. If not, [`Self::read`] again.
-    pub fn suffices(&self, question: &Question<'_>, facts: &Facts) -> bool {
-        facts.revision >= question.at_least
+    /// Whether the result of a joined read answers this query too. The read may have begun before the caller saw the
+    /// revision that it requires. If it does not, use [`Self::unshared_read`].
+    pub fn suffices(&self, query: &FactsQuery<'_>, facts: &Facts) -> bool {
+        facts.revision >= query.at_least
     }
 
-    /// Whether what was last known is wanted rather than nothing, where the store is out of reach: the lease ended less than
-    /// `grace` ago (`--outage-grace`).
-    pub fn may_bridge(&self, grace: Duration, now: Duration) -> bool {
+    /// Whether stale facts may be served while the store is out of reach: the lease ended less than `grace` ago
+    /// (`--outage-grace`).
+    pub fn may_serve_stale(&self, grace: Duration, now: Duration) -> bool {
         self.lease.ended_since(now).is_some_and(|ended| ended < grace)
     }
 }

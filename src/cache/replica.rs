@@ -1,5 +1,5 @@
-//! Drives a [`Follower`] with connections, for as long as the process runs. It belongs on a thread of its own, so that no
-//! load can starve it.
+//! Follows the change log: drives a [`Follower`] with connections, for as long as the process runs. It belongs on a
+//! separate thread, so that no load can starve it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,42 +8,44 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Follower, FollowerAction, FollowerEvent, Local, SYNC_CHANGES_MAX, Tail};
+use super::{
+    ChangeApplier, Follower, FollowerAction, FollowerEvent, LocalReplica, SYNC_CHANGES_MAX,
+};
 use crate::model::{BootClock, Clock, ReplicaId};
 use crate::store::{ChangeFeed, Result, Store, StoreError};
 use crate::token::{Random, random_array};
 
-/// How long connecting may take: the primary is looked for meanwhile.
+/// Timeout of connecting, which includes the search for the primary.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// After a panic.
+/// Pause after a panic.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
-/// After the store denied something: it is there, and a person has to do something first.
+/// Pause after the store denied something. It is reachable, and a person has to act first.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the sync loop works with.
-pub struct Replication {
-    /// The database.
+/// The parts that the follower works with.
+pub struct FollowerParts {
+    /// The store to follow.
     pub store: Arc<dyn Store>,
-    /// What a sync means.
-    pub tail: Tail,
-    /// How the process sees it.
-    pub local: Arc<Local>,
-    /// How long to answer after a sync.
+    /// Applies the outcome of a sync.
+    pub applier: ChangeApplier,
+    /// The replica, as the rest of the process sees it.
+    pub local: Arc<LocalReplica>,
+    /// How long memory is valid after a sync.
     pub lease: Duration,
-    /// What leases are counted on.
+    /// The clock of the lease.
     pub boot: Arc<dyn BootClock>,
-    /// For ids.
+    /// The clock for replica ids.
     pub clock: Arc<dyn Clock>,
-    /// For ids.
+    /// The random source for replica ids.
     pub random: Arc<dyn Random>,
 }
 
-/// Follows the log until `stop`, then marks the replica's row as ended, so that nobody waits for it. Should a turn of it
-/// panic, it starts afresh: a server whose memory is never true again would read the store for every answer.
-pub async fn follow(replication: Replication, stop: CancellationToken) {
-    let Replication { store, tail, local, lease, boot, clock, random } = replication;
-    let mut follower = Follower::new(tail, Arc::clone(&local), lease);
-    // A server that takes connections and says nothing must not hold this up for ever.
+/// Follows the change log until `stop`, then marks the replica's row as ended, so that no revocation waits for it.
+/// After a panic it starts again, because a server without a lease would read the store for every answer.
+pub async fn follow_change_log(parts: FollowerParts, stop: CancellationToken) {
+    let FollowerParts { store, applier, local, lease, boot, clock, random } = parts;
+    let mut follower = Follower::new(applier, Arc::clone(&local), lease);
+    // A server that accepts connections and never answers must not block the follower.
     let patience = lease / 2;
     let mut driver = Driver {
         store,
@@ -61,7 +63,7 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
         if turns.catch_unwind().await.is_ok() {
             return;
         }
-        tracing::error!("following the change log panicked: starting afresh");
+        tracing::error!("the change log follower panicked: restarting it");
         follower.abandon();
         driver.rest(RESTART_PAUSE, &stop).await;
     }
@@ -70,7 +72,7 @@ pub async fn follow(replication: Replication, stop: CancellationToken) {
 async fn drive(
     follower: &mut Follower,
     driver: &mut Driver,
-    local: &Local,
+    local: &LocalReplica,
     stop: &CancellationToken,
 ) {
     let mut event = FollowerEvent::Due;
@@ -81,20 +83,20 @@ async fn drive(
         let action = follower.on(event, driver.boot.since_boot());
         let outcome = match action {
             FollowerAction::End => return,
-            FollowerAction::Rest(pause) => {
+            FollowerAction::Disconnect(pause) => {
                 driver.rest(pause, stop).await;
                 Ok(FollowerEvent::Due)
             }
             FollowerAction::Wait(longest) => tokio::select! {
                 heard = driver.wait(longest) => heard,
-                () = local.prompted() => Ok(FollowerEvent::Prompted),
+                () = local.sync_requested() => Ok(FollowerEvent::SyncRequested),
                 () = stop.cancelled() => Ok(FollowerEvent::Due),
             },
             other => driver.perform(other).await,
         };
         event = outcome.unwrap_or_else(|error| {
             if matches!(error, StoreError::Lost(_)) {
-                // Whatever memory rests on is no more.
+                // The store that memory rests on is lost.
                 follower.abandon();
             }
             driver.failed(&error)
@@ -113,25 +115,25 @@ struct Driver {
     lease: Duration,
     patience: Duration,
     feed: Option<Box<dyn ChangeFeed>>,
-    /// Whether nothing has come through since something failed.
+    /// Whether something has failed since the last successful sync.
     failing: bool,
-    /// Whether what failed last is denied.
+    /// Whether the last failure was a denial.
     denied: bool,
 }
 
 impl Driver {
-    /// Says what failed, once for all that fails until the next sync.
+    /// Logs a failure: a warning for the first one since the last sync, then at debug level.
     fn failed(&mut self, error: &StoreError) -> FollowerEvent {
         self.denied = matches!(error, StoreError::Denied(_));
         if std::mem::replace(&mut self.failing, true) {
-            tracing::debug!(%error, "the change log cannot be followed: trying again");
+            tracing::debug!(%error, "cannot follow the change log: retrying");
         } else {
-            tracing::warn!(%error, "the change log cannot be followed: trying again and again");
+            tracing::warn!(%error, "cannot follow the change log: retrying until it works");
         }
         FollowerEvent::Failed
     }
 
-    /// Drops the connections, and waits.
+    /// Drops the connections and waits.
     async fn rest(&mut self, pause: Duration, stop: &CancellationToken) {
         self.feed = None;
         let pause = if std::mem::take(&mut self.denied) { pause.max(DENIED_PAUSE) } else { pause };
@@ -144,9 +146,9 @@ impl Driver {
     async fn wait(&mut self, longest: Duration) -> Result<FollowerEvent> {
         let begun = tokio::time::Instant::now();
         let hint = self.feed()?.wait(longest).await?;
-        // A feed that hears nothing says so when the time is over: that is no hint.
+        // A feed without news returns when the time is over. That is not a hint.
         let over = begun.elapsed() >= longest;
-        Ok(if over { FollowerEvent::Due } else { FollowerEvent::Heard(hint) })
+        Ok(if over { FollowerEvent::Due } else { FollowerEvent::Notified(hint) })
     }
 
     async fn perform(&mut self, action: FollowerAction) -> Result<FollowerEvent> {
@@ -168,11 +170,11 @@ impl Driver {
                 let sync = self.feed()?.sync(id, &published, SYNC_CHANGES_MAX);
                 Ok(FollowerEvent::Synced(bounded(patience, sync).await?))
             }
-            FollowerAction::Leave(id) => {
+            FollowerAction::Deregister(id) => {
                 bounded(patience, self.feed()?.deregister(id)).await?;
-                Ok(FollowerEvent::Left)
+                Ok(FollowerEvent::Deregistered)
             }
-            FollowerAction::Wait(_) | FollowerAction::Rest(_) | FollowerAction::End => {
+            FollowerAction::Wait(_) | FollowerAction::Disconnect(_) | FollowerAction::End => {
                 Ok(FollowerEvent::Due)
             }
         }
@@ -180,7 +182,7 @@ impl Driver {
 
     fn feed(&mut self) -> Result<&mut dyn ChangeFeed> {
         let feed = self.feed.as_deref_mut();
-        // The machine connects before it asks for anything.
+        // The state machine connects before any other action.
         feed.map(|feed| feed as _)
             .ok_or_else(|| StoreError::Unavailable("not connected".to_owned()))
     }

@@ -78,7 +78,7 @@ async fn endings_since(
     replaced: Option<&Path>,
     until: Option<Timestamp>,
 ) -> Option<Vec<serde_json::Value>> {
-    let store = store::open_as_is(&url_of(replaced?)).await.ok()?;
+    let store = store::open_existing(&url_of(replaced?)).await.ok()?;
     let filter = AuditFilter { start_time: until, ..AuditFilter::default() };
     let (mut endings, mut after) = (Vec::new(), None);
     let complete = loop {

@@ -174,17 +174,17 @@ pub fn exit_code(reason: Reason) -> u8 {
 
 fn classify_store(error: &StoreError) -> (&'static str, u8) {
     let reason = match error {
-        StoreError::Misnamed(_) => return code::USAGE.reason_and_exit_code(),
+        StoreError::InvalidLocation(_) => return code::USAGE.reason_and_exit_code(),
         StoreError::Missing(_) => return code::STORE_MISSING.reason_and_exit_code(),
         StoreError::SchemaTooOld { .. } | StoreError::SchemaTooNew { .. } => {
             return code::SCHEMA_MISMATCH.reason_and_exit_code();
         }
         StoreError::Unusable(_) => return code::STORE_UNUSABLE.reason_and_exit_code(),
-        StoreError::Unavailable(_) | StoreError::Away(_) | StoreError::Pooler { .. } => {
+        StoreError::Unavailable(_) | StoreError::Unreachable(_) | StoreError::Pooler { .. } => {
             Reason::StoreUnavailable.code()
         }
         StoreError::Denied(_) => Reason::StoreDenied.code(),
-        StoreError::Full(_) => Reason::StoreFull.code(),
+        StoreError::DiskFull(_) => Reason::StoreFull.code(),
         StoreError::Busy(_) => Reason::StoreBusy.code(),
         StoreError::Lost(_) => Reason::StoreLost.code(),
         StoreError::Conflict(_)

@@ -8,7 +8,7 @@ pub(super) async fn run(global: &Global, args: &MigrateArgs) -> anyhow::Result<(
     refuse_token_output(global)?;
     let url = store_url::select(global);
     let (name, migrated) = if args.dry_run {
-        ("pending", store::pending(url).await?)
+        ("pending", store::pending_migrations(url).await?)
     } else {
         ("applied", store::migrate(url).await?)
     };

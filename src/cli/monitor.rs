@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::output;
 use super::signals::Signals;
-use crate::cache::Waiting;
+use crate::cache::BarrierStatus;
 use crate::service::Service;
 
 /// Length of a wait before the first report.
@@ -135,7 +135,7 @@ impl CommandMonitor {
         Err(Interrupted::Committed {
             revision: waiting.revision.0,
             replicas: replica_names(service, &waiting).await,
-            seconds: waiting.longest().unwrap_or_default().as_secs().max(1),
+            seconds: waiting.longest_wait().unwrap_or_default().as_secs().max(1),
         }
         .into())
     }
@@ -164,7 +164,7 @@ impl WaitReporter {
         self.last_report = Some(Instant::now());
         let (replicas, seconds) =
             (replica_names(service, &waiting).await, since.elapsed().as_secs());
-        output::note(&match waiting.longest().map(|longest| longest.as_secs()) {
+        output::note(&match waiting.longest_wait().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
                 "committed; waiting until {replicas} confirms it: {seconds} s so far; a crashed server is waited for at most \
                 {longest} s"
@@ -185,7 +185,7 @@ impl WaitReporter {
 }
 
 /// Returns the ids and host names of the replicas that the command waits for.
-async fn replica_names(service: &Service, waiting: &Waiting) -> String {
+async fn replica_names(service: &Service, waiting: &BarrierStatus) -> String {
     let mut names = Vec::new();
     for (id, _) in &waiting.replicas {
         let host = tokio::time::timeout(NAME_TIMEOUT, service.replica_host(*id)).await;

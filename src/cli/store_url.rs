@@ -27,7 +27,7 @@ static MISSING_RIGHTS: OnceLock<String> = OnceLock::new();
 pub(super) fn select(global: &Global) -> &str {
     let url = get(global);
     // If the URL cannot be parsed, opening the store reports that.
-    if let Ok(location) = store::place(url) {
+    if let Ok(location) = store::display_url(url) {
         // Set once per process.
         let _ = SELECTED.set(location);
     }
@@ -56,7 +56,7 @@ pub(super) async fn find_missing_rights(url: &str, error: &anyhow::Error) {
     if !denied {
         return;
     }
-    let missing = tokio::time::timeout(RIGHTS_TIMEOUT, store::lacking(url)).await;
+    let missing = tokio::time::timeout(RIGHTS_TIMEOUT, store::missing_rights(url)).await;
     let missing = missing.ok().and_then(Result::ok).flatten();
     let postgres = matches!(Location::parse(url), Ok(Location::Postgres(_)));
     let page = postgres.then(|| RIGHTS_PAGE.to_owned());

@@ -52,9 +52,9 @@ impl Connection {
         service: &Service,
         headers: &mut HeaderMap,
     ) -> Result<Arc<Caller>> {
-        let term = service.term();
+        let snapshot = service.lease_snapshot();
         let last = self.last_caller(service, headers);
-        if let Some(caller) = last.filter(|_| service.may_believe(term)) {
+        if let Some(caller) = last.filter(|_| service.lease_held_since(snapshot)) {
             headers.remove(AUTHORIZATION);
             return Ok(caller);
         }

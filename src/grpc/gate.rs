@@ -60,7 +60,7 @@ impl Gate {
         let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
             Ok(Some(answer)) => {
-                connection.peer().activity.asked();
+                connection.peer().activity.touch();
                 return answer
                     .map_or_else(error_response, |response| response.map(ResponseBody::unary));
             }
@@ -89,12 +89,18 @@ impl Gate {
         if !in_time || message::is_compressed(headers) || refuse_non_grpc(request).is_some() {
             return None;
         }
-        let term = self.service.term();
+        let snapshot = self.service.lease_snapshot();
         let caller = connection.last_caller(&self.service, headers)?;
         if !caller.permissions.contains(Permission::Introspect) {
             return None;
         }
-        introspect::try_answer_from_memory(&self.service, caller.id, term, request.body_mut(), read)
+        introspect::try_answer_from_memory(
+            &self.service,
+            caller.id,
+            snapshot,
+            request.body_mut(),
+            read,
+        )
     }
 
     async fn handle_with_deadline(
@@ -103,10 +109,10 @@ impl Gate {
         read: Bytes,
         connection: &Connection,
     ) -> Response<ResponseBody> {
-        let rpc = Rpc::at(request.uri().path());
+        let rpc = Rpc::from_path(request.uri().path());
         let span = span(rpc, connection);
         let start = Instant::now();
-        let in_flight = connection.peer().activity.begin();
+        let in_flight = connection.peer().activity.begin_request();
         let mut guard = RequestGuard::new(in_flight);
         let answer = self.answer(request, read, connection, rpc, &mut guard);
         let response = answer.instrument(span.clone()).await;
@@ -160,7 +166,7 @@ impl Gate {
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut());
             let caller = self.requests.identify(connection.peer().network(), caller).await?;
-            guard.in_flight.of_a_caller();
+            guard.in_flight.mark_authenticated();
             guard.caller_permit = Some(self.requests.enter(&caller)?);
             guard.memory =
                 MemoryReservation::for_caller(Arc::clone(&self.requests), Arc::clone(&caller));

@@ -14,7 +14,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::introspect::read_bytes;
 use crate::model::Caller;
-use crate::service::{OfCaller, Reason, Requests, Result, ServiceError};
+use crate::service::{CallerPermit, Reason, Requests, Result, ServiceError};
 
 /// Bytes of a gRPC frame before the message: a compression flag and the length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -48,7 +48,7 @@ pub(super) struct MemoryReservation {
     /// `None` for an unauthenticated request, which may reserve nothing.
     owner: Option<(Arc<Requests>, Arc<Caller>)>,
     bytes: usize,
-    permit: Option<OfCaller>,
+    permit: Option<CallerPermit>,
 }
 
 /// Messages and responses of up to this many bytes are not counted.
@@ -73,7 +73,7 @@ impl MemoryReservation {
         let (had, needed) = (counted(self.bytes), counted(bytes));
         if needed > had {
             let (requests, caller) = self.owner.as_ref().ok_or(Reason::Overloaded)?;
-            requests.large(caller, &mut self.permit, needed - had)?;
+            requests.reserve_large(caller, &mut self.permit, needed - had)?;
         }
         self.bytes = self.bytes.max(bytes);
         Ok(())

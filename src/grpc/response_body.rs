@@ -10,7 +10,7 @@ use tonic::Status;
 use super::introspect::UnaryBody;
 use super::message::{MemoryReservation, UNCOUNTED_BYTES_MAX};
 use super::unauthenticated::UnauthenticatedPermit;
-use crate::service::{OfCaller, UnderWay};
+use crate::service::{CallerPermit, InFlightGuard};
 
 /// A response body, with the permits that its request holds until the body has been sent.
 #[derive(Debug)]
@@ -27,21 +27,21 @@ enum Inner {
 
 /// Everything that a request holds until its response has been sent.
 pub(super) struct RequestGuard {
-    pub(super) in_flight: UnderWay,
+    pub(super) in_flight: InFlightGuard,
     /// Memory reserved for a large request and response.
     pub(super) memory: MemoryReservation,
     /// Permit of an RPC that needs no caller.
     pub(super) unauthenticated_permit: Option<UnauthenticatedPermit>,
     /// Permit of a caller's unary call. The client must read the response in time.
-    pub(super) caller_permit: Option<OfCaller>,
+    pub(super) caller_permit: Option<CallerPermit>,
     /// Permit of a Watch, which the caller may read at any pace.
-    pub(super) watch_permit: Option<OfCaller>,
+    pub(super) watch_permit: Option<CallerPermit>,
     /// Next frame of the body, already taken out of it.
     pub(super) next_frame: Option<Frame<Bytes>>,
 }
 
 impl RequestGuard {
-    pub(super) const fn new(in_flight: UnderWay) -> Self {
+    pub(super) const fn new(in_flight: InFlightGuard) -> Self {
         let memory = MemoryReservation::unauthenticated();
         Self {
             in_flight,
@@ -91,7 +91,7 @@ impl ResponseBody {
     /// Adds the guard, which is dropped with the body.
     pub(super) fn with_guard(self, guard: RequestGuard) -> Self {
         if guard.caller_permit.is_some() {
-            guard.in_flight.wait_for_reader();
+            guard.in_flight.mark_unread();
         }
         Self { guard: Some(Box::new(guard)), ..self }
     }
@@ -108,7 +108,7 @@ impl Body for ResponseBody {
         let Self { inner, guard } = self.get_mut();
         let Some(guard) = guard else { return inner.poll_frame(context) };
         if guard.caller_permit.is_some() {
-            guard.in_flight.wait_for_reader();
+            guard.in_flight.mark_unread();
         }
         let frame = match guard.next_frame.take() {
             Some(frame) => frame,
@@ -175,7 +175,7 @@ mod tests {
         let sizes = async |length: usize| {
             let all = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>());
             let full = Full::new(all.clone()).map_err(|never| match never {});
-            let guard = RequestGuard::new(Arc::new(Activity::default()).begin());
+            let guard = RequestGuard::new(Arc::new(Activity::default()).begin_request());
             let mut answer = ResponseBody::tonic(Body::new(full)).with_guard(guard);
             let (mut sizes, mut came) = (Vec::new(), Vec::new());
             while let Some(frame) = answer.frame().await {

@@ -42,7 +42,7 @@ fn methods() -> Vec<(String, CallType, Option<u32>)> {
 }
 
 fn at(path: &str) -> Rpc {
-    Rpc::at(path).unwrap_or_else(|| panic!("{path} has no row"))
+    Rpc::from_path(path).unwrap_or_else(|| panic!("{path} has no row"))
 }
 
 #[test]
@@ -58,9 +58,9 @@ fn every_rpc_has_a_rule() {
 
 #[test]
 fn a_path_outside_the_table_is_unknown() {
-    assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/introspect"), None);
-    assert_eq!(Rpc::at("/sophic.auth.v1.AuthService/Introspect/"), None);
-    assert_eq!(Rpc::at(""), None);
+    assert_eq!(Rpc::from_path("/sophic.auth.v1.AuthService/introspect"), None);
+    assert_eq!(Rpc::from_path("/sophic.auth.v1.AuthService/Introspect/"), None);
+    assert_eq!(Rpc::from_path(""), None);
 }
 
 #[test]

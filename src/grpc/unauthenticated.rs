@@ -97,12 +97,12 @@ impl UnauthenticatedRequests {
         activity: &Arc<Activity>,
         reflection: bool,
     ) -> Result<UnauthenticatedPermit, ServiceError> {
-        let on_this_connection = activity.open();
+        let on_this_connection = activity.begin_public_request();
         let mut permit = UnauthenticatedPermit { activity: Arc::clone(activity), slot: None };
         if on_this_connection > PER_CONNECTION_MAX {
             return Err(Reason::Overloaded.into());
         }
-        if !activity.is_known() {
+        if !activity.is_authenticated() {
             let limit = if reflection { &self.reflection } else { &self.health };
             permit.slot = Some((Arc::clone(limit), limit.insert(activity)));
         }
@@ -116,8 +116,8 @@ impl RequestLimit {
         let mut state = self.state.lock();
         while state.by_age.len() >= self.max {
             let Some((_, oldest)) = state.by_age.pop_first() else { break };
-            if !oldest.is_known() {
-                oldest.end();
+            if !oldest.is_authenticated() {
+                oldest.evict();
             }
         }
         let number = state.next;
@@ -129,7 +129,7 @@ impl RequestLimit {
 
 impl Drop for UnauthenticatedPermit {
     fn drop(&mut self) {
-        self.activity.close();
+        self.activity.end_public_request();
         if let Some((limit, number)) = &self.slot {
             limit.state.lock().by_age.remove(number);
         }
@@ -185,19 +185,19 @@ mod tests {
         let requests = UnauthenticatedRequests::default();
         let caller = Arc::new(Activity::default());
         let kept = requests.enter(&caller, false).expect("there is room");
-        caller.begin().of_a_caller();
+        caller.begin_request().mark_authenticated();
         let (mut activities, mut permits) = (Vec::new(), vec![kept]);
         for _ in 0..HEALTH_MAX {
             let activity = Arc::new(Activity::default());
             permits.push(requests.enter(&activity, false).expect("there is room"));
             activities.push(activity);
         }
-        assert!(activities.iter().all(|activity| !activity.has_ended()), "a caller takes no slot");
+        assert!(activities.iter().all(|activity| !activity.is_evicted()), "a caller takes no slot");
         permits.push(requests.enter(&Arc::new(Activity::default()), false).expect("room is made"));
-        let ended = activities.iter().map(|activity| activity.has_ended());
+        let ended = activities.iter().map(|activity| activity.is_evicted());
         let ended: Vec<_> = ended.enumerate().filter(|(_, ended)| *ended).collect();
         assert_eq!(ended, [(0, true)]);
-        assert!(!caller.has_ended());
+        assert!(!caller.is_evicted());
         drop(permits);
         assert!(requests.health.state.lock().by_age.is_empty());
     }
@@ -208,7 +208,7 @@ mod tests {
             let (requests, activity) =
                 (UnauthenticatedRequests::default(), Arc::new(Activity::default()));
             if known {
-                activity.begin().of_a_caller();
+                activity.begin_request().mark_authenticated();
             }
             let enter = || requests.enter(&activity, false);
             let permits: Vec<_> = (0..PER_CONNECTION_MAX).map(|_| enter()).collect();

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::pb;
-use crate::service::{Heard, Result};
+use crate::service::{Result, WatchUpdate};
 use crate::store::{Change, ChangedEntity};
 
 /// A stream of responses.
@@ -14,11 +14,13 @@ pub(super) type Responses =
     Pin<Box<dyn Stream<Item = std::result::Result<pb::WatchResponse, Status>> + Send>>;
 
 /// Converts each item to a response. An error ends the stream.
-pub(super) fn responses(heard: impl Stream<Item = Result<Heard>> + Send + 'static) -> Responses {
+pub(super) fn responses(
+    heard: impl Stream<Item = Result<WatchUpdate>> + Send + 'static,
+) -> Responses {
     Box::pin(heard.map(|heard| Ok(response(heard?))))
 }
 
-fn response(heard: Heard) -> pb::WatchResponse {
+fn response(heard: WatchUpdate) -> pb::WatchResponse {
     pb::WatchResponse {
         changes: heard.changes.iter().filter_map(change).collect(),
         cursor: heard.cursor,

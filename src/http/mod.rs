@@ -25,8 +25,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc, Service,
-    ServiceError, UnderWay,
+    Attempt, Context, InFlightGuard, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc,
+    Service, ServiceError,
 };
 pub use problem::status;
 use problem::{Problem, Style};
@@ -97,8 +97,8 @@ impl HttpFace {
             Requester::Caller(caller) => Some(self.requests.enter(caller)?),
             Requester::Operator(_) => None,
         };
-        if let Some(under_way) = parts.extensions.get::<Arc<UnderWay>>() {
-            under_way.of_a_caller();
+        if let Some(in_flight) = parts.extensions.get::<Arc<InFlightGuard>>() {
+            in_flight.mark_authenticated();
         }
         let Some(action) = endpoint.rpc().row().action else {
             return self.serve(endpoint, context, parts, body).await;

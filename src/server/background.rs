@@ -106,7 +106,7 @@ async fn sync_clock(service: Arc<Service>, stop: CancellationToken) {
         }
         synced = Instant::now();
         tokio::select! {
-            _ = service.hear_the_time() => {}
+            _ = service.sync_clock() => {}
             () = stop.cancelled() => return,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Filling, KnownDigests};
+use crate::cache::{FilterRebuild, KnownDigests};
 use crate::store::{Result, Store};
 
 /// Digests per page, and the pause after each page. Ten million digests take less than a minute.
@@ -26,15 +26,15 @@ pub(super) async fn keep_filled(
     stop: CancellationToken,
 ) {
     let work = async {
-        let mut filled = 0;
+        let mut rebuilt = 0;
         loop {
-            known.wanted(filled).await;
+            known.rebuild_needed(rebuilt).await;
             let started = Instant::now();
-            match fill(&*store, &known).await {
-                Ok(filling) => {
-                    let digests = filling.digests();
-                    match known.end(filling) {
-                        Some(number) => filled = number,
+            match rebuild(&*store, &known).await {
+                Ok(rebuild) => {
+                    let digests = rebuild.digest_count();
+                    match known.finish_rebuild(rebuild) {
+                        Some(number) => rebuilt = number,
                         // More digests exist than were allocated for. Start again at once with more memory.
                         None => continue,
                     }
@@ -56,20 +56,23 @@ pub(super) async fn keep_filled(
     }
 }
 
-async fn fill(store: &dyn Store, known: &KnownDigests) -> Result<Filling> {
-    let mut filling = known.begin();
+async fn rebuild(store: &dyn Store, known: &KnownDigests) -> Result<FilterRebuild> {
+    let mut rebuild = known.begin_rebuild();
     let mut after = None;
     let mut logged = Instant::now();
     loop {
         let page = store.list_digests(after.as_ref(), PAGE_SIZE).await?;
-        filling.add(&page);
+        rebuild.add(&page);
         after = page.last().copied();
         if page.len() < PAGE_SIZE as usize {
-            return Ok(filling);
+            return Ok(rebuild);
         }
         if logged.elapsed() >= LOG_INTERVAL {
             logged = Instant::now();
-            tracing::info!(digests = filling.digests(), "reading the digests of existing tokens");
+            tracing::info!(
+                digests = rebuild.digest_count(),
+                "reading the digests of existing tokens"
+            );
         }
         tokio::time::sleep(PAGE_PAUSE).await;
     }

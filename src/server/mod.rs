@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::cache::{Barrier, Direct};
+use crate::cache::{Barrier, UncachedLookup};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
 use crate::service::{
-    self, Commits, Limits, Options, Peer, Readiness, Requests, Service, StoreClock,
+    self, Commits, Options, Peer, Readiness, RequestLimits, Requests, Service, StoreClock,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
@@ -64,7 +64,7 @@ pub struct Config {
     /// request.
     pub handshake_timeout: Duration,
     /// Maximum number of requests in flight, and the time limit of each.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Time after a stop signal during which the server still accepts connections, while its health checks fail. It gives load
     /// balancers time to notice.
     pub drain_delay: Duration,
@@ -121,7 +121,7 @@ impl Config {
             streams_max: 256,
             connection_age_max: Duration::from_mins(30),
             handshake_timeout: Duration::from_secs(10),
-            limits: Limits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
+            limits: RequestLimits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
             drain_delay: Duration::ZERO,
             shutdown_grace: Duration::from_secs(10),
             housekeeping: Housekeeping::default(),
@@ -210,11 +210,11 @@ pub async fn open_service(
     database_url: &str,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
-    let store = store::open_as_is(database_url).await?;
+    let store = store::open_existing(database_url).await?;
     let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
     let service = uncached_service(store, clock, options);
     // If the store cannot be reached, the next statement of the command reports it.
-    let _ = service.hear_the_time().await;
+    let _ = service.sync_clock().await;
     Ok(service)
 }
 
@@ -227,9 +227,9 @@ pub fn uncached_service(
     let boot = Arc::new(SystemClock);
     let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
     Arc::new(Service::new(service::Parts {
-        lookup: Arc::new(Direct(Arc::clone(&store))),
+        lookup: Arc::new(UncachedLookup(Arc::clone(&store))),
         commits: Commits::new(store, barrier),
-        hub: Arc::default(),
+        change_buffer: Arc::default(),
         clock,
         boot,
         random: Arc::new(OsRandom),
@@ -274,7 +274,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     if config.migrate {
         store::open_with(&config.database_url, config.pools).await
     } else {
-        store::open_as_is_with(&config.database_url, config.pools).await
+        store::open_existing_with(&config.database_url, config.pools).await
     }
 }
 
@@ -335,7 +335,7 @@ async fn assemble(config: Config, bound: BoundPorts, store: Arc<dyn Store>) -> R
     let BoundPorts { grpc: grpc_listener, http: http_listener, certificates, listening } = bound;
     let (service, replica) = replica::start(store, config.cache, config.options.clone());
     // Before the first answer and the first purge, because this machine's clock may be wrong. A deviation is logged.
-    if let Err(error) = service.hear_the_time().await {
+    if let Err(error) = service.sync_clock().await {
         tracing::warn!(%error, "could not read the store's time");
     }
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
@@ -410,7 +410,7 @@ async fn run(config: Config, components: Components) {
         spawn(http.clone().accept(http_listener, accepting.clone(), move |peer: Peer| {
             let router = router.clone();
             service_fn(move |mut request: ::http::Request<hyper::body::Incoming>| {
-                let in_flight = Arc::new(peer.activity.begin());
+                let in_flight = Arc::new(peer.activity.begin_request());
                 request.extensions_mut().insert(peer.clone());
                 request.extensions_mut().insert(Arc::clone(&in_flight));
                 let answer = router.clone().oneshot(request);

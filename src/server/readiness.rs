@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Memory, Readiness, Service};
+use crate::service::{MemoryState, Readiness, Service};
 use crate::store::StoreError;
 
 /// Interval between probes of the store.
@@ -99,7 +99,7 @@ async fn publish(
         let reads = readable.borrow_and_update().clone();
         let writes = writable.borrow_and_update().clone();
         if let Some(reads) = &reads {
-            let source = source(service.memory(), reads);
+            let source = source(service.memory_state(), reads);
             logged.source(source, reads);
             let management = matches!((reads, &writes), (Ok(()), Some(Ok(()))));
             if let Some(writes) = &writes {
@@ -117,16 +117,16 @@ async fn publish(
 }
 
 /// Returns the source of answers, by the state of the cache and the last read probe.
-fn source(memory: Memory, reads: &Result<(), StoreError>) -> Source {
+fn source(memory: MemoryState, reads: &Result<(), StoreError>) -> Source {
     if reads.is_ok() {
         Source::Store
     } else if matches!(reads, Err(StoreError::Denied(_))) {
         Source::Denied
     } else {
         match memory {
-            Memory::Current => Source::Memory,
-            Memory::LastKnown => Source::LastKnown,
-            Memory::Useless => Source::Nowhere,
+            MemoryState::Current => Source::Memory,
+            MemoryState::LastKnown => Source::LastKnown,
+            MemoryState::TooOld => Source::Nowhere,
         }
     }
 }

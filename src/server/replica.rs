@@ -7,7 +7,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::{CacheConfig, known_digests, spawn};
-use crate::cache::{self, Barrier, Cached, Hub, Lease, Local, Mirror, Replication, Tail};
+use crate::cache::{
+    self, Barrier, CachedLookup, ChangeApplier, ChangeBuffer, FollowerParts, Lease, LocalReplica,
+    Mirror,
+};
 use crate::model::SystemClock;
 use crate::service::{Commits, Options, Parts, Service, StoreClock};
 use crate::store::Store;
@@ -32,9 +35,9 @@ pub(super) fn start(
     let (clock, random) = (Arc::new(SystemClock), Arc::new(OsRandom));
     let mirror = Arc::new(Mirror::new(config.capacity));
     let lease = Arc::new(Lease::new(config.lease));
-    let hub = Arc::new(Hub::default());
-    let local = Arc::new(Local::new(Arc::clone(&mirror)));
-    let cached = Cached::new(
+    let change_buffer = Arc::new(ChangeBuffer::default());
+    let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
+    let cached = CachedLookup::new(
         Arc::clone(&store),
         Arc::clone(&mirror),
         Arc::clone(&local),
@@ -46,9 +49,14 @@ pub(super) fn start(
     let stop = CancellationToken::new();
     let known = Arc::clone(mirror.known_digests());
     let filling = spawn(known_digests::keep_filled(Arc::clone(&store), known, stop.clone()));
-    let replication = Replication {
+    let parts = FollowerParts {
         store: Arc::clone(&store),
-        tail: Tail::new(mirror, lease, Arc::clone(&hub), cached.detach()),
+        applier: ChangeApplier::new(
+            mirror,
+            lease,
+            Arc::clone(&change_buffer),
+            cached.detach_hook(),
+        ),
         local: Arc::clone(&local),
         lease: config.lease,
         boot: Arc::clone(&clock) as _,
@@ -61,7 +69,7 @@ pub(super) fn start(
     let service = Service::new(Parts {
         commits: Commits::new(store, barrier),
         lookup,
-        hub,
+        change_buffer,
         clock: Arc::new(StoreClock::new(Arc::clone(&clock) as _)),
         boot: clock,
         random,
@@ -69,13 +77,13 @@ pub(super) fn start(
         unknown_rate_max: config.unknown_rate_max,
         options,
     });
-    (Arc::new(service), Replica::follow(replication, stop, filling))
+    (Arc::new(service), Replica::follow(parts, stop, filling))
 }
 
 impl Replica {
     /// Follows the change log on a separate thread, so that a load of requests cannot starve it.
     fn follow(
-        replication: Replication,
+        parts: FollowerParts,
         stop: CancellationToken,
         filling: tokio::task::JoinHandle<()>,
     ) -> Self {
@@ -83,7 +91,7 @@ impl Replica {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(cache::follow(replication, token)),
+                Ok(runtime) => runtime.block_on(cache::follow_change_log(parts, token)),
                 // Without this thread there is never a lease, so every answer comes from the store.
                 Err(error) => tracing::error!(%error, "cannot follow the change log"),
             }

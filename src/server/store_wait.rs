@@ -44,7 +44,9 @@ pub(super) async fn open(
                 }
                 return Ok(store);
             }
-            Err(error) if error.is_outage() && store::may_be_away(&config.database_url) => error,
+            Err(error) if error.is_outage() && store::may_be_unreachable(&config.database_url) => {
+                error
+            }
             Err(error) => return Err(error.into()),
         };
         if let Some(listening) = listening.take() {
@@ -100,7 +102,7 @@ async fn health_server(config: &Config, ports: &BoundPorts) -> Result<HealthServ
     spawn(connections.accept(accept, accepting.clone(), move |peer: Peer| {
         let http = http.clone();
         service_fn(move |request: ::http::Request<hyper::body::Incoming>| {
-            let in_flight = peer.activity.begin();
+            let in_flight = peer.activity.begin_request();
             let answer = http.clone().oneshot(request);
             async move {
                 let answer = answer.await;

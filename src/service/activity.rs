@@ -1,4 +1,4 @@
-//! What a connection is doing: what is asked when there are too many, and one has to go.
+//! Activity of a connection, by which the server decides which connection to close when there are too many.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,37 +9,37 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// What one connection is doing. Counted without a lock; an answer of the hot path costs one reading of the clock.
+/// Activity of one connection. The counters take no lock, and an answer on the hot path reads the clock once.
 #[derive(Debug)]
 pub struct Activity {
     since: Instant,
-    /// Nanoseconds after `since` at which it asked, or was answered, last.
+    /// Time of the last request or answer, in nanoseconds after `since`.
     last: AtomicU64,
-    /// The same for the first byte of headers that are not whole; 0: all are.
+    /// Time of the first byte of incomplete headers, in nanoseconds after `since`. 0 if all headers are complete.
     headers_begun: AtomicU64,
-    /// Told of that.
+    /// Notified when incomplete headers begin.
     headers: Notify,
     established: AtomicBool,
-    known: AtomicBool,
-    ended: CancellationToken,
-    under_way: AtomicU32,
-    of_callers: AtomicU32,
-    open: AtomicU32,
-    next: AtomicU64,
-    /// Answers that wait for their reader, by number, and since when.
+    authenticated: AtomicBool,
+    evicted: CancellationToken,
+    in_flight: AtomicU32,
+    in_flight_of_callers: AtomicU32,
+    public_requests: AtomicU32,
+    next_number: AtomicU64,
+    /// Answers that the client has not read yet: their request's number, and since when they wait.
     unread: Mutex<HashMap<u64, Instant>>,
-    /// Told whenever a connection that could not be ended may be.
+    /// Notified when a busy connection becomes one that may be evicted.
     freed: Arc<Notify>,
 }
 
-/// How loath one is to end a connection.
+/// Rank of a connection for eviction. The server closes connections of the lowest rank first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Worth {
-    /// No caller has made itself known on it, whatever is under way, as the health that a stranger watches.
-    Stranger,
-    /// A caller has, and asks nothing at the moment.
-    Known,
-    /// A caller waits for an answer, or follows a stream.
+pub enum ConnectionRank {
+    /// No caller has authenticated on it. It may still have requests in flight, such as a health watch.
+    Unauthenticated,
+    /// A caller has authenticated on it, and has no request in flight.
+    Idle,
+    /// A caller waits for an answer or follows a stream.
     Busy,
 }
 
@@ -50,7 +50,7 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Of a new connection; `freed` is told when one is no longer [`Worth::Busy`].
+    /// Creates the activity of a new connection. `freed` is notified when a caller's request on it ends.
     pub fn new(freed: Arc<Notify>) -> Self {
         Self {
             since: Instant::now(),
@@ -58,83 +58,84 @@ impl Activity {
             headers_begun: AtomicU64::new(0),
             headers: Notify::new(),
             established: AtomicBool::new(false),
-            known: AtomicBool::new(false),
-            ended: CancellationToken::new(),
-            under_way: AtomicU32::new(0),
-            of_callers: AtomicU32::new(0),
-            open: AtomicU32::new(0),
-            next: AtomicU64::new(0),
+            authenticated: AtomicBool::new(false),
+            evicted: CancellationToken::new(),
+            in_flight: AtomicU32::new(0),
+            in_flight_of_callers: AtomicU32::new(0),
+            public_requests: AtomicU32::new(0),
+            next_number: AtomicU64::new(0),
             unread: Mutex::default(),
             freed,
         }
     }
 
-    /// The peer has said what a client must say first.
+    /// Notes that the peer has completed the handshake of its protocol.
     pub fn establish(&self) {
         self.established.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it has.
+    /// Whether the peer has completed the handshake of its protocol.
     pub fn is_established(&self) -> bool {
         self.established.load(Ordering::Relaxed)
     }
 
-    /// Whether a caller has made itself known on it.
-    pub fn is_known(&self) -> bool {
-        self.known.load(Ordering::Relaxed)
+    /// Whether a caller has authenticated on this connection.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Relaxed)
     }
 
-    /// Whether any request is under way.
+    /// Whether any request is in flight.
     pub fn is_busy(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
+        self.in_flight.load(Ordering::Relaxed) > 0
     }
 
-    /// One more request under way of those that anybody may send; how many there are with it.
-    pub fn open(&self) -> u32 {
-        self.open.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts a request to an RPC that needs no caller. Returns how many of them are now in flight.
+    pub fn begin_public_request(&self) -> u32 {
+        self.public_requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// One of them is over.
-    pub fn close(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Counts the end of such a request.
+    pub fn end_public_request(&self) {
+        self.public_requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Its place is needed for another: the connection ends.
-    pub fn end(&self) {
-        self.ended.cancel();
+    /// Closes the connection to make room for another one.
+    pub fn evict(&self) {
+        self.evicted.cancel();
     }
 
-    /// Whether that was said.
-    pub fn has_ended(&self) -> bool {
-        self.ended.is_cancelled()
+    /// Whether the connection has been evicted.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.is_cancelled()
     }
 
-    /// When that is said.
-    pub async fn ended(&self) {
-        self.ended.cancelled().await;
+    /// Waits until the connection is evicted.
+    pub async fn evicted(&self) {
+        self.evicted.cancelled().await;
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Something was asked, and answered at once.
-    pub fn asked(&self) {
+    /// Notes a request that was answered at once.
+    pub fn touch(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
-    /// The first byte of headers has come that are not whole.
+    /// Notes the first byte of incomplete headers.
     pub fn begin_headers(&self) {
         self.headers_begun.store(self.now().max(1), Ordering::Relaxed);
         self.headers.notify_one();
     }
 
-    /// They are whole.
+    /// Notes that the headers are complete.
     pub fn end_headers(&self) {
         self.headers_begun.store(0, Ordering::Relaxed);
     }
 
-    /// When headers have been coming for so long. Looked at when their time is over, not each time that some are whole.
+    /// Waits until headers have been incomplete for `patience`. Sleeps until their deadline and checks then, instead of
+    /// resetting a timer for each request.
     pub async fn headers_are_late(&self, patience: Duration) {
         loop {
             let begun = self.headers_begun.load(Ordering::Relaxed);
@@ -150,72 +151,72 @@ impl Activity {
         }
     }
 
-    /// Something is asked, which is under way until what this gives is dropped.
-    pub fn begin(self: &Arc<Self>) -> UnderWay {
+    /// Begins a request, which is in flight until the guard is dropped.
+    pub fn begin_request(self: &Arc<Self>) -> InFlightGuard {
         self.establish();
-        self.asked();
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        UnderWay { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
+        self.touch();
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        InFlightGuard { activity: Arc::clone(self), number, of_caller: AtomicBool::new(false) }
     }
 
-    /// When something was last asked or answered; else, since when the connection is there.
-    pub fn last(&self) -> Instant {
+    /// Time of the last request or answer, or of the connection's start if there was none.
+    pub fn last_active(&self) -> Instant {
         self.since + Duration::from_nanos(self.last.load(Ordering::Relaxed))
     }
 
-    /// What it would be a loss of.
-    pub fn worth(&self) -> Worth {
-        if self.of_callers.load(Ordering::Relaxed) > 0 {
-            Worth::Busy
-        } else if self.is_known() {
-            Worth::Known
+    /// The connection's rank for eviction.
+    pub fn rank(&self) -> ConnectionRank {
+        if self.in_flight_of_callers.load(Ordering::Relaxed) > 0 {
+            ConnectionRank::Busy
+        } else if self.is_authenticated() {
+            ConnectionRank::Idle
         } else {
-            Worth::Stranger
+            ConnectionRank::Unauthenticated
         }
     }
 
-    /// Whether an answer has waited for its reader for so long.
-    pub fn is_unread_for(&self, longest: Duration) -> bool {
+    /// Whether the client has left an answer unread for `longest`.
+    pub fn has_unread_answer_for(&self, longest: Duration) -> bool {
         self.unread.lock().values().any(|since| since.elapsed() >= longest)
     }
 }
 
-/// A request under way.
+/// Guard of a request in flight.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct InFlightGuard {
     activity: Arc<Activity>,
     number: u64,
     of_caller: AtomicBool,
 }
 
-impl UnderWay {
-    /// The connection's.
+impl InFlightGuard {
+    /// The connection's activity.
     pub const fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// It is that of a caller who is known.
-    pub fn of_a_caller(&self) {
+    /// Marks the request, and with it the connection, as an authenticated caller's.
+    pub fn mark_authenticated(&self) {
         if !self.of_caller.swap(true, Ordering::Relaxed) {
-            self.activity.known.store(true, Ordering::Relaxed);
-            self.activity.of_callers.fetch_add(1, Ordering::Relaxed);
+            self.activity.authenticated.store(true, Ordering::Relaxed);
+            self.activity.in_flight_of_callers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// From now on its answer waits for its reader, who has just taken something of it, or nothing yet.
-    pub fn wait_for_reader(&self) {
+    /// Notes that the answer waits for the client from now on. Called again each time the client has read a part.
+    pub fn mark_unread(&self) {
         self.activity.unread.lock().insert(self.number, Instant::now());
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.activity.asked();
-        self.activity.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.activity.touch();
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.activity.unread.lock().remove(&self.number);
         if *self.of_caller.get_mut() {
-            self.activity.of_callers.fetch_sub(1, Ordering::Relaxed);
+            self.activity.in_flight_of_callers.fetch_sub(1, Ordering::Relaxed);
             self.activity.freed.notify_one();
         }
     }
@@ -226,33 +227,33 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::{Activity, Worth};
+    use super::{Activity, ConnectionRank};
 
     #[test]
-    fn who_has_been_a_caller_stays_one() {
+    fn a_connection_stays_authenticated_after_the_callers_last_request() {
         let activity = Arc::new(Activity::default());
-        let open = activity.begin();
-        assert_eq!(activity.worth(), Worth::Stranger);
-        let asking = activity.begin();
-        asking.of_a_caller();
-        assert_eq!(activity.worth(), Worth::Busy);
+        let open = activity.begin_request();
+        assert_eq!(activity.rank(), ConnectionRank::Unauthenticated);
+        let asking = activity.begin_request();
+        asking.mark_authenticated();
+        assert_eq!(activity.rank(), ConnectionRank::Busy);
         drop(asking);
-        assert_eq!(activity.worth(), Worth::Known);
+        assert_eq!(activity.rank(), ConnectionRank::Idle);
         drop(open);
-        assert_eq!(activity.worth(), Worth::Known);
+        assert_eq!(activity.rank(), ConnectionRank::Idle);
     }
 
     #[test]
-    fn an_answer_waits_until_it_is_dropped() {
+    fn an_answer_counts_as_unread_until_its_request_is_dropped() {
         let activity = Arc::new(Activity::default());
-        let (first, second) = (activity.begin(), activity.begin());
-        assert!(!activity.is_unread_for(Duration::ZERO));
-        first.wait_for_reader();
-        assert!(activity.is_unread_for(Duration::ZERO));
-        assert!(!activity.is_unread_for(Duration::from_hours(1)));
+        let (first, second) = (activity.begin_request(), activity.begin_request());
+        assert!(!activity.has_unread_answer_for(Duration::ZERO));
+        first.mark_unread();
+        assert!(activity.has_unread_answer_for(Duration::ZERO));
+        assert!(!activity.has_unread_answer_for(Duration::from_hours(1)));
         drop(second);
-        assert!(activity.is_unread_for(Duration::ZERO));
+        assert!(activity.has_unread_answer_for(Duration::ZERO));
         drop(first);
-        assert!(!activity.is_unread_for(Duration::ZERO));
+        assert!(!activity.has_unread_answer_for(Duration::ZERO));
     }
 }

@@ -1,5 +1,5 @@
-//! The record of management calls: who did what, on what, when, from where, with before and after. Writing it goes with
-//! each change; reading it and its retention are use cases of their own.
+//! Audit log of management calls: the requester, the action, the target, the time, the network address, and the target
+//! before and after. Each change commits its event with it. Listing and retention are use cases here.
 
 use std::sync::Arc;
 
@@ -13,27 +13,27 @@ use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, Use
 use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
-/// Events that one transaction of retention drops: few enough that nobody waits long for it.
+/// Number of events that one purge transaction deletes. Small, so that other writers do not wait long for it.
 const PURGE_BATCH: u32 = 500;
 
-/// What a use case says of itself; the rest comes from its context.
+/// The part of an audit event that the use case supplies. The rest comes from its context.
 pub(super) struct Entry<'a> {
-    /// What was done.
+    /// The action.
     pub(super) action: AuditAction,
-    /// On what.
+    /// The object of the action.
     pub(super) target: AuditTarget,
-    /// On whose behalf, if on anybody's.
+    /// The acting user, if the call names one.
     pub(super) acting_user: Option<&'a UserId>,
-    /// What it was, if it was there.
+    /// The target before the action. `None` if it did not exist.
     pub(super) before: Option<Value>,
-    /// What it is, if it is still there.
+    /// The target after the action. `None` if it no longer exists.
     pub(super) after: Option<Value>,
-    /// Why, in the words of who asked.
+    /// The reason that the requester gave.
     pub(super) reason: Option<&'a str>,
 }
 
 impl Service {
-    /// The event to commit with the change. People paste tokens into names and reasons: the log keeps none.
+    /// Builds the event to commit with the change. Redacts tokens, since people paste them into names and reasons.
     pub(super) fn audit_event(&self, context: &Context, entry: Entry<'_>) -> Result<AuditEvent> {
         let (time, random) = self.stamp()?;
         let (target_kind, target_id) = entry.target.kind_and_id();
@@ -54,7 +54,7 @@ impl Service {
         })
     }
 
-    /// A page of audit events, oldest first.
+    /// Returns a page of audit events, oldest first.
     pub async fn list_audit_events(
         &self,
         filter: &AuditFilter,
@@ -66,7 +66,8 @@ impl Service {
         Ok(cursor.page(events, |event| event.id.to_string()))
     }
 
-    /// Retention: drops every event from before `cutoff`, in batches, each of which records itself; how many.
+    /// Deletes the events from before `cutoff`, in batches, and returns their number. Each batch is recorded as an
+    /// event. `progress` receives the running total after each batch.
     pub async fn purge_audit(
         self: &Arc<Self>,
         context: Context,
@@ -79,14 +80,14 @@ impl Service {
             let mut purged = 0;
             let mut committed: Option<Committed> = None;
             loop {
-                this.trust_the_clock().await?;
+                this.require_trusted_clock().await?;
                 let mut tx = this.begin("purge_audit").await?;
                 let count = tx.delete_audit_events(cutoff, PURGE_BATCH).await?;
                 let last = count < u64::from(PURGE_BATCH);
                 if let Some(committed) = committed.filter(|_| last && count == 0) {
                     return Ok(committed.done(purged));
                 }
-                // The first records itself even if there was nothing to drop: somebody meant to.
+                // The first batch is recorded even if it deleted nothing, as a trace of the attempt.
                 let entry = Entry {
                     action: AuditAction::AuditPurge,
                     target: AuditTarget::AuditLog,

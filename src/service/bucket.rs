@@ -1,17 +1,17 @@
-//! Token buckets for every rate limit of the service, by the generic cell rate algorithm.
+//! Token buckets (generic cell rate algorithm) for every rate limit of the service.
 //!
-//! The crate `governor` has them too, but takes from a bucket whenever it looks at one: an unknown token is paid for after
-//! its look-up. Nor does it bound the number of keys.
+//! The crate `governor` does not fit: it checks a bucket and takes from it in one step, but a look-up is counted only
+//! after its token turned out to be unknown. It does not bound the number of keys either.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How fast a bucket refills, and how much it holds.
+/// Refill rate and capacity of a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rate {
-    /// After how long there is room for one more; zero: there is no limit.
+    /// Time in which one unit is refilled. Zero means no limit.
     pub(super) interval: Duration,
-    /// How far ahead of its rate a key may be: a full bucket holds `burst / interval + 1`.
+    /// How far a key may run ahead of the rate. A full bucket holds `burst / interval + 1` units.
     pub(super) burst: Duration,
 }
 
@@ -20,33 +20,33 @@ impl Rate {
         nanos(2 * self.burst)
     }
 
-    /// What is missing, as the time that it takes to come back. A clock that was set back makes that no longer than a debt
-    /// may be.
+    /// Returns the time until the bucket is full again. It is capped at `debt_max`, in case the clock was set back.
     fn debt(self, full_at: u64, now: Duration) -> u64 {
         full_at.saturating_sub(nanos(now)).min(self.debt_max())
     }
 }
 
-/// The bucket of one key: the time at which it is full again, in nanoseconds on the clock of whoever asks.
+/// Bucket of one key: the time at which it is full again, in nanoseconds on the clock that the user of the bucket
+/// passes in.
 #[derive(Debug, Default)]
 pub(super) struct Bucket(AtomicU64);
 
 impl Bucket {
-    /// Whether there is room for one more. Takes nothing.
+    /// Whether a unit is left. Takes nothing.
     pub(super) fn has_room(&self, now: Duration, rate: Rate) -> bool {
         rate.debt(self.0.load(Ordering::Relaxed), now) <= nanos(rate.burst)
     }
 
-    /// Takes one. Many may have looked before any has taken, so a key may go into debt, but only by one more burst: nobody
-    /// waits long for that.
+    /// Takes a unit. Concurrent users may all check before the first of them takes, so a key can go into debt. The debt
+    /// is capped at one more burst, which keeps the wait short.
     pub(super) fn take(&self, now: Duration, rate: Rate) {
         let more = nanos(rate.interval);
         let update = |at| Some(nanos(now) + (rate.debt(at, now) + more).min(rate.debt_max()));
-        // The update always gives a value, so it cannot fail.
+        // Cannot fail: the closure always returns a value.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
     }
 
-    /// Whether nothing is missing.
+    /// Whether the bucket is full.
     pub(super) fn is_full(&self, now: Duration) -> bool {
         self.0.load(Ordering::Relaxed) <= nanos(now)
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn debt_is_bounded_whatever_is_taken_and_whatever_the_clock_says() {
+    fn debt_stays_bounded_after_a_flood_and_after_the_clock_is_set_back() {
         let (bucket, rate, now) =
             (Bucket::default(), TEN_AND_ONE_A_SECOND, Duration::from_secs(100));
         for _ in 0..1_000 {

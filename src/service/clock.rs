@@ -1,6 +1,6 @@
-//! Whose time it is. What ends or frees something goes by the store's time where the store has a clock of its own, as
-//! Postgres does: between two looks at it by the time since boot, which nobody sets. Nothing is deleted for good while this
-//! machine's clock and the store disagree.
+//! The service's clock. Expiry and deletion go by the store's time if the store has a clock, as Postgres does. Between
+//! two readings of it, the time since boot is added, which nobody can set. While this machine's clock and the store
+//! disagree, nothing is purged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,68 +11,69 @@ use parking_lot::Mutex;
 use super::{Reason, Result, Service, ServiceError};
 use crate::model::{BootClock as _, Clock, Lately, StoreTime, SystemClock, Timestamp};
 
-/// Below this, this machine's clock is as good as the store's.
+/// Difference in microseconds up to which this machine's clock counts as equal to the store's.
 const NEGLIGIBLE: i64 = 1_000_000;
-/// Beyond this, one of the two is wrong.
+/// Difference in microseconds beyond which one of the two clocks is wrong.
 const DISAGREE: i64 = 60_000_000;
-/// What reading two clocks one after the other may make of nothing.
+/// Apparent difference in microseconds that reading two clocks one after the other can produce.
 const JITTER: i64 = 10_000;
-/// A file that nothing has happened in for so long is rather one that a wrong clock looks at.
+/// Time in microseconds without events, beyond which a wrong clock is more likely than an idle store.
 const IDLE_MAX: i64 = 90 * 24 * 3_600_000_000;
-/// An answer that took longer tells too little.
+/// Longest round trip to the store from which its time is taken. A slower one is too inaccurate.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// No offset.
+/// Marks an absent offset.
 const NONE: i64 = i64::MIN;
 
-/// This machine's clock, put right by the store.
+/// This machine's clock, corrected by the store's.
 pub struct StoreClock {
     machine: Arc<dyn Clock>,
-    /// The time less the time since boot, of a store with a clock that was asked; else [`NONE`], and it is this machine's.
+    /// Store's time minus the time since boot, in microseconds. [`NONE`] until a store with a clock was asked: until
+    /// then, this machine's clock is used.
     offset: AtomicI64,
-    /// This machine's time less the time since boot, when the store was last asked.
+    /// This machine's time minus the time since boot when the store was last asked, in microseconds.
     machine_offset: AtomicI64,
-    heard: Mutex<Heard>,
+    observed: Mutex<Observed>,
 }
 
-/// Why a clock must be wrong, and what is certain to be past all the same. Of events alone that is nothing: another wrong clock
-/// may have written them.
+/// Why a clock must be wrong, and a time that is certainly past nevertheless. Events are no evidence of such a time:
+/// another wrong clock may have written them.
 type Doubt = (String, Timestamp);
 
-/// A first look at a store without a clock.
+/// First reading of the clocks, for a store without a clock.
 #[derive(Clone)]
-struct First {
+struct FirstObservation {
     wall: i64,
     boot: i64,
-    quiet: Option<Quiet>,
+    idle: Option<IdlePeriod>,
 }
 
-/// A time in which nothing happened, as far as a clock is to be believed.
+/// Period without events in the store, by this machine's clock.
 #[derive(Clone, Copy)]
-struct Quiet {
+struct IdlePeriod {
     since: Timestamp,
     until: Timestamp,
 }
 
-/// What was heard of the store.
+/// Conclusions from the store's answers.
 #[derive(Default)]
-struct Heard {
-    /// Why one of the clocks must be wrong.
+struct Observed {
+    /// Why one of the clocks must be wrong. `None` if they agree.
     doubt: Option<String>,
-    /// What is certain to be past, while there is a doubt.
+    /// A time that is certainly past. `None` without a doubt.
     certain: Option<Timestamp>,
-    /// Of a store without a clock.
-    first: Option<First>,
+    /// For a store without a clock.
+    first: Option<FirstObservation>,
 }
 
 impl StoreClock {
-    /// Over this machine's clock; to be told what the store says.
+    /// Creates a clock that follows `machine` until the store's time is known.
     pub fn new(machine: Arc<dyn Clock>) -> Self {
         let (offset, machine_offset) = (AtomicI64::new(NONE), AtomicI64::new(NONE));
-        Self { machine, offset, machine_offset, heard: Mutex::default() }
+        Self { machine, offset, machine_offset, observed: Mutex::default() }
     }
 
-    /// This machine's time less the time since boot. Of a few looks the quickest: who is held up between one clock and the other
-    /// takes that for time.
+    /// Returns this machine's time minus the time since boot. Takes the quickest of three readings, since a thread that
+    /// is descheduled between the two clocks would measure the pause.
     fn machine_offset(&self) -> i64 {
         let looks = (0..3).map(|_| {
             let before = micros(SystemClock.since_boot());
@@ -83,9 +84,9 @@ impl StoreClock {
         looks.min().map_or(0, |(_, offset)| offset)
     }
 
-    /// Of a store with a clock: sets this one by it. This machine's own is taken where the two agree, which is smoother.
-    /// No if the answer took too long to tell.
-    fn set(&self, machine: i64, store: Timestamp, asked: Duration, answered: Duration) -> bool {
+    /// Adjusts the clock to a store that has one. Where the two agree, this machine's clock is used, which is smoother.
+    /// Returns false if the answer took too long to be accurate.
+    fn adjust(&self, machine: i64, store: Timestamp, asked: Duration, answered: Duration) -> bool {
         let taken = answered.saturating_sub(asked);
         if taken > ANSWER_MAX {
             return false;
@@ -95,29 +96,33 @@ impl StoreClock {
         let differs = ahead.abs() > NEGLIGIBLE + micros(taken);
         let offset = if differs { offset } else { machine };
         let last = self.offset.load(Ordering::Acquire);
-        // A slow answer cannot tell that this machine's clock agrees after all: the time must not go back by that.
+        // A slow answer does not prove that this machine's clock agrees again. The time must not go back because of it.
         let was_other = last != NONE && (last - machine).abs() > NEGLIGIBLE;
-        let tells = differs || !was_other || micros(taken) <= NEGLIGIBLE;
-        if differs || last == NONE || (tells && (offset - last).abs() > JITTER) {
+        let is_conclusive = differs || !was_other || micros(taken) <= NEGLIGIBLE;
+        if differs || last == NONE || (is_conclusive && (offset - last).abs() > JITTER) {
             self.offset.store(offset, Ordering::Release);
         }
         let doubt = (ahead.abs() > DISAGREE).then(|| {
             let which = if ahead > 0 { "ahead of" } else { "behind" };
             format!("this machine's clock is {} s {which} the store's", ahead.abs() / 1_000_000)
         });
-        self.conclude(doubt.map(|doubt| (doubt, store)));
+        self.set_doubt(doubt.map(|doubt| (doubt, store)));
         true
     }
 
-    /// Of a store without one: looks for evidence against this machine's.
-    fn judge(&self, store: StoreTime, boot: Duration) {
+    /// For a store without a clock: looks for evidence that this machine's clock is wrong.
+    fn check_plausibility(&self, store: StoreTime, boot: Duration) {
         let (now, boot) = (self.machine.now(), micros(boot));
         let wall = now.unix_micros();
         let first = {
-            let mut heard = self.heard.lock();
-            heard
+            let mut observed = self.observed.lock();
+            observed
                 .first
-                .get_or_insert_with(|| First { wall, boot, quiet: quiet(store, now) })
+                .get_or_insert_with(|| FirstObservation {
+                    wall,
+                    boot,
+                    idle: idle_period(store, now),
+                })
                 .clone()
         };
         let gone = (boot - first.boot) + first.wall;
@@ -127,7 +132,7 @@ impl StoreClock {
             let text = format!(
                 "the store's newest audit event is of {newest}, which by this machine's clock, {now}, is to come"
             );
-            // Whether this clock is wrong or the one that wrote it, nobody knows.
+            // Either this clock is wrong, or the clock that wrote the event.
             Some((text, Timestamp::EARLIEST))
         } else if (wall - gone).abs() > DISAGREE {
             let text = format!(
@@ -136,35 +141,38 @@ impl StoreClock {
             );
             Some((text, Timestamp::from_unix_micros(wall.min(gone)).unwrap_or(Timestamp::EARLIEST)))
         } else {
-            first.quiet.and_then(|quiet| quiet.doubt(gone))
+            first.idle.and_then(|idle| idle.doubt(gone))
         };
-        self.conclude(doubt);
+        self.set_doubt(doubt);
     }
 
-    fn conclude(&self, doubt: Option<Doubt>) {
+    fn set_doubt(&self, doubt: Option<Doubt>) {
         let (doubt, certain) = doubt.unzip();
-        let mut heard = self.heard.lock();
-        if heard.doubt.is_some() != doubt.is_some() {
+        let mut observed = self.observed.lock();
+        if observed.doubt.is_some() != doubt.is_some() {
             if let Some(doubt) = &doubt {
                 tracing::warn!("{doubt}: nothing is purged meanwhile");
             } else {
                 tracing::info!("this machine's clock and the store agree");
             }
         }
-        (heard.doubt, heard.certain) = (doubt, certain);
+        (observed.doubt, observed.certain) = (doubt, certain);
     }
 }
 
-/// Whether the clock says that nothing happened for very long, until now or until lately.
-fn quiet(store: StoreTime, now: Timestamp) -> Option<Quiet> {
-    let is_long = |quiet: &Quiet| quiet.until.unix_micros() - quiet.since.unix_micros() > IDLE_MAX;
-    let now = store.newest_event.map(|since| Quiet { since, until: now });
-    let lately = store.lately.map(|Lately { first, before }| Quiet { since: before, until: first });
+/// Returns the very long period without events that ends now or ended recently, if there is one.
+fn idle_period(store: StoreTime, now: Timestamp) -> Option<IdlePeriod> {
+    let is_long =
+        |idle: &IdlePeriod| idle.until.unix_micros() - idle.since.unix_micros() > IDLE_MAX;
+    let now = store.newest_event.map(|since| IdlePeriod { since, until: now });
+    let lately =
+        store.lately.map(|Lately { first, before }| IdlePeriod { since: before, until: first });
     now.filter(is_long).or(lately.filter(is_long))
 }
 
-impl Quiet {
-    /// The doubt about such a clock, until it has gone on for long enough: what a wrong one has written is no evidence for it.
+impl IdlePeriod {
+    /// Returns the doubt about a clock that shows such a period. The doubt ends [`StoreTime::LATELY`] after the period:
+    /// recent events are no evidence before, since a wrong clock may have written them.
     fn doubt(self, gone: i64) -> Option<Doubt> {
         let Self { since, until } = self;
         let end = until.saturating_add(StoreTime::LATELY);
@@ -191,33 +199,33 @@ impl Clock for StoreClock {
 
     fn earliest_now(&self) -> Timestamp {
         let now = self.now().min(self.machine.now());
-        self.heard.lock().certain.map_or(now, |certain| certain.min(now))
+        self.observed.lock().certain.map_or(now, |certain| certain.min(now))
     }
 
     fn doubt(&self) -> Option<String> {
-        self.heard.lock().doubt.clone()
+        self.observed.lock().doubt.clone()
     }
 
     fn was_set(&self) -> bool {
         let now = self.machine_offset();
         let last = self.machine_offset.load(Ordering::Acquire);
-        // It was never asked.
+        // `NONE`: the store was never asked.
         last == NONE || (now - last).abs() > NEGLIGIBLE
     }
 
     fn observe_store(&self, store: StoreTime, asked: Duration, answered: Duration) -> bool {
         let machine = self.machine_offset();
-        let told = if let Some(now) = store.now {
-            self.set(machine, now, asked, answered)
+        let is_accurate = if let Some(now) = store.now {
+            self.adjust(machine, now, asked, answered)
         } else {
-            self.judge(store, answered);
+            self.check_plausibility(store, answered);
             true
         };
-        // Else it is asked again soon.
-        if told {
+        // Otherwise the store is asked again soon.
+        if is_accurate {
             self.machine_offset.store(machine, Ordering::Release);
         }
-        told
+        is_accurate
     }
 }
 
@@ -231,21 +239,21 @@ impl Service {
         self.clock.was_set()
     }
 
-    /// Asks the store for the time, and sets the clock by it; no if the answer took too long to tell.
+    /// Asks the store for the time and adjusts the clock. Returns false if the answer took too long to be accurate.
     ///
     /// # Errors
-    /// Only if the store is out of reach.
-    pub async fn hear_the_time(&self) -> Result<bool> {
+    /// If the store is out of reach.
+    pub async fn sync_clock(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
-        let heard = self.store.time().await?;
-        Ok(self.clock.observe_store(heard, asked, SystemClock.since_boot()))
+        let observed = self.store.time().await?;
+        Ok(self.clock.observe_store(observed, asked, SystemClock.since_boot()))
     }
 
-    /// Refuses to delete by a clock that the store contradicts.
-    pub(super) async fn trust_the_clock(&self) -> Result<()> {
-        let told = self.hear_the_time().await?;
+    /// Returns an error if the store contradicts the clock. Called before anything is purged.
+    pub(super) async fn require_trusted_clock(&self) -> Result<()> {
+        let is_accurate = self.sync_clock().await?;
         let late = || "the store took too long to say what time it is: try again".to_owned();
-        match self.clock.doubt().or_else(|| (!told).then(late)) {
+        match self.clock.doubt().or_else(|| (!is_accurate).then(late)) {
             None => Ok(()),
             Some(doubt) => Err(ServiceError::from(Reason::ClocksDisagree).with("why", doubt)),
         }

@@ -1,8 +1,9 @@
-//! The one exit from every write. A use case begins here, commits here, and says before it reads anything what its call
-//! does to answers; what has to be waited for then is waited for here, whether the call found something to change or not.
+//! The single path of every write. A use case begins and commits its transactions here. Before it reads anything, it
+//! declares the [`Effect`] that its call has on answers. The wait for replicas follows from that, and happens here,
+//! even if the call changes nothing.
 //!
-//! None can forget it: the store that a use case has cannot begin a transaction, [`Transaction`] has no commit of its own,
-//! and what a call gives is locked up in a [`Done`], which only a [`Committed`] makes and only this file opens.
+//! The types enforce it. A use case's store cannot begin a transaction, and [`Transaction`] has no `commit` method. The
+//! value that a call returns is wrapped in a [`Done`], which only a [`Committed`] creates and only this file unwraps.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -11,63 +12,65 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::under_way::{self, Open};
+use super::call_context::{self, TransactionGuard};
 use super::{Attempt, Context, Kind, Reads, Reason, Result, Service, ServiceError};
-use crate::cache::{Barrier, BarrierError, Waiting};
+use crate::cache::{Barrier, BarrierError, BarrierStatus};
 use crate::model::{AuditEvent, ReplicaId, Revision};
 use crate::store::{Store, WriteTx};
 
-/// The longest that a change waits for replicas: more than the longest lease that is sensible.
+/// Longest wait for replicas. Longer than any sensible lease.
 const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
-/// How much earlier than the deadline of a request it gives up waiting.
+/// Time before a request's deadline at which it stops waiting for replicas.
 const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
-/// What a call does to answers. It follows from what is asked, never from what is found: a call that finds the state as
-/// asked may be the retry of one that did not see the end of its wait.
+/// Effect of a call on introspection answers. It follows from the request, never from the state that the call finds: a
+/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// It may take something away: when it returns, no replica answers as before.
+    /// May take access away. When the call returns, no replica gives the old answer any more.
     Narrows,
-    /// It only gives: the others hear of it in their time, and this process before it returns, or nearly.
+    /// Only grants access. This process applies the change before the call returns, or shortly after. The other
+    /// replicas follow with their next sync.
     Widens,
-    /// No answer that anybody remembers rests on it.
+    /// Affects no cached answer.
     Neutral,
 }
 
 impl Effect {
-    /// Of a call that gives, unless what is asked may take something away.
+    /// Returns [`Self::Narrows`] if `asked`, which says that the request may take access away. Otherwise
+    /// [`Self::Widens`].
     pub(super) const fn narrows_if(asked: bool) -> Self {
         if asked { Self::Narrows } else { Self::Widens }
     }
 }
 
-/// The store as it is written to, and what waits for replicas: for this file only.
+/// The writable store and the revocation barrier. Only this file uses them.
 pub struct Commits {
     store: Arc<dyn Store>,
     barrier: Barrier,
 }
 
 impl Commits {
-    /// To this store, waiting by this barrier.
+    /// Commits to `store` and waits by `barrier`.
     pub fn new(store: Arc<dyn Store>, barrier: Barrier) -> Self {
         Self { store, barrier }
     }
 
-    /// The same store, for reading.
+    /// Returns the same store for reading.
     pub(super) fn reads(&self) -> Reads {
         Reads::new(Arc::clone(&self.store) as _)
     }
 
-    /// Ends what the barrier does on its own. To be called when no call is under way any more.
+    /// Stops the barrier's background work. Call it when no call is in flight any more.
     pub(super) async fn stop(&self) {
         self.barrier.stop().await;
     }
 }
 
-/// A transaction, whose verbs are the store's, and whose exit is [`Service::commit`]. Dropping it undoes it.
+/// An open transaction. It is committed by [`Service::commit`] and rolled back when dropped.
 pub(super) struct Transaction {
     tx: Box<dyn WriteTx>,
-    open: Open,
+    guard: TransactionGuard,
 }
 
 impl Deref for Transaction {
@@ -84,29 +87,29 @@ impl DerefMut for Transaction {
     }
 }
 
-/// That a transaction, or several, were committed.
+/// Proof that one or several transactions were committed.
 #[must_use = "what a call gives is made of it, by `done`"]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed(Revision);
 
 impl Committed {
-    /// The newest revision: it contains all that was committed, and what was found as asked.
+    /// The newest revision, which includes everything that the call committed or found unchanged.
     pub(super) const fn revision(self) -> Revision {
         self.0
     }
 
-    /// This and a later one, of the same call.
+    /// Combines this with a later commit of the same call.
     pub(super) fn and(self, later: Self) -> Self {
         Self(self.0.max(later.0))
     }
 
-    /// What the call gives once it has had its effect.
+    /// Wraps the value that the call returns once its effect has taken place.
     pub(super) const fn done<T>(self, value: T) -> Done<T> {
         Done { value, committed: self, narrows: false, pending: None }
     }
 }
 
-/// What a call gives, to be given once it has had its effect.
+/// Return value of a call, withheld until the call's effect has taken place.
 #[must_use = "a call gives it back"]
 pub(super) struct Done<T> {
     value: T,
@@ -116,30 +119,30 @@ pub(super) struct Done<T> {
 }
 
 impl<T> Done<T> {
-    /// It took something away, though that could not be told from what was asked.
+    /// Marks the call as one that took access away, although the request did not show it.
     pub(super) fn narrowing(self) -> Self {
         Self { narrows: true, ..self }
     }
 
-    /// With it something is given that is given this once: where the wait cannot be waited to its end, the answer says
-    /// that by `note`, and is no error.
+    /// If the wait times out, returns the value all the same, changed by `note`, instead of an error. For values that
+    /// are returned only once, such as a token.
     pub(super) fn or_pending(self, note: fn(&mut T)) -> Self {
         Self { pending: Some(note), ..self }
     }
 
-    /// With this changed.
+    /// Changes the value.
     pub(super) fn with(mut self, change: impl FnOnce(&mut T)) -> Self {
         change(&mut self.value);
         self
     }
 
-    /// With one more that was committed, and what it changed.
+    /// Adds a later commit of the same call, and changes the value.
     pub(super) fn also(self, later: Committed, change: impl FnOnce(&mut T)) -> Self {
         let committed = self.committed.and(later);
         Self { committed, ..self }.with(change)
     }
 
-    /// Makes another answer of it, which cannot say yet that anything is pending.
+    /// Converts the value. Drops the note of [`Self::or_pending`], which is for the old type.
     pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Done<U> {
         let Self { value, committed, narrows, pending: _ } = self;
         Done { value: make(value), committed, narrows, pending: None }
@@ -147,30 +150,31 @@ impl<T> Done<T> {
 }
 
 impl Service {
-    /// Begins to write. `name` is for traces. Until the transaction has ended, it reads too: see `under_way.rs`.
+    /// Begins a transaction. `name` is for traces. Until it ends, all reads of the call must go through it: see
+    /// `call_context.rs`.
     ///
     /// # Errors
-    /// [`Reason::DeadlineExceeded`] for a call's first one, if it came when nobody waited any longer.
+    /// [`Reason::DeadlineExceeded`] if it is the call's first transaction and the deadline has passed.
     pub(super) async fn begin(&self, name: &'static str) -> Result<Transaction> {
         let tx = self.commits.store.begin(name).await?;
-        Ok(Transaction { tx, open: Open::now()? })
+        Ok(Transaction { tx, guard: TransactionGuard::enter()? })
     }
 
-    /// Commits, with the audit event.
+    /// Commits the transaction together with its audit event.
     pub(super) async fn commit(&self, tx: Transaction, event: &AuditEvent) -> Result<Committed> {
-        let Transaction { tx, open } = tx;
+        let Transaction { tx, guard } = tx;
         let revision = tx.commit(event).await?;
-        drop(open);
+        drop(guard);
         Ok(Committed(revision))
     }
 
-    /// For a call that had nothing to write: it gives what is there now.
+    /// Stands in for a commit in a call that had nothing to write. Returns the store's current revision.
     pub(super) async fn nothing_to_commit(&self) -> Result<Committed> {
         Ok(Committed(self.store.revision().await?))
     }
 
-    /// Runs a management call in a task of its own, to its end, whether or not anybody still waits for it; records its
-    /// refusal before that is answered, and waits for what it does to answers.
+    /// Runs a management call in a separate task. The task runs to its end even if the client disconnects. A refusal is
+    /// recorded before it is returned. Otherwise the call's effect on answers is awaited.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         attempt: Attempt,
@@ -180,33 +184,34 @@ impl Service {
         let this = Arc::clone(self);
         let deadline = attempt.context().deadline;
         let work = async move {
-            // What waits for a store that is away would wait for the network's time limits. Of a commit that was under
-            // way nobody knows then: as after any lost connection, the call is to be sent again.
+            // Without this, a call would wait for network timeouts while the store is away. The outcome of a commit in
+            // flight is then unknown: as after any lost connection, the caller retries.
             let worked = tokio::select! {
                 biased;
                 worked = work => worked,
-                error = this.store.gone() => Err(error.into()),
+                error = this.store.until_unreachable() => Err(error.into()),
             };
             let error = match worked {
                 Ok(done) => return this.settle(attempt.context(), effect, done).await,
                 Err(error) => error,
             };
             this.record_refusal(&attempt, error.reason).await;
-            if effect == Effect::Narrows && tells_of_an_end(error.reason) {
-                let gone = this.nothing_to_commit().await?;
-                this.wait_for(gone.revision(), attempt.context()).await?;
+            if effect == Effect::Narrows && means_already_ended(error.reason) {
+                let head = this.nothing_to_commit().await?;
+                this.wait_for(head.revision(), attempt.context()).await?;
             }
             Err(error)
         };
-        let task = self.tasks.spawn(under_way::run(deadline, work.in_current_span()));
+        let task = self.tasks.spawn(call_context::run(deadline, work.in_current_span()));
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
-    /// Gives what a call gives, after it has had its effect: for [`Self::run`], and for what runs in the future of the
-    /// command line.
+    /// Returns a call's value after its effect has taken place. For [`Self::run`], and for commands of the command line
+    /// that run without a task.
     ///
     /// # Errors
-    /// [`Reason::BarrierPending`] if the time was over before no replica answered as before: it is committed all the same.
+    /// [`Reason::BarrierPending`] if a replica could still give the old answer when the time ran out. The change is
+    /// committed nevertheless.
     pub(super) async fn settle<T>(
         &self,
         context: &Context,
@@ -220,18 +225,18 @@ impl Service {
                     pending.ok_or(error)?(&mut value);
                 }
             }
-            Effect::Widens => self.commits.barrier.settle_here(revision).await,
+            Effect::Widens => self.commits.barrier.settle_locally(revision).await,
             Effect::Neutral => {}
         }
         Ok(value)
     }
 
-    /// What is committed and waited for now, if anything is: for who watches a call of this process from outside it.
-    pub fn waiting(&self) -> Option<Waiting> {
-        self.commits.barrier.waiting()
+    /// Returns the revision and the replicas that calls of this process currently wait for, if any.
+    pub fn waiting(&self) -> Option<BarrierStatus> {
+        self.commits.barrier.status()
     }
 
-    /// The name of the host that a replica runs on, if it has one.
+    /// Returns the name of the host that a replica runs on, if it is known.
     ///
     /// # Errors
     /// If the store is out of reach.
@@ -239,38 +244,37 @@ impl Service {
         Ok(self.store.find_replica_host(id).await?)
     }
 
-    /// Waits until no replica answers from before all that is committed now: for a caller that was told that the end of
-    /// something is pending.
+    /// Waits until every replica has applied everything that is committed now. For a caller that received
+    /// [`Reason::BarrierPending`].
     ///
     /// # Errors
-    /// [`Reason::BarrierPending`] if the time was over first.
+    /// [`Reason::BarrierPending`] if the time ran out first.
     pub async fn wait_for_replicas(&self, context: &Context) -> Result<()> {
         let head = self.nothing_to_commit().await?;
         self.wait_for(head.revision(), context).await
     }
 
-    /// Waits until no replica answers from before `revision`, which is committed: the revocation barrier (DESIGN §6,
-    /// point 9).
+    /// Waits until no replica answers from before the committed `revision`: the revocation barrier (docs/protocol.md).
     async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
         let latest = Instant::now() + BARRIER_PATIENCE;
-        // A little before the client goes away, so that it hears what has happened.
+        // Ends shortly before the client's deadline, so that the client still receives the answer.
         let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
         let pending =
             || ServiceError::from(Reason::BarrierPending).with("revision", revision.0.to_string());
         match tokio::time::timeout_at(deadline, self.commits.barrier.wait(revision)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(BarrierError::AnotherLife)) | Err(_) => Err(pending()),
-            Ok(Err(BarrierError::NotSeen)) => {
+            Ok(Err(BarrierError::IncarnationChanged)) | Err(_) => Err(pending()),
+            Ok(Err(BarrierError::CommitNotVisible)) => {
                 Err(ServiceError::internal(&"a commit that the store does not show"))
             }
         }
     }
 }
 
-/// Whether who asked to take something away may take this refusal for the news that it is gone. An earlier call of theirs
-/// may have ended it, and not have seen the end of its wait.
-fn tells_of_an_end(reason: Reason) -> bool {
+/// Whether this refusal means to the caller that the object has already ended. An earlier call of the same caller may
+/// have ended it and timed out while it waited for replicas, so this call has to wait for them.
+fn means_already_ended(reason: Reason) -> bool {
     match reason {
         Reason::CredentialRevoked | Reason::CallerRevoked => true,
         reason => reason.kind() == Kind::NotFound,

@@ -1,4 +1,4 @@
-//! What every face is given: how much and how long, and who is at the other end.
+//! Types that the server shares with every face: request limits, readiness, and the connection's peer.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use std::time::Duration;
 use super::Activity;
 use crate::model::CertificateSan;
 
-/// How much, and how long.
+/// Limits on requests in flight.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Requests under way at once, over all connections, of which one caller has half at the most; one more is refused, not
-    /// queued. 0: any number.
+pub struct RequestLimits {
+    /// Maximum number of requests in flight over all connections. One caller may have half of them. Further requests
+    /// are refused, not queued. 0 means no limit.
     pub requests_max: usize,
-    /// The longest that a request may take, whatever deadline it brings; zero: as long as it likes.
+    /// Longest duration of a request, even if its own deadline is later. Zero means no limit.
     pub request_timeout: Duration,
 }
 
-/// What a server can do at this moment.
+/// The kinds of requests that a server can answer now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// Answer introspections, be it from memory.
+    /// Introspections, from the store or from memory.
     pub introspection: bool,
-    /// Manage, which needs a store that can be written to.
+    /// Management calls, which need a writable store.
     pub management: bool,
 }
 
 impl Readiness {
-    /// Nothing yet, or nothing any more.
+    /// Not ready yet, or stopping.
     pub const NONE: Self = Self { introspection: false, management: false };
 }
 
-impl Limits {
-    /// The same in numbers to reckon with: what is not limited has a limit that is never reached.
+impl RequestLimits {
+    /// Returns limits to calculate with: an absent limit becomes one that is never reached.
     #[must_use]
     pub fn in_effect(self) -> Self {
         const A_YEAR: Duration = Duration::from_hours(365 * 24);
@@ -42,25 +42,25 @@ impl Limits {
     }
 }
 
-/// What the connection knows of its peer.
+/// The peer of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Its network address.
     pub address: SocketAddr,
     /// The subject alternative names of its verified client certificate.
     pub sans: Arc<[CertificateSan]>,
-    /// What the connection is doing.
+    /// The connection's activity.
     pub activity: Arc<Activity>,
 }
 
 impl Peer {
-    /// The network that is counted as one peer: an IPv4 address, or the /64 that one IPv6 host has to itself.
+    /// Network that counts as one peer for limits: an IPv4 address, or the /64 of an IPv6 host.
     pub fn network(&self) -> IpAddr {
         network(self.address.ip())
     }
 }
 
-/// What one party has at least: an IPv4 address, or an IPv6 /64.
+/// Returns the network that one party controls: its IPv4 address, or its IPv6 /64.
 pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(address) => {
@@ -78,7 +78,7 @@ mod tests {
     use super::Peer;
 
     #[test]
-    fn a_64_of_ipv6_is_one_peer_and_a_mapped_address_is_that_of_ipv4() {
+    fn an_ipv6_64_is_one_peer_and_a_mapped_ipv4_address_is_its_ipv4_address() {
         let network = |address: &str| {
             let address = address.parse().expect("an address");
             Peer { address, sans: Arc::default(), activity: Arc::default() }.network().to_string()

@@ -1,4 +1,5 @@
-//! What a caller can do about a failure: one enum, one table. `grpc/status.rs` and `http/problem.rs` put it on the wire.
+//! Errors of use cases: one table of reasons, each with its code, kind and text. `grpc/status.rs` and `http/problem.rs`
+//! encode them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::store::StoreError;
 use crate::token::RandomError;
 
-/// Declares each reason once: its name on the wire, what kind of failure it is, and its text.
+/// Declares each reason once: its code on the wire, its kind, and its text.
 macro_rules! reasons {
     ($($variant:ident, $code:literal, $kind:ident, $text:literal;)*) => {
-        /// Why a call failed, in a word that programs can go by: `google.rpc.ErrorInfo.reason`, domain `auth.sophic.so`.
+        /// Error code for programs: `google.rpc.ErrorInfo.reason`, domain `auth.sophic.so`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[expect(clippy::doc_markdown, reason = "the texts are read by callers, not only here")]
         pub enum Reason {
@@ -17,20 +18,20 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All of them.
+            /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The word.
+            /// The code on the wire.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// The kind of failure.
+            /// The kind of error.
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)* }
             }
 
-            /// What happened and what to do about it.
+            /// The text for people: what happened, and what to do about it.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
@@ -40,13 +41,13 @@ macro_rules! reasons {
 
 reasons! {
     CallerMissing, "CALLER_MISSING", Unauthenticated,
-        "no caller: send 'authorization: Bearer sophic_svc_...' once, or use a client certificate";
+        "no caller credentials: send 'authorization: Bearer sophic_svc_...' once, or use a client certificate";
     CallerUnknown, "CALLER_UNKNOWN", Unauthenticated,
-        "the service token or client certificate is not that of a caller";
+        "the service token or client certificate does not belong to a caller";
     PermissionMissing, "PERMISSION_MISSING", PermissionDenied,
         "the caller lacks a permission for this call";
     PermissionNotHeld, "PERMISSION_NOT_HELD", PermissionDenied,
-        "a caller can grant no permission that it does not hold itself";
+        "a caller cannot grant a permission that it does not hold itself";
     ActingUserRequired, "ACTING_USER_REQUIRED", PermissionDenied,
         "without credentials.admin an acting_user is required";
     ActingUserNotActive, "ACTING_USER_NOT_ACTIVE", PermissionDenied,
@@ -54,43 +55,43 @@ reasons! {
     RoleTooLow, "ROLE_TOO_LOW", PermissionDenied,
         "the acting user must be an admin or owner of the workspace";
     ArgumentInvalid, "ARGUMENT_INVALID", Invalid,
-        "the request has fields that are not as they must be";
+        "the request has invalid fields";
     RequestMalformed, "REQUEST_MALFORMED", Invalid,
         "the request is not well formed";
     CredentialNotFound, "CREDENTIAL_NOT_FOUND", NotFound,
-        "no such credential, or none that may be seen";
+        "the credential does not exist, or the caller may not see it";
     WorkspaceNotFound, "WORKSPACE_NOT_FOUND", NotFound,
-        "no such workspace, or none that may be seen";
+        "the workspace does not exist, or the caller may not see it";
     UserNotFound, "USER_NOT_FOUND", NotFound,
-        "no such user, or none that may be seen";
+        "the user does not exist, or the caller may not see it";
     MembershipNotFound, "MEMBERSHIP_NOT_FOUND", NotFound,
         "the user is not a member of the workspace";
     CallerNotFound, "CALLER_NOT_FOUND", NotFound,
         "no such caller";
     SlugTaken, "SLUG_TAKEN", AlreadyExists,
-        "the slug is another workspace's slug or id, or was until less than 30 days ago";
+        "the slug is, or was within the last 30 days, another workspace's slug or id";
     WorkspaceIdTaken, "WORKSPACE_ID_TAKEN", AlreadyExists,
-        "the id is another workspace's slug, or was until less than 30 days ago";
+        "the id is, or was within the last 30 days, another workspace's slug";
     CallerNameTaken, "CALLER_NAME_TAKEN", AlreadyExists,
-        "there is a caller of this name";
+        "a caller of this name exists already";
     CallerRevoked, "CALLER_REVOKED", FailedPrecondition,
-        "the caller is revoked for good: make another";
+        "the caller is revoked for good: create another one";
     CallerHasNoToken, "CALLER_HAS_NO_TOKEN", FailedPrecondition,
-        "the caller is known by its certificate: there is no service token to rotate";
+        "the caller authenticates by certificate, and has no service token to rotate";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
-        "there is a caller with this certificate_san";
+        "a caller with this certificate_san exists already";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
-        "the request of this id is done, and its token cannot be shown again: rotate it once more";
+        "the request with this id has succeeded, and its token cannot be shown again: rotate it once more";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
         "the credential has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
         "the credential is revoked for good";
     CredentialExpired, "CREDENTIAL_EXPIRED", FailedPrecondition,
-        "the credential has expired: make a new one";
+        "the credential has expired: create a new one";
     AlreadyRotated, "ALREADY_ROTATED", FailedPrecondition,
         "the credential has a live successor: rotate that one, or revoke it first";
     CredentialsMaxReached, "CREDENTIALS_MAX_REACHED", FailedPrecondition,
-        "there are as many live credentials as the policy allows: revoke one first";
+        "the policy allows no more live credentials: revoke one first";
     WorkspaceDisabled, "WORKSPACE_DISABLED", FailedPrecondition,
         "the workspace is disabled: enable it first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
@@ -98,75 +99,75 @@ reasons! {
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
         "this machine's clock and the store disagree on the time, so nothing is deleted: put the clock right";
     Overloaded, "OVERLOADED", Exhausted,
-        "too many requests are under way, of all callers or of this one: try again later";
+        "too many requests in flight, from all callers or from this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
-        "the deadline passed before the answer was there";
+        "the deadline passed before the answer was ready";
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
-        "the cursor is of too long ago: drop what is cached, and watch from now on, without a cursor";
+        "the cursor is too old: drop the cache, and watch from now on, without a cursor";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
-        "the stream was read too slowly, and what comes next is no longer kept: drop what is cached, and watch anew";
+        "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch anew";
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
-        "the message is larger than this call takes";
+        "the message exceeds the size limit of this call";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
-        "too many tokens that nobody knows, or with one token too many workspaces where it has no role: what is not in memory is not looked up for a moment";
+        "too many unknown tokens, or too many workspaces in which one token has no role: for a moment, nothing is looked up that is not in memory";
     UnknownCallersTooMany, "UNKNOWN_CALLERS_TOO_MANY", Exhausted,
-        "too many service tokens that nobody knows come from this address: what is not in memory is not looked up for a moment";
+        "too many unknown service tokens from this address: for a moment, nothing is looked up that is not in memory";
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
-        "committed, but not every replica has confirmed it yet: ask again to wait on";
+        "committed, but not every replica has confirmed it yet: send the call again to keep waiting";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
         "the store is out of reach: try again";
     StoreFull, "STORE_FULL", Unavailable,
-        "the store's disk is full, so nothing was changed: it takes changes again once there is room";
+        "the store's disk is full, so nothing was changed: changes are possible again once there is space";
     StoreBusy, "STORE_BUSY", Unavailable,
         "another change held the store for too long: try again";
     StoreLost, "STORE_LOST", Unavailable,
-        "the store is damaged, gone or another one: an operator has to put it right";
+        "the store is damaged, missing or another store: an operator has to repair it";
     StoreDenied, "STORE_DENIED", Misconfigured,
-        "the store does not let the service do this: an operator has to give its role the right, or let it write";
+        "the service's database role lacks a right, or the store is read-only: an operator has to grant the right, or make the store writable";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,
         "at_least_revision is not reached yet: try again";
     RandomUnavailable, "RANDOM_UNAVAILABLE", Unavailable,
         "the machine's random source failed: try again";
     Internal, "INTERNAL", Internal,
-        "a fault of the service: its log has more under the same id";
+        "internal error: the service's log has details under the same id";
 }
 
-/// The kinds of failure, each with its own status on the wire.
+/// Kind of error. Each has one gRPC and one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The caller did not prove who it is.
+    /// The caller did not authenticate.
     Unauthenticated,
-    /// The caller, or the user it acts for, may not.
+    /// The caller or its acting user lacks permission.
     PermissionDenied,
-    /// What was sent is wrong; sending it again is no use.
+    /// The request is invalid. A retry does not help.
     Invalid,
-    /// It is not there, or may not be seen.
+    /// The object does not exist, or the caller may not see it.
     NotFound,
-    /// It is there already.
+    /// The object exists already.
     AlreadyExists,
-    /// It has changed meanwhile; read it again.
+    /// The object has changed meanwhile. The caller has to read it again.
     Aborted,
-    /// Something else has to be done first.
+    /// The object is in a state that does not permit the call.
     FailedPrecondition,
-    /// The service has to be put right first; nothing is wrong with the call, and sending it again is no use until then.
+    /// The service is misconfigured. The request is valid, but a retry fails until an operator has fixed the service.
     Misconfigured,
-    /// What is asked for is no longer kept.
+    /// The request exceeds a range: data that is no longer kept, or a message that is too large.
     OutOfRange,
-    /// Too much at once; try again later.
+    /// A limit is reached. A later retry may succeed.
     Exhausted,
-    /// Too late.
+    /// The deadline passed.
     DeadlineExceeded,
-    /// Out of reach for now; try again.
+    /// The store or the server is temporarily unavailable. A retry may succeed.
     Unavailable,
-    /// A fault of the service.
+    /// A bug in the service.
     Internal,
 }
 
 impl Kind {
-    /// Whether the call was refused for what it is or asks, which the audit log records; what failed by itself, or is
-    /// still under way, was not refused.
+    /// Whether the error is a refusal of the request, which the audit log records. Failures of the service, and calls
+    /// whose outcome is pending, are not refusals.
     pub const fn is_refusal(self) -> bool {
         match self {
             Self::PermissionDenied
@@ -186,7 +187,7 @@ impl Kind {
     }
 }
 
-/// A field that is not as it must be.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
     /// The field's path in the request.
@@ -195,31 +196,31 @@ pub struct FieldViolation {
     pub description: String,
 }
 
-/// A failure of a use case.
+/// Error of a use case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceError {
-    /// Why.
+    /// The error code.
     pub reason: Reason,
-    /// With [`Reason::ArgumentInvalid`]: all that is wrong with the request.
+    /// All violations in the request. Empty unless the reason is [`Reason::ArgumentInvalid`].
     pub violations: Vec<FieldViolation>,
-    /// More for programs, as `permission`.
+    /// Further details for programs, such as `permission`.
     pub metadata: Vec<(&'static str, String)>,
 }
 
 impl ServiceError {
-    /// Fields that are not as they must be.
+    /// An error for invalid fields.
     pub fn invalid(violations: Vec<FieldViolation>) -> Self {
         Self { violations, ..Reason::ArgumentInvalid.into() }
     }
 
-    /// The same, with one more thing for programs to know.
+    /// Adds a detail for programs.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.metadata.push((key, value.into()));
         self
     }
 
-    /// A fault of ours: its text goes to the log, and only an id to the caller.
+    /// An internal error. The text of `fault` goes to the log. The caller receives only an id that finds the log line.
     pub fn internal(fault: &dyn fmt::Display) -> Self {
         static FAULTS: AtomicU64 = AtomicU64::new(1);
         let id = format!("{}-{}", std::process::id(), FAULTS.fetch_add(1, Ordering::Relaxed));
@@ -237,8 +238,8 @@ impl From<Reason> for ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
-            // Of an outage that is known the log has told, and a line for each request would bury the rest.
-            StoreError::Away(_) => {
+            // The outage is in the log already. A warning per request would flood it.
+            StoreError::Unreachable(_) => {
                 tracing::debug!(%error, "store away");
                 Reason::StoreUnavailable.into()
             }
@@ -246,7 +247,7 @@ impl From<StoreError> for ServiceError {
                 tracing::warn!(%error, "store unavailable");
                 Reason::StoreUnavailable.into()
             }
-            StoreError::Full(_) => {
+            StoreError::DiskFull(_) => {
                 tracing::error!(%error, "nothing can be written until there is room on the disk");
                 Reason::StoreFull.into()
             }
@@ -268,7 +269,7 @@ impl From<StoreError> for ServiceError {
             | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
             | StoreError::Unusable(_)
-            | StoreError::Misnamed(_)
+            | StoreError::InvalidLocation(_)
             | StoreError::RowsAffected { .. }
             | StoreError::Refused { .. } => Self::internal(&error),
         }

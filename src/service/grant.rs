@@ -1,5 +1,5 @@
-//! Which permissions let a caller call an RPC. Where that depends on the message, the table of RPCs (`rpcs.rs`) lists the
-//! same grants that the use cases ask here.
+//! Permissions that an RPC requires of its caller. Where they depend on the message, the table of RPCs (`rpcs.rs`)
+//! lists the same grants that the use cases check.
 
 use super::{Context, Reason, Result, ServiceError, Violations};
 use crate::model::Permission::{
@@ -7,80 +7,88 @@ use crate::model::Permission::{
 };
 use crate::model::{PermissionSet, UserId};
 
-/// Who may call an RPC.
+/// The callers that may call an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Anybody: health and reflection.
+    /// Anyone, without authentication: health and reflection.
     Open,
-    /// A caller with one of these permissions, whatever its message says.
+    /// A caller with one of these permissions. The message does not matter.
     AnyOf(&'static [Permission]),
-    /// A caller with one of these permissions, that holds besides what the call would give away: the permissions that
-    /// its message names, or those of the caller whose token it is to be shown.
+    /// A caller with one of these permissions that also holds every permission the call would hand out: those that the
+    /// message names, or those of the caller whose new token the call returns.
     AnyOfAndHeld(&'static [Permission]),
-    /// It depends on the message. A caller that could not call it with any message is refused before its message is
-    /// read; of the others the use case asks the grant of the case.
+    /// Depends on the message. A caller that could not send any valid message is refused before its message is read.
+    /// For the others, the use case checks the grant of the message's case.
     ByMessage(&'static [Case]),
 }
 
-/// Messages of one kind, and who may send them.
+/// One form of an RPC's message, and the callers that may send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
-    /// What such a message names.
+    /// The field that such a message sets. Empty if the RPC has only one form.
     pub names: &'static str,
-    /// Who may send it.
+    /// The callers that may send it.
     pub grant: Grant,
 }
 
 impl Rule {
-    /// The permissions of which a caller must have one to be let in at all.
+    /// The permissions of which a caller needs at least one for any message.
     pub fn any_of(self) -> PermissionSet {
         match self {
             Self::Open => PermissionSet::default(),
             Self::AnyOf(any) | Self::AnyOfAndHeld(any) => any.iter().copied().collect(),
             Self::ByMessage(cases) => {
                 let grants = cases.iter().map(|case| case.grant);
-                grants.flat_map(|grant| grant.alone.iter().chain(grant.acting)).copied().collect()
+                grants
+                    .flat_map(|grant| {
+                        grant.without_acting_user.iter().chain(grant.with_acting_user)
+                    })
+                    .copied()
+                    .collect()
             }
         }
     }
 }
 
-/// Who may ask for something: a caller with one of these.
+/// Permissions for an operation, of which a caller needs one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Where no acting user is named: as the system itself.
-    pub alone: &'static [Permission],
-    /// On behalf of an acting user. Whether that user may, the policy says.
-    pub acting: &'static [Permission],
+    /// Without an acting user: the caller acts as the system.
+    pub without_acting_user: &'static [Permission],
+    /// On behalf of an acting user. The policy decides whether that user may do it.
+    pub with_acting_user: &'static [Permission],
 }
 
-/// To make and change credentials, and to end one by its id.
-pub const MANAGE: Grant =
-    Grant { alone: &[CredentialsAdmin], acting: &[CredentialsWrite, CredentialsAdmin] };
-/// To read them.
-pub const READ: Grant = Grant {
-    alone: &[CredentialsRead, CredentialsAdmin],
-    acting: &[CredentialsRead, CredentialsWrite, CredentialsAdmin],
+/// Grant to create and change credentials, and to revoke one by its id.
+pub const MANAGE: Grant = Grant {
+    without_acting_user: &[CredentialsAdmin],
+    with_acting_user: &[CredentialsWrite, CredentialsAdmin],
 };
-/// To end one by its token: who holds the text may end it, and need say for nobody that they do.
+/// Grant to read credentials.
+pub const READ: Grant = Grant {
+    without_acting_user: &[CredentialsRead, CredentialsAdmin],
+    with_acting_user: &[CredentialsRead, CredentialsWrite, CredentialsAdmin],
+};
+/// Grant to revoke a credential by its token. Possession of the token suffices, so no acting user is needed.
 pub const REVOKE_BY_TOKEN: Grant = Grant {
-    alone: &[Introspect, CredentialsWrite, CredentialsAdmin],
-    acting: &[Introspect, CredentialsWrite, CredentialsAdmin],
+    without_acting_user: &[Introspect, CredentialsWrite, CredentialsAdmin],
+    with_acting_user: &[Introspect, CredentialsWrite, CredentialsAdmin],
 };
 
 impl Grant {
-    /// On whose behalf; nothing: the system's. Whether there is such a user, the use case asks the store.
+    /// Checks the requester's permissions and returns the acting user. `None` means the system. The use case checks in
+    /// the store whether the user exists.
     ///
     /// # Errors
-    /// [`Reason::ActingUserRequired`] if the requester could ask for it on somebody's behalf only,
-    /// [`Reason::PermissionMissing`] if not even that.
+    /// [`Reason::ActingUserRequired`] if the requester needs an acting user for this, [`Reason::PermissionMissing`] if
+    /// it may not do this at all.
     pub(super) fn acting_user(self, context: &Context, id: &str) -> Result<Option<UserId>> {
         let permits = |any: &[Permission]| any.iter().any(|one| context.permits(*one));
-        if !permits(if id.is_empty() { self.alone } else { self.acting }) {
-            return Err(if permits(self.acting) {
+        if !permits(if id.is_empty() { self.without_acting_user } else { self.with_acting_user }) {
+            return Err(if permits(self.with_acting_user) {
                 Reason::ActingUserRequired.into()
             } else {
-                permission_missing(self.acting.iter().copied().collect())
+                permission_missing(self.with_acting_user.iter().copied().collect())
             });
         }
         if id.is_empty() {
@@ -92,7 +100,7 @@ impl Grant {
     }
 }
 
-/// That one of these is needed.
+/// The error of a caller that has none of these permissions.
 pub fn permission_missing(any: PermissionSet) -> ServiceError {
     let names: Vec<_> = any.iter().map(Permission::as_str).collect();
     ServiceError::from(Reason::PermissionMissing).with("permission", names.join(" or "))

@@ -1,11 +1,13 @@
-//! Use cases, one file per noun: what is asked is checked, allowed, done and recorded here, the same for every face.
+//! Use cases, one file per noun. They validate, authorize, execute and record each call, in the same way for every
+//! face.
 //!
-//! What writes runs in a task of its own (`Service::run`): a client that goes away takes its request's future with
-//! it, and a transaction must not go the same way (CATALOGUE 0.1). What is refused there is recorded there.
+//! A call that writes runs in a separate task (`Service::run`). When a client disconnects, the future of its request is
+//! dropped, and that must not interrupt a transaction. The task also records refusals.
 
 mod activity;
 mod audit;
 mod bucket;
+mod call_context;
 mod callers;
 mod checks;
 mod clock;
@@ -22,16 +24,16 @@ mod purge;
 mod refusals;
 mod requests;
 pub mod rpcs;
-mod shares;
+mod shared_quota;
 mod transfer;
-mod under_way;
 pub mod view;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use activity::{Activity, UnderWay, Worth};
+pub use activity::{Activity, ConnectionRank, InFlightGuard};
+pub use call_context::Reads;
 pub use callers::{
     CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, UndoRotationOutcome,
     UpdateCaller,
@@ -45,23 +47,22 @@ pub use credentials::{
     SwitchCredential, UpdateCredential,
 };
 pub use directory::{PutUser, PutWorkspace};
-pub use edge::{Limits, Peer, Readiness};
+pub use edge::{Peer, Readiness, RequestLimits};
 pub use error::{FieldViolation, Kind, Reason, ServiceError};
 pub use introspect::{
     Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
 };
 pub use page::{Page, PageRequest};
-pub use probe::Memory;
+pub use probe::MemoryState;
 pub use refusals::{Attempt, Refusals};
-pub use requests::{OfCaller, Requests};
+pub use requests::{CallerPermit, Requests};
 pub use rpcs::Rpc;
 pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
     Column, ColumnOptions, DEPLOYMENT_BEGINS, FoundToken, Import, ImportObserver, ImportOptions,
     ImportPhase, ImportReport, TransferError, TransferFormat, find_token,
 };
-pub use under_way::Reads;
-pub use watch::Heard;
+pub use watch::WatchUpdate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,12 +71,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{Hub, Lookup, Term};
+use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
 
-/// What every use case gives.
+/// Result of a use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
 
 /// The use cases.
@@ -83,7 +84,7 @@ pub struct Service {
     store: Reads,
     commits: Commits,
     lookup: Arc<dyn Lookup>,
-    hub: Arc<Hub>,
+    change_buffer: Arc<ChangeBuffer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     tasks: TaskTracker,
@@ -94,36 +95,36 @@ pub struct Service {
     options: Options,
 }
 
-/// What a [`Service`] is made of.
+/// The dependencies of a [`Service`].
 pub struct Parts {
     /// The store, for reading and writing.
     pub commits: Commits,
-    /// Answers the questions of introspection.
+    /// Looks up tokens for introspection.
     pub lookup: Arc<dyn Lookup>,
-    /// The newest changes, for watchers.
-    pub hub: Arc<Hub>,
-    /// The time.
+    /// Publishes the newest changes to watchers.
+    pub change_buffer: Arc<ChangeBuffer>,
+    /// The clock for expiry.
     pub clock: Arc<dyn Clock>,
-    /// The time since boot, for rates.
+    /// The time since boot, for rate limits.
     pub boot: Arc<dyn BootClock>,
-    /// Randomness for tokens and ids.
+    /// Source of randomness for tokens and ids.
     pub random: Arc<dyn Random>,
-    /// Tracks transactions under way; [`Service::drain`] waits for them.
+    /// Tracks the tasks of calls that write. [`Service::drain`] waits for them.
     pub tasks: TaskTracker,
-    /// How many unknown tokens a caller may have looked up per second; 0: any number.
+    /// Maximum number of unknown tokens that a caller may have looked up per second. 0 means no limit.
     pub unknown_rate_max: u32,
-    /// Choices of the operator.
+    /// Options of the operator.
     pub options: Options,
 }
 
-/// Choices of whoever runs the service.
+/// Options of the operator.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Look text of another shape up as the token of an imported credential.
+    /// Whether text that is not in the service's token format is looked up as the token of an imported credential.
     pub accept_imported_tokens: bool,
-    /// The longest that a cache that follows Watch may hold an answer.
+    /// Longest time for which a cache that follows Watch may hold an answer.
     pub cache_ttl: Duration,
-    /// How long credentials may live, how many there may be, how long a rotated one lives on.
+    /// Limits on the lifetime, the number and the rotation overlap of credentials.
     pub policy: Policy,
 }
 
@@ -137,46 +138,46 @@ impl Default for Options {
     }
 }
 
-/// Who asks, and from where.
+/// The requester of a call, and the circumstances of the request.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Who.
+    /// The requester.
     pub requester: Requester,
-    /// The network address, if there is one.
+    /// The requester's network address. `None` on the command line.
     pub remote_address: Option<String>,
-    /// When nobody waits for the answer any longer, if the request says.
+    /// The request's deadline, if it has one.
     pub deadline: Option<Instant>,
-    /// Whether the audit log has heard of its refusal.
+    /// Whether the refusal of this call is in the audit log.
     pub recorded: Recorded,
 }
 
-/// Whether the audit log has heard of a call's refusal, by whichever of the clones of its [`Context`].
+/// Whether a call's refusal is in the audit log. Shared by all clones of the call's [`Context`].
 #[derive(Debug, Clone, Default)]
 pub struct Recorded(Option<Arc<AtomicBool>>);
 
 impl Recorded {
-    /// Not yet, and somebody will ask.
+    /// Not recorded yet. Tracks later records, unlike the default.
     pub fn watched() -> Self {
         Self(Some(Arc::default()))
     }
 
-    /// Notes that it has; whether it had before.
+    /// Marks the refusal as recorded. Returns whether it was recorded before.
     pub fn replace(&self) -> bool {
         self.0.as_ref().is_some_and(|recorded| recorded.swap(true, Ordering::Relaxed))
     }
 }
 
-/// Who asks.
+/// The requester of a call.
 #[derive(Debug, Clone)]
 pub enum Requester {
-    /// A service, with the permissions that it has.
+    /// A service with its permissions.
     Caller(Arc<Caller>),
-    /// A person at the command line, who has the store itself in hand and may do everything.
+    /// A person at the command line. They have access to the store itself, and therefore every permission.
     Operator(String),
 }
 
 impl Context {
-    /// A person at the command line.
+    /// The context of a person at the command line.
     pub fn operator(name: &str) -> Self {
         Self {
             requester: Requester::Operator(name.to_owned()),
@@ -194,7 +195,7 @@ impl Context {
         }
     }
 
-    /// The caller, if one asks.
+    /// The caller's id. `None` for an operator.
     pub fn caller_id(&self) -> Option<CallerId> {
         match &self.requester {
             Requester::Caller(caller) => Some(caller.id),
@@ -202,7 +203,7 @@ impl Context {
         }
     }
 
-    /// The requester's name for the audit log: a caller's own, or `operator:<name>`.
+    /// The requester's name for the audit log: the caller's name, or `operator:<name>`.
     pub fn requester_name(&self) -> String {
         match &self.requester {
             Requester::Caller(caller) => caller.name.to_string(),
@@ -212,15 +213,24 @@ impl Context {
 }
 
 impl Service {
-    /// Makes the use cases.
+    /// Creates the use cases.
     pub fn new(parts: Parts) -> Self {
-        let Parts { commits, lookup, hub, clock, boot, random, tasks, unknown_rate_max, options } =
-            parts;
+        let Parts {
+            commits,
+            lookup,
+            change_buffer,
+            clock,
+            boot,
+            random,
+            tasks,
+            unknown_rate_max,
+            options,
+        } = parts;
         Self {
             store: commits.reads(),
             commits,
             lookup,
-            hub,
+            change_buffer,
             clock,
             random,
             tasks,
@@ -232,7 +242,7 @@ impl Service {
         }
     }
 
-    /// The time by which credentials expire.
+    /// The current time, by which credentials expire.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -245,30 +255,29 @@ impl Service {
         Ok(self.store.revision().await?)
     }
 
-    /// A mark to take before anything is read from memory: [`Self::may_believe`] tells afterwards whether what was read
-    /// may be used.
-    pub fn term(&self) -> Term {
-        self.lookup.term()
+    /// Returns a mark to take before reading from memory. [`Self::lease_held_since`] then decides whether the result may be
+    /// used.
+    pub fn lease_snapshot(&self) -> LeaseSnapshot {
+        self.lookup.lease_snapshot()
     }
 
-    /// Whether what was read from memory since `term` may be used.
-    pub fn may_believe(&self, term: Term) -> bool {
-        self.lookup.may_believe(term)
+    /// Whether data read from memory since `snapshot` may be used.
+    pub fn lease_held_since(&self, snapshot: LeaseSnapshot) -> bool {
+        self.lookup.lease_held_since(snapshot)
     }
 
-    /// Whether no transaction is under way.
+    /// Whether no call that writes is in flight.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// Waits until no transaction is under way.
+    /// Waits until no call that writes is in flight. A purge ends after its current batch.
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Ends the background work of the revocation barrier. To be called after [`Self::drain`], and before the replica
-    /// stops.
+    /// Stops the background work of the revocation barrier. Call it after [`Self::drain`] and before the replica stops.
     pub async fn stop(&self) {
         self.commits.stop().await;
     }
@@ -278,7 +287,7 @@ impl Service {
         self.store.close().await;
     }
 
-    /// The time, and random bytes for an id.
+    /// Returns the time and random bytes for an id.
     fn stamp(&self) -> Result<(Timestamp, [u8; 10])> {
         Ok((self.clock.now(), random_array(&*self.random)?))
     }

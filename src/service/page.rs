@@ -1,4 +1,5 @@
-//! Pages (AIP-158): an opaque token says where the next one begins, and fits only the filter that it was made for.
+//! Pagination (AIP-158). A page token is opaque, holds the position at which the next page begins, and is valid only
+//! for the filter that it was created with.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,35 +11,36 @@ use crate::model::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, PAGE_TOKEN_BYTES_MA
 const VERSION: u8 = 1;
 const CHECK: usize = 8;
 
-/// Which page is asked for.
+/// The requested page.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
-    /// How many at the most; 0: 50.
+    /// Maximum number of items. 0 means 50.
     pub size: i32,
-    /// The token of the page before; empty: the first.
+    /// `next_token` of the previous page. Empty for the first page.
     pub token: String,
 }
 
-/// A page.
+/// One page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items of the page.
     pub items: Vec<T>,
-    /// Fetches the next; empty: this was the last.
+    /// Token of the next page. Empty on the last page.
     pub next_token: String,
 }
 
-/// A page request that was checked.
+/// A validated page request.
 pub(super) struct Cursor {
-    /// How many items to fetch: one more than go on the page, to see whether there is a next one.
+    /// Number of items to fetch: one more than the page holds, to find out whether there is a next page.
     pub(super) fetch: u32,
-    /// The position that the page begins after.
+    /// Position after which the page begins. `None` for the first page.
     pub(super) after: Option<String>,
     binding: String,
 }
 
 impl Cursor {
-    /// Checks size and token; `binding` is all that the token must fit: the RPC, the filter, the acting user.
+    /// Validates size and token. `binding` is the text that the token must match: the RPC, the filter and the acting
+    /// user.
     pub(super) fn new(page: &PageRequest, binding: String) -> Result<Self> {
         let mut violations = Violations::default();
         let size = match u32::try_from(page.size) {
@@ -58,17 +60,18 @@ impl Cursor {
         Ok(Self { fetch: size + 1, after: after.flatten(), binding })
     }
 
-    /// The token of what begins after this position.
+    /// Returns the token of the page that begins after `position`.
     pub(super) fn token(&self, position: &str) -> String {
         encode(position, &self.binding)
     }
 
-    /// The page of what was fetched; `position` gives the position of an item.
+    /// Builds the page from the fetched items. `position` returns an item's position.
     pub(super) fn page<T>(self, items: Vec<T>, position: impl Fn(&T) -> String) -> Page<T> {
         self.short_page(items, None, position)
     }
 
-    /// The same, where the page may be short and yet not the last: the next one then begins after `resume`.
+    /// Builds the page from the fetched items, of which there may be few although more follow. Then `resume` is the
+    /// position after which the next page begins.
     pub(super) fn short_page<T>(
         self,
         mut items: Vec<T>,
@@ -84,7 +87,8 @@ impl Cursor {
     }
 }
 
-/// Not a secret and no protection: a forged position shows nothing that the filter would not. It tells slips apart.
+/// Checksum that detects a token used with another filter. It is no protection against forgery, and needs to be none: a
+/// forged position reveals nothing that the filter would not.
 fn check(position: &str, binding: &str) -> [u8; CHECK] {
     let mut hash = Sha256::new();
     hash.update([VERSION]);

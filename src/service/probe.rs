@@ -1,46 +1,46 @@
-//! Whether the store can be used, and whether memory can take its place.
+//! Probes of the store, and of the memory that can answer in its place.
 
 use super::Service;
 use crate::model::Digest;
 use crate::store::StoreError;
 
-/// What the answers in memory are good for while the store is out of reach.
+/// Usability of the answers in memory while the store is out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// They are as good as the store's.
+pub enum MemoryState {
+    /// The lease is valid: answers are as current as the store's.
     Current,
-    /// They are the last that were known, and are given marked as stale.
+    /// The lease has expired, but the last known answers are still given, marked as stale.
     LastKnown,
-    /// They are too old.
-    Useless,
+    /// The answers are too old to be given.
+    TooOld,
 }
 
 impl Service {
-    /// Reads as an introspection does.
+    /// Reads from the store as an introspection does.
     ///
     /// # Errors
-    /// The store's, for logs.
+    /// The store's error, for logs.
     pub async fn probe_reads(&self) -> Result<(), StoreError> {
         // No token has this digest.
         self.store.look_up(&Digest::from_hash([0; 32]), None).await.map(drop)
     }
 
-    /// Checks that the store takes writes.
+    /// Checks that the store accepts writes.
     ///
     /// # Errors
-    /// The store's, for logs.
+    /// The store's error, for logs.
     pub async fn probe_writes(&self) -> Result<(), StoreError> {
         self.store.ping().await
     }
 
-    /// What memory is good for.
-    pub fn memory(&self) -> Memory {
+    /// Returns the usability of the answers in memory.
+    pub fn memory_state(&self) -> MemoryState {
         if self.lookup.is_current() {
-            Memory::Current
-        } else if self.lookup.bridges() {
-            Memory::LastKnown
+            MemoryState::Current
+        } else if self.lookup.serves_stale() {
+            MemoryState::LastKnown
         } else {
-            Memory::Useless
+            MemoryState::TooOld
         }
     }
 }

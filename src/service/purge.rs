@@ -1,5 +1,5 @@
-//! Cleaning up: credentials that have long been dead, and old rows of the change log. In small batches, with a pause
-//! between for those who wait. (The audit log is never cleaned up by itself: its retention is in `audit.rs`.)
+//! Purge of credentials that ended long ago and of old rows of the change log, in small batches with a pause in
+//! between, so that other writers get their turn. The audit log is purged only on request: see `audit.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use super::{Attempt, Context, Result, Service, ServiceError, view};
 use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditAction, AuditTarget, Credential, Timestamp};
 
-/// Credentials, or rows of the log, that one transaction drops.
+/// Number of credentials or change log rows that one transaction deletes.
 const BATCH: u32 = 200;
 
 impl Service {
-    /// Drops credentials that were revoked or expired, by themselves or with their owner's watermark, before `cutoff`;
-    /// how many. Each has an event with what it was at last. `progress` hears after each batch how many it were so far.
+    /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's watermark,
+    /// and returns their number. An event records the last state of each. `progress` receives the running total after
+    /// each batch.
     pub async fn purge_dead(
         self: &Arc<Self>,
         context: Context,
@@ -24,23 +25,24 @@ impl Service {
     ) -> Result<u64> {
         let this = Arc::clone(self);
         let attempt = Attempt::new(&context, AuditAction::CredentialPurge);
-        // A token that was dropped is unknown, where it was revoked or expired: it is allowed no more than before.
+        // The token becomes unknown instead of revoked or expired. It is denied as before, so no replica has to be
+        // awaited.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
             this.all_told().await?;
             let mut committed = this.nothing_to_commit().await?;
             loop {
-                // Each time: a clock can be set at any moment.
-                this.trust_the_clock().await?;
-                let batch = this.store.list_dead(cutoff, BATCH).await?;
+                // Checked for each batch, since a clock can be set at any moment.
+                this.require_trusted_clock().await?;
+                let batch = this.store.list_purgeable(cutoff, BATCH).await?;
                 if batch.is_empty() {
                     return Ok(committed.done(purged));
                 }
                 let now = this.clock.now();
                 let mut tx = this.begin("purge_dead").await?;
-                // Another replica that purges may have been here since.
+                // Another replica may have purged or changed some of them since.
                 let mut found = tx.find_credentials(&batch).await?;
-                found.retain(|credential| died(credential).is_some_and(|time| time < cutoff));
+                found.retain(|credential| end_time(credential).is_some_and(|time| time < cutoff));
                 let ids: Vec<_> = found.iter().map(|credential| credential.id).collect();
                 tx.delete_credentials(&ids).await?;
                 let mut events = Vec::with_capacity(found.len());
@@ -70,14 +72,14 @@ impl Service {
         .await
     }
 
-    /// Drops rows of the change log from before `cutoff` that every replica has applied (CATALOGUE E18); how many. No
-    /// management call: the log is for replicas, and what it tells of is in the audit log.
+    /// Deletes rows of the change log from before `cutoff` that every replica has applied, and returns their number. It
+    /// is not a management call, since the audit log holds the same changes.
     pub async fn purge_changes(self: &Arc<Self>, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {
             let mut purged = 0;
             loop {
-                this.trust_the_clock().await?;
+                this.require_trusted_clock().await?;
                 let count = this.store.delete_changes(cutoff, BATCH).await?;
                 purged += count;
                 if count < u64::from(BATCH) || this.tasks.is_closed() {
@@ -89,16 +91,17 @@ impl Service {
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
-    /// The time this long ago, by whichever clock is behind: what was dead then is so by both.
+    /// Returns the time `age` ago, by the clock that is behind: a credential that had ended by then had ended by both
+    /// clocks.
     pub fn ago(&self, age: Duration) -> Timestamp {
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let then = self.clock.earliest_now().unix_micros().saturating_sub(micros);
-        // Longer ago than the year 1 is before all there is.
+        // A time before the year 1 is before every event.
         Timestamp::from_unix_micros(then).unwrap_or(Timestamp::EARLIEST)
     }
 }
 
-/// Since when it is dead, or when it will be.
-fn died(credential: &Credential) -> Option<Timestamp> {
+/// Returns when the credential ended or will end.
+fn end_time(credential: &Credential) -> Option<Timestamp> {
     credential.revoke_time.into_iter().chain(credential.expire_time).min()
 }

@@ -1,11 +1,11 @@
-//! Every management call runs through [`Service::run`]: to its end, and, if it is refused, with a record of that in the
-//! audit log. A use case cannot be run without saying what it is, so none can forget to.
+//! Audit events of management calls that were refused or changed nothing. Every management call runs through
+//! [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
 //!
-//! A refusal has no change to go with, so its event has a transaction of its own. How many are recorded is bounded for
-//! each requester: a hundred at once, and after that one a minute. What goes beyond is counted, and the count is recorded
-//! once a minute in one event (`refusals.suppress`): a caller that floods is seen, and fills no disk. Calls that were allowed
-//! and changed nothing are bounded with them, whatever they are: [`Service::commit_change`] and [`Service::commit_unchanged`]
-//! are the only ways to commit one. They wait for replicas all the same.
+//! A refusal has no change to be committed with, so its event is committed alone. To keep a flood from filling the
+//! disk, each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the
+//! count is recorded once a minute in one event (`refusals.suppress`). Calls that were allowed but changed nothing use
+//! the same quota: they commit only through [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for
+//! replicas like any other call.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::{Context, Reason, Result, Service};
 use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
 use crate::token::redact_tokens;
 
-/// Of one requester: a hundred that are recorded at once, and one more each minute.
+/// Quota of a requester: a hundred events at once, then one a minute.
 const RATE: Rate = Rate { interval: Duration::from_mins(1), burst: Duration::from_mins(99) };
 
-/// A management call, as the audit log is told of it should it be refused, or find nothing to change.
+/// Description of a management call for the audit log, in case it is refused or changes nothing.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     context: Context,
@@ -35,12 +35,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Who attempts it.
+    /// The context of the call.
     pub(super) const fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Of doing this to something that is not known yet.
+    /// An attempt at `action` whose target is not known yet.
     pub fn new(context: &Context, action: AuditAction) -> Self {
         Self {
             context: context.clone(),
@@ -52,13 +52,13 @@ impl Attempt {
         }
     }
 
-    /// Of doing this to that.
+    /// An attempt at `action` on `target`.
     pub(super) fn on(context: &Context, action: AuditAction, target: &AuditTarget) -> Self {
         let (target_kind, target_id) = target.kind_and_id();
         Self { target_kind, target_id, ..Self::new(context, action) }
     }
 
-    /// On behalf of this user; what is not spelled as a user is, or looks like a token, is left out.
+    /// Sets the acting user. Text that is not a valid user id, or looks like a token, is left out.
     #[must_use]
     pub fn acting_for(self, acting_user: &str) -> Self {
         let user = UserId::parse(acting_user).ok();
@@ -68,28 +68,28 @@ impl Attempt {
         }
     }
 
-    /// What is asked for, where the target alone does not say it.
+    /// Sets the requested change, where the target alone does not show it.
     pub(super) fn asking(self, asked: Value) -> Self {
         Self { asked: Some(asked), ..self }
     }
 }
 
-/// How much of its room for refusals each requester has used up.
+/// Quota of recorded refusals, per requester.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<String, Used>>);
+pub struct Refusals(Mutex<HashMap<String, RequesterRecord>>);
 
 #[derive(Debug, Default)]
-struct Used {
+struct RequesterRecord {
     bucket: Bucket,
     suppressed: u64,
 }
 
 impl Refusals {
-    /// Whether one more of this requester is recorded; it is counted otherwise.
+    /// Whether one more event of this requester is to be recorded. Otherwise counts it as suppressed.
     fn admit(&self, requester: &str, now: Timestamp) -> bool {
         let (mut used, now) = (self.0.lock(), since_epoch(now));
         if !used.contains_key(requester) {
-            used.insert(requester.to_owned(), Used::default());
+            used.insert(requester.to_owned(), RequesterRecord::default());
         }
         let Some(used) = used.get_mut(requester) else { return true };
         let admitted = used.bucket.has_room(now, RATE);
@@ -101,7 +101,7 @@ impl Refusals {
         admitted
     }
 
-    /// The requesters of whom refusals were counted but not recorded since this was asked last, and how many.
+    /// Returns the requesters with suppressed refusals since the last call, with their number.
     fn take_suppressed(&self, now: Timestamp) -> Vec<(String, u64)> {
         let (mut used, now) = (self.0.lock(), since_epoch(now));
         let mut taken = Vec::new();
@@ -120,13 +120,13 @@ fn since_epoch(now: Timestamp) -> Duration {
 }
 
 impl Service {
-    /// Records that this was refused, unless it has been already, or is no refusal but a failure.
+    /// Records the refusal of a call. Does nothing if it is already recorded, or if the error is not a refusal.
     pub async fn record_refusal(&self, attempt: &Attempt, reason: Reason) {
         if !reason.kind().is_refusal() || attempt.context.recorded.replace() {
             return;
         }
         if reason == Reason::ClocksDisagree {
-            // An event by a clock that is not believed would speak for that clock at the next start. The log has it.
+            // An event with a wrong time would make the wrong clock look right at the next start. Logged instead.
             tracing::warn!(
                 action = attempt.action.as_str(),
                 "refused: this machine's clock and the store disagree"
@@ -141,8 +141,8 @@ impl Service {
         self.append(event.map(|event| AuditEvent { refusal, ..event })).await;
     }
 
-    /// Commits what a call found that may have changed nothing, since all was as asked already: then only if the log has
-    /// room for one more such call.
+    /// Commits a call that may have changed nothing. If it changed nothing, an event is recorded only within the
+    /// requester's quota.
     pub(super) async fn commit_change(
         &self,
         context: &Context,
@@ -158,8 +158,8 @@ impl Service {
         self.commit(tx, &event).await
     }
 
-    /// The same of a call that had nothing to change, with what was asked for, and what was `found` instead; in the
-    /// transaction in which that was found, if it was in one.
+    /// Records a call that had nothing to change, within the requester's quota. The event holds the requested change
+    /// and the state that was `found`. Commits `tx` if there is one, otherwise a new transaction.
     pub(super) async fn commit_unchanged(
         &self,
         tx: Option<Transaction>,
@@ -187,7 +187,8 @@ impl Service {
         self.commit(tx, &event).await
     }
 
-    /// Whether the log has room for one more call of this requester that came to nothing; it is counted otherwise.
+    /// Whether the requester's quota allows one more event for a call without a change. Otherwise counts it as
+    /// suppressed.
     pub(super) fn admits(&self, context: &Context) -> bool {
         self.refusals.admit(&context.requester_name(), self.clock.now())
     }
@@ -210,7 +211,7 @@ impl Service {
         })
     }
 
-    /// Records how many refusals went unrecorded. To be called about once a minute, and at the end.
+    /// Records the number of suppressed refusals. Call it about once a minute, and at shutdown.
     pub async fn record_suppressed_refusals(&self) {
         for (requester, count) in self.refusals.take_suppressed(self.clock.now()) {
             let context = Context::operator("");
@@ -227,7 +228,7 @@ impl Service {
         }
     }
 
-    /// In a transaction of its own. What cannot be recorded is logged: the refusal itself stands.
+    /// Commits an event alone. If that fails, logs the failure: the refusal is returned in any case.
     async fn append(&self, event: Result<AuditEvent>) {
         let appended = async {
             let event = event?;
@@ -254,13 +255,13 @@ mod tests {
         let refusals = Refusals::default();
         let admitted = (0..1_000).filter(|_| refusals.admit("gateway", at(0))).count();
         assert_eq!(admitted, 100);
-        assert!(refusals.admit("dashboard", at(0)), "each requester has room of its own");
+        assert!(refusals.admit("dashboard", at(0)), "each requester has its own quota");
         assert_eq!(refusals.take_suppressed(at(1)), [("gateway".to_owned(), 900)]);
         assert_eq!(refusals.take_suppressed(at(1)), []);
     }
 
     #[test]
-    fn a_minute_makes_up_for_one_refusal_and_a_long_quiet_for_all() {
+    fn a_minute_restores_one_refusal_and_a_long_pause_the_whole_quota() {
         let refusals = Refusals::default();
         for _ in 0..200 {
             refusals.admit("gateway", at(0));
@@ -268,11 +269,11 @@ mod tests {
         assert!(refusals.admit("gateway", at(61)));
         assert!(!refusals.admit("gateway", at(62)));
         assert_eq!(refusals.take_suppressed(at(100 * 61)).len(), 1);
-        assert!(refusals.0.lock().is_empty(), "nothing is kept of those who are quiet");
+        assert!(refusals.0.lock().is_empty(), "idle requesters are forgotten");
     }
 
     #[test]
-    fn a_clock_that_goes_back_makes_up_for_nothing() {
+    fn a_clock_that_is_set_back_restores_nothing() {
         let refusals = Refusals::default();
         for _ in 0..100 {
             refusals.admit("gateway", at(1_000));

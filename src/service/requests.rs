@@ -1,4 +1,4 @@
-//! The requests under way, over all faces: how many there may be, and how much of it is one caller's.
+//! Limits on requests in flight over all faces, in total and per caller.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,50 +9,52 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::shares::{Full, Share, Shares};
-use super::{Limits, Reason, Result};
+use super::shared_quota::{QuotaExceeded, QuotaPermit, SharedQuota};
+use super::{Reason, RequestLimits, Result};
 use crate::model::limits::{LARGE_BYTES_MAX, WATCHES_MAX};
 use crate::model::{Caller, CallerId};
 
-/// How often the log says that one caller has all that it may have.
+/// Pause between two log lines about the same caller and resource.
 const PAUSE: Duration = Duration::from_mins(1);
-/// What is large is counted in so many bytes.
+/// Unit in bytes in which large messages are counted.
 const LARGE_UNIT: usize = 1_024;
 
-/// Requests under way. No caller has more than half of what there may be, whatever it sends, and from wherever.
+/// Requests in flight. No caller has more than half of the requests, or of the memory for large messages, over all its
+/// connections.
 pub struct Requests {
-    /// How much, and how long, in numbers to reckon with.
-    pub limits: Limits,
-    of_callers: Arc<Shares<CallerId>>,
-    /// Those whose caller the store is asked for, by the network that they come from.
-    unidentified: Arc<Shares<IpAddr>>,
-    large: Arc<Shares<CallerId>>,
-    watches: Arc<Shares<CallerId>>,
-    told: Mutex<HashMap<(CallerId, What), Told>>,
+    /// The limits in effect.
+    pub limits: RequestLimits,
+    of_callers: Arc<SharedQuota<CallerId>>,
+    /// Requests whose caller is being looked up in the store, by the network that they come from.
+    unidentified: Arc<SharedQuota<IpAddr>>,
+    large: Arc<SharedQuota<CallerId>>,
+    watches: Arc<SharedQuota<CallerId>>,
+    logged: Mutex<HashMap<(CallerId, Resource), LoggedRefusals>>,
 }
 
-/// What a caller has of what all share.
-pub type OfCaller = Share<CallerId>;
+/// A caller's permit for a part of a shared resource. Dropping it gives the part back.
+pub type CallerPermit = QuotaPermit<CallerId>;
 
-/// What may be too much.
+/// A resource that callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum What {
+enum Resource {
     Requests,
     Large,
     Watches,
 }
 
-/// What the log has said of a caller.
-struct Told {
+/// Log state of one caller and resource.
+struct LoggedRefusals {
+    /// Time of the last log line.
     at: Instant,
-    /// Refused since.
+    /// Number of requests refused since the last log line.
     refused: u64,
 }
 
-impl What {
+impl Resource {
     const fn name(self) -> &'static str {
         match self {
-            Self::Requests => "requests under way",
+            Self::Requests => "requests in flight",
             Self::Large => "KiB of large messages and answers",
             Self::Watches => "open Watches",
         }
@@ -60,25 +62,25 @@ impl What {
 }
 
 impl Requests {
-    /// Within these limits.
-    pub fn new(limits: Limits) -> Arc<Self> {
+    /// Creates the quotas for these limits.
+    pub fn new(limits: RequestLimits) -> Arc<Self> {
         let limits = limits.in_effect();
         Arc::new(Self {
             limits,
-            of_callers: Shares::halved(limits.requests_max),
-            unidentified: Shares::halved(limits.requests_max),
-            large: Shares::halved(LARGE_BYTES_MAX / LARGE_UNIT),
-            watches: Shares::for_each(WATCHES_MAX),
-            told: Mutex::default(),
+            of_callers: SharedQuota::halved(limits.requests_max),
+            unidentified: SharedQuota::halved(limits.requests_max),
+            large: SharedQuota::halved(LARGE_BYTES_MAX / LARGE_UNIT),
+            watches: SharedQuota::for_each(WATCHES_MAX),
+            logged: Mutex::default(),
         })
     }
 
-    /// Whether none is under way; streams do not count.
+    /// Whether no request is in flight. Streams do not count.
     fn is_idle(&self) -> bool {
         self.of_callers.is_idle() && self.unidentified.is_idle()
     }
 
-    /// When none has been under way for a moment: what was the last one's has left.
+    /// Waits until no request has been in flight for a moment, so that the last answer has been sent.
     pub async fn idle(&self) {
         let moment = Duration::from_millis(50);
         loop {
@@ -92,11 +94,11 @@ impl Requests {
         }
     }
 
-    /// Waits for what finds out who calls. Who is in memory is known at once; those for whom the store is asked take
-    /// nothing of what callers have, and there may be as many of them, of one network half.
+    /// Awaits the authentication of a caller. A caller in memory is found at once. Requests that need the store do not
+    /// count against the callers' quota: they have another one of the same size, of which one network may have half.
     ///
     /// # Errors
-    /// Those of what is waited for, and if there are too many.
+    /// The error of `caller`, or [`Reason::Overloaded`] if the quota is exceeded.
     pub async fn identify<T>(
         &self,
         network: IpAddr,
@@ -108,99 +110,110 @@ impl Requests {
         if let Poll::Ready(known) = at_once {
             return known;
         }
-        let _place = self.unidentified.take(network, 1).map_err(|_| Reason::Overloaded)?;
+        let _permit = self.unidentified.take(network, 1).map_err(|_| Reason::Overloaded)?;
         caller.await
     }
 
-    /// A place for a request of this caller.
+    /// Returns a permit for a request of this caller.
     ///
     /// # Errors
-    /// If all are taken, or half of them by this caller.
-    pub fn enter(&self, caller: &Caller) -> Result<OfCaller> {
-        self.told_if_full(caller, What::Requests, self.of_callers.take(caller.id, 1))
+    /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
+    pub fn enter(&self, caller: &Caller) -> Result<CallerPermit> {
+        self.log_if_exceeded(caller, Resource::Requests, self.of_callers.take(caller.id, 1))
     }
 
-    /// A place for a Watch of this caller, which is under way for as long as it likes.
+    /// Returns a permit for a Watch of this caller. A Watch has no time limit.
     ///
     /// # Errors
-    /// If it has as many as it may have.
-    pub fn watch(&self, caller: &Caller) -> Result<OfCaller> {
-        self.told_if_full(caller, What::Watches, self.watches.take(caller.id, 1))
+    /// [`Reason::Overloaded`] if the caller has reached its maximum.
+    pub fn watch(&self, caller: &Caller) -> Result<CallerPermit> {
+        self.log_if_exceeded(caller, Resource::Watches, self.watches.take(caller.id, 1))
     }
 
-    /// Room for as many bytes more of what is large, beside what this caller's request has already.
+    /// Reserves `bytes` more for large messages, in addition to the permit that this request already has.
     ///
     /// # Errors
-    /// If all of it is taken, or half of it by this caller.
-    pub fn large(&self, caller: &Caller, has: &mut Option<OfCaller>, bytes: usize) -> Result<()> {
+    /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
+    pub fn reserve_large(
+        &self,
+        caller: &Caller,
+        has: &mut Option<CallerPermit>,
+        bytes: usize,
+    ) -> Result<()> {
         let units = bytes.div_ceil(LARGE_UNIT);
         let taken = match has {
             Some(has) => has.grow(units),
             None => self.large.take(caller.id, units).map(|taken| *has = Some(taken)),
         };
-        self.told_if_full(caller, What::Large, taken)
+        self.log_if_exceeded(caller, Resource::Large, taken)
     }
 
-    fn told_if_full<T>(
+    fn log_if_exceeded<T>(
         &self,
         caller: &Caller,
-        what: What,
-        taken: std::result::Result<T, Full<CallerId>>,
+        resource: Resource,
+        taken: std::result::Result<T, QuotaExceeded<CallerId>>,
     ) -> Result<T> {
         taken.map_err(|full| {
-            self.tell(caller, what, full, Instant::now());
+            self.log_refusal(caller, resource, full, Instant::now());
             Reason::Overloaded.into()
         })
     }
 
-    /// Tells the log of one that is refused, if it is time to.
-    fn tell(&self, caller: &Caller, what: What, full: Full<CallerId>, now: Instant) {
-        let Some(refused) = self.note((caller.id, what), now) else { return };
-        let (name, what_of) = (caller.name.as_str(), what.name());
+    /// Counts a refusal, and logs it if the last log line is old enough.
+    fn log_refusal(
+        &self,
+        caller: &Caller,
+        resource: Resource,
+        full: QuotaExceeded<CallerId>,
+        now: Instant,
+    ) {
+        let Some(refused) = self.count_refusal((caller.id, resource), now) else { return };
+        let (name, what_of) = (caller.name.as_str(), resource.name());
         match full {
-            Full::One => {
-                let most = match what {
-                    What::Requests => self.of_callers.one_max(),
-                    What::Large => self.large.one_max(),
-                    What::Watches => self.watches.one_max(),
+            QuotaExceeded::Own => {
+                let most = match resource {
+                    Resource::Requests => self.of_callers.per_key_max(),
+                    Resource::Large => self.large.per_key_max(),
+                    Resource::Watches => self.watches.per_key_max(),
                 };
                 tracing::warn!(
                     caller = name,
                     what = what_of,
                     most,
                     refused,
-                    "a caller has as much as one caller may have, and more is refused it: does something hold its \
+                    "a caller has reached its maximum, and further requests are refused: does something hold its \
                      requests up, or does it leave answers unread?"
                 );
             }
-            Full::All(most) => {
+            QuotaExceeded::Total(most) => {
                 let most = most.map(tracing::field::display);
                 tracing::warn!(
                     caller = name,
                     what = what_of,
                     refused,
                     most_has = most,
-                    "a caller is refused, since callers together have as much as there may be"
+                    "a caller is refused because all callers together have reached the maximum"
                 );
             }
         }
     }
 
-    /// Counts one that is refused; how many there are to tell of, if it is time to.
-    fn note(&self, of: (CallerId, What), now: Instant) -> Option<u64> {
-        let mut told = self.told.lock();
-        // Of each there is one line a minute; what is older than two is not missed.
-        told.retain(|_, told| now.saturating_duration_since(told.at) < 2 * PAUSE);
-        let Some(told) = told.get_mut(&of) else {
-            told.insert(of, Told { at: now, refused: 0 });
+    /// Counts a refusal. Returns the number of refusals to log, if the last log line is old enough.
+    fn count_refusal(&self, of: (CallerId, Resource), now: Instant) -> Option<u64> {
+        let mut logged = self.logged.lock();
+        // One line a minute each. Entries older than two minutes are dropped.
+        logged.retain(|_, logged| now.saturating_duration_since(logged.at) < 2 * PAUSE);
+        let Some(logged) = logged.get_mut(&of) else {
+            logged.insert(of, LoggedRefusals { at: now, refused: 0 });
             return Some(1);
         };
-        told.refused += 1;
-        if now.saturating_duration_since(told.at) < PAUSE {
+        logged.refused += 1;
+        if now.saturating_duration_since(logged.at) < PAUSE {
             return None;
         }
-        told.at = now;
-        Some(std::mem::take(&mut told.refused))
+        logged.at = now;
+        Some(std::mem::take(&mut logged.refused))
     }
 }
 
@@ -212,7 +225,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::{LARGE_BYTES_MAX, Limits, Reason, Requests, Result, What};
+    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, Requests, Resource, Result};
     use crate::model::{
         Caller, CallerId, CallerIdentity, CallerName, Digest, PermissionSet, Timestamp,
     };
@@ -232,25 +245,25 @@ mod tests {
     }
 
     fn requests(requests_max: usize) -> Arc<Requests> {
-        Requests::new(Limits { requests_max, request_timeout: Duration::ZERO })
+        Requests::new(RequestLimits { requests_max, request_timeout: Duration::ZERO })
     }
 
     #[test]
-    fn half_of_what_is_large_is_left_to_others() {
+    fn one_caller_gets_half_of_the_bytes_for_large_messages() {
         let (requests, first, second) = (requests(0), caller(1), caller(2));
         let half = LARGE_BYTES_MAX / 2;
         let (mut one, mut more, mut other) = (None, None, None);
-        requests.large(&first, &mut one, half - 1_024).expect("it is there");
-        requests.large(&first, &mut one, 1_024).expect("it is there");
-        assert!(requests.large(&first, &mut more, 1).is_err());
-        requests.large(&second, &mut other, half).expect("it is there");
-        assert!(requests.large(&second, &mut one, 1).is_err());
+        requests.reserve_large(&first, &mut one, half - 1_024).expect("the quota suffices");
+        requests.reserve_large(&first, &mut one, 1_024).expect("the quota suffices");
+        assert!(requests.reserve_large(&first, &mut more, 1).is_err());
+        requests.reserve_large(&second, &mut other, half).expect("the quota suffices");
+        assert!(requests.reserve_large(&second, &mut one, 1).is_err());
         drop(one);
-        requests.large(&first, &mut more, half).expect("it has come back");
+        requests.reserve_large(&first, &mut more, half).expect("the part was given back");
     }
 
     #[test]
-    fn those_for_whom_the_store_is_asked_take_nothing_of_what_callers_have() {
+    fn requests_whose_caller_is_looked_up_do_not_use_the_callers_quota() {
         let requests = requests(4);
         let [here, there, elsewhere] = [1, 2, 3].map(|byte| IpAddr::from([192, 0, 2, byte]));
         let never = || std::future::pending::<Result<()>>();
@@ -260,31 +273,31 @@ mod tests {
         let refused = waiting.iter_mut().map(|one| one.as_mut().now_or_never().is_some());
         assert_eq!(refused.collect::<Vec<_>>(), [false, false, false, false, true, true]);
         assert!(!requests.is_idle());
-        // Who is in memory is known all the same.
+        // A caller in memory is identified nevertheless.
         let known = requests.identify(here, std::future::ready(Ok(caller(1)))).now_or_never();
-        let known = known.expect("at once").expect("it is known");
-        let _place = requests.enter(&known).expect("there is room");
+        let known = known.expect("it completes at once").expect("the caller is known");
+        let _permit = requests.enter(&known).expect("the quota is not used up");
         let refusal =
             requests.identify(here, std::future::ready(Err::<(), _>(Reason::CallerUnknown.into())));
         assert!(refusal.now_or_never().is_some_and(|refused| refused.is_err()));
     }
 
     #[test]
-    fn the_log_says_it_once_a_minute_of_each() {
+    fn each_caller_and_resource_is_logged_once_a_minute() {
         let requests = requests(1);
         let [first, second] = [caller(1).id, caller(2).id];
         let begun = Instant::now();
-        let note = |caller, what, seconds| {
-            requests.note((caller, what), begun + Duration::from_secs(seconds))
+        let count_refusal = |caller, what, seconds| {
+            requests.count_refusal((caller, what), begun + Duration::from_secs(seconds))
         };
-        assert_eq!(note(first, What::Requests, 0), Some(1));
-        assert_eq!(note(first, What::Requests, 1), None);
-        assert_eq!(note(first, What::Watches, 1), Some(1));
-        assert_eq!(note(second, What::Requests, 2), Some(1));
-        assert_eq!(note(first, What::Requests, 59), None);
-        assert_eq!(note(first, What::Requests, 60), Some(3));
-        assert_eq!(note(first, What::Requests, 61), None);
-        assert_eq!(note(first, What::Requests, 1_000), Some(1));
-        assert_eq!(requests.told.lock().len(), 1, "what is over is forgotten");
+        assert_eq!(count_refusal(first, Resource::Requests, 0), Some(1));
+        assert_eq!(count_refusal(first, Resource::Requests, 1), None);
+        assert_eq!(count_refusal(first, Resource::Watches, 1), Some(1));
+        assert_eq!(count_refusal(second, Resource::Requests, 2), Some(1));
+        assert_eq!(count_refusal(first, Resource::Requests, 59), None);
+        assert_eq!(count_refusal(first, Resource::Requests, 60), Some(3));
+        assert_eq!(count_refusal(first, Resource::Requests, 61), None);
+        assert_eq!(count_refusal(first, Resource::Requests, 1_000), Some(1));
+        assert_eq!(requests.logged.lock().len(), 1, "old entries are dropped");
     }
 }

@@ -1,25 +1,25 @@
-//! The table of RPCs: everything that is known of an RPC by its path alone. A path that is not in the table is refused.
+//! Table of RPCs: the properties of an RPC that follow from its path. A path that is not in the table is refused.
 //!
-//! The gate of the gRPC face reads the rows; the HTTP face reads those of the RPCs that its endpoints stand for.
+//! The gate of the gRPC face reads it, and so does the HTTP face for the RPCs that its endpoints correspond to.
 
 use super::grant::{self, Case, Rule, permission_missing};
 use super::{Context, Result};
 use crate::model::{AuditAction, Permission};
 
-/// What is known of an RPC.
+/// Properties of an RPC.
 #[derive(Debug)]
 pub struct Row {
     /// `/<package>.<service>/<method>`.
     pub path: &'static str,
-    /// Who may call it.
+    /// The callers that may call it.
     pub rule: Rule,
-    /// The largest request message, in bytes.
+    /// Maximum size of the request message in bytes.
     pub request_bytes_max: usize,
-    /// Which messages come one by one, and which as a stream.
+    /// Whether the RPC is unary or streaming.
     pub call_type: CallType,
-    /// What the audit log calls it, if its refusals are recorded.
+    /// Its action in the audit log. `None` if its refusals are not recorded.
     pub action: Option<AuditAction>,
-    /// The number of the request's field `acting_user`, from which the record of a refusal takes it.
+    /// Number of the request's field `acting_user`, from which the audit event of a refusal takes it.
     pub acting_user_field: Option<u32>,
 }
 
@@ -28,37 +28,37 @@ pub struct Row {
 pub enum CallType {
     /// One request, one response.
     Unary,
-    /// One request, and a stream of responses, which may be read for as long as the caller likes.
+    /// One request, and a stream of responses without a time limit.
     ServerStreaming,
-    /// A stream of requests, and one of responses.
+    /// A stream of requests, and a stream of responses.
     BidiStreaming,
 }
 
-/// Declares each RPC once. `tests.rs` of `grpc` compares the table with the proto.
+/// Declares each RPC once. `src/grpc/tests.rs` compares the table with the proto.
 macro_rules! rpcs {
     ($(
         $name:ident = $path:literal:
             $rule:expr, $bytes:expr, $call_type:ident, $action:expr, $acting_user_field:expr;
     )*) => {
-        /// An RPC that is served.
+        /// An RPC of the server.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Rpc {
             $(#[doc = concat!("`", $path, "`")] $name,)*
         }
 
         impl Rpc {
-            /// All of them.
+            /// Every RPC.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The RPC of this path.
-            pub fn at(path: &str) -> Option<Self> {
+            /// Returns the RPC of this path, if there is one.
+            pub fn from_path(path: &str) -> Option<Self> {
                 match path {
                     $($path => Some(Self::$name),)*
                     _ => None,
                 }
             }
 
-            /// What is known of it.
+            /// Returns the properties of the RPC.
             pub const fn row(self) -> &'static Row {
                 match self {
                     $(Self::$name => const {
@@ -78,9 +78,9 @@ macro_rules! rpcs {
 }
 
 const KIB: usize = 1_024;
-/// A thousand tokens, or candidates with their URLs, at once.
+/// A batch of a thousand tokens, or of leak candidates with their URLs.
 const BATCH: usize = 1_024 * KIB;
-/// All the headers of the request that Envoy asks about, of which it takes 60 KiB by default.
+/// The headers of the request that Envoy asks about. Envoy accepts 60 KiB of them by default.
 const HEADERS: usize = 128 * KIB;
 
 const INTROSPECT: Rule = Rule::AnyOf(&[Permission::Introspect]);
@@ -185,7 +185,7 @@ rpcs! {
 }
 
 impl Rpc {
-    /// Refuses a requester that could not call it with any message.
+    /// Refuses a requester that may not call the RPC with any message.
     ///
     /// # Errors
     /// [`Reason::PermissionMissing`](super::Reason::PermissionMissing).
@@ -198,7 +198,7 @@ impl Rpc {
     }
 }
 
-/// The largest request message of any RPC of the service of this name, in bytes.
+/// Returns the maximum request size in bytes over all RPCs of the gRPC service `service`.
 pub fn request_bytes_max(service: &str) -> usize {
     let rows = Rpc::ALL.iter().map(|rpc| rpc.row());
     let of_service = rows.filter(|row| {

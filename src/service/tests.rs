@@ -1,4 +1,4 @@
-//! Page tokens fit only what they were made for.
+//! Tests of page tokens, and of the codes of reasons.
 
 use super::page::Cursor;
 use super::{PageRequest, Reason};
@@ -13,7 +13,7 @@ fn next_token(binding: &str) -> String {
 }
 
 #[test]
-fn a_token_leads_to_the_position_it_was_made_at() {
+fn a_page_token_leads_to_its_position() {
     let cursor = Cursor::new(&page(1, &next_token("x")), "x".to_owned()).expect("its own token");
     assert_eq!(cursor.after.as_deref(), Some("a"));
 }
@@ -25,7 +25,7 @@ fn a_last_page_has_no_token() {
 }
 
 #[test]
-fn a_token_of_another_filter_or_none_is_refused() {
+fn a_page_token_of_another_filter_and_a_malformed_one_are_refused() {
     let token = next_token("x");
     let spellings = [
         token.as_str(),
@@ -43,7 +43,7 @@ fn a_token_of_another_filter_or_none_is_refused() {
 }
 
 #[test]
-fn page_sizes_have_a_default_and_a_ceiling_and_are_never_negative() {
+fn page_sizes_have_a_default_and_a_maximum_and_may_not_be_negative() {
     let fetch = |size| Cursor::new(&page(size, ""), String::new()).map(|cursor| cursor.fetch);
     assert_eq!(fetch(0), Ok(51));
     assert_eq!(fetch(i32::MAX), Ok(1_001));
@@ -51,7 +51,7 @@ fn page_sizes_have_a_default_and_a_ceiling_and_are_never_negative() {
 }
 
 #[test]
-fn every_reason_has_a_code_of_its_own() {
+fn every_reason_has_a_unique_code() {
     let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
     codes.sort_unstable();
     codes.dedup();

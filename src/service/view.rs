@@ -1,4 +1,4 @@
-//! How nouns look as JSON: in the audit log and on the command line, with the names of the proto.
+//! JSON form of the model's types in the audit log and on the command line. The field names are those of the proto.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::model::{
     ScopeSet, Timestamp, User, Workspace, WorkspacePolicy,
 };
 
-/// A credential; its state is as of `now`.
+/// A credential, with its state at `now`.
 pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     let mut view = object(json!({
         "id": credential.id.to_string(),
@@ -65,7 +65,7 @@ pub fn workspace(workspace: &Workspace) -> Value {
     })
 }
 
-/// What a workspace asks of its keys.
+/// A workspace's policy for its keys.
 pub fn workspace_policy(policy: &WorkspacePolicy) -> Value {
     let mut view = object(json!({}));
     let durations = [
@@ -75,7 +75,7 @@ pub fn workspace_policy(policy: &WorkspacePolicy) -> Value {
     ];
     for (name, duration) in durations {
         if let Some(duration) = duration {
-            // As JSON has a google.protobuf.Duration.
+            // The JSON form of `google.protobuf.Duration`.
             view.insert(name.into(), format!("{}s", duration.as_secs_f64()).into());
         }
     }
@@ -88,7 +88,7 @@ pub fn workspace_policy(policy: &WorkspacePolicy) -> Value {
     Value::Object(view)
 }
 
-/// A workspace's view, with what it asks of its keys, if it asks anything.
+/// A workspace's view with its policy added, if it has one.
 pub fn with_policy(mut view: Value, policy: Option<&WorkspacePolicy>) -> Value {
     if let (Value::Object(fields), Some(policy)) = (&mut view, policy) {
         fields.insert("policy".to_owned(), workspace_policy(policy));
@@ -141,7 +141,7 @@ pub fn caller(caller: &Caller) -> Value {
 
 /// An audit event.
 pub fn audit_event(event: &AuditEvent) -> Value {
-    // What the store gives as JSON was written by this file; text that is not JSON would be shown as it stands.
+    // This file wrote the JSON in the store. Text that is not JSON is shown unchanged.
     let json = |text: &Option<String>| {
         text.as_ref()
             .map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
@@ -170,7 +170,7 @@ pub fn audit_event(event: &AuditEvent) -> Value {
     Value::Object(view)
 }
 
-/// An introspection's answer.
+/// An introspection answer.
 pub fn introspection(answer: &Introspection) -> Value {
     let decision = &answer.decision;
     let mut view = object(json!({
@@ -230,7 +230,7 @@ pub fn introspection(answer: &Introspection) -> Value {
     Value::Object(view)
 }
 
-/// How a credential came to its end, for who holds the store.
+/// How a credential ended. For the operator.
 pub fn ended(ended: &CredentialEnd) -> Value {
     let CredentialEnd { credential, state, time, event } = ended;
     let mut view = object(json!({

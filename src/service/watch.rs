@@ -1,8 +1,9 @@
-//! Watching: the changes that may turn an answer around, and a checkpoint at least every second.
+//! Watch: a stream of the changes that may alter an answer, with a checkpoint at least every second.
 //!
-//! Nothing is buffered for a watcher: each reads the hub's ring at its own pace. One that the ring has left behind, or that
-//! comes back with a cursor, reads the store's log until the ring has what comes next; only where the log has been cut is
-//! it told so. A checkpoint is sent only when the primary has just confirmed that there is nothing more.
+//! Nothing is buffered per watcher: each reads the hub's ring buffer at its own pace. A watcher that the ring has
+//! overtaken, or that resumes from a cursor, reads the store's change log until it has caught up with the ring. It gets
+//! an error only if the log no longer reaches back far enough. A checkpoint is sent only after the primary has
+//! confirmed that there are no further changes.
 
 use std::sync::Arc;
 
@@ -13,105 +14,105 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
-use crate::cache::Position;
+use crate::cache::LogPosition;
 use crate::model::{Caller, CallerIdentity, Permission, Revision};
-use crate::store::{Change, ChangedEntity, Incarnation};
+use crate::store::{Change, ChangedEntity, IncarnationId};
 
-/// A response with as many changes as this is full: more may come, and it is no checkpoint. One may have up to twice as
-/// many, since those of callers, which are left out, are read along.
+/// Number of changes at which a response is full. A full response is not a checkpoint, since more changes may follow. A
+/// response may hold up to twice as many, because reading stops only once this number is reached.
 const CHANGES_MAX: usize = 1_000;
-/// Without changes a checkpoint is sent this often.
+/// Interval between checkpoints while nothing changes.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(500);
-/// A cursor of another server may be ahead of this one, by what this one reads next. The sync that is under way may be of
-/// before the cursor, and the next one not.
+/// Number of syncs by which a cursor from another server may be ahead of this one. The sync in flight may have started
+/// before the cursor's revision was committed. The next one has not.
 const SYNCS_BEHIND_MAX: u64 = 2;
-/// Bytes of a cursor at most.
+/// Maximum length of a cursor in bytes.
 const CURSOR_BYTES_MAX: usize = 256;
 
-/// What a watcher hears at once.
+/// One update for a watcher.
 #[derive(Debug, Clone)]
-pub struct Heard {
-    /// Changes, in the order of their revisions. Those of callers are left out: caches know nothing of them.
+pub struct WatchUpdate {
+    /// Changes in the order of their revisions. Changes of callers are left out, since caches hold no callers.
     pub changes: Vec<Change>,
-    /// Where to go on after this.
+    /// Cursor from which to resume after this update.
     pub cursor: String,
-    /// Everything up to this was heard.
+    /// Revision up to which the watcher has received every change.
     pub revision: Revision,
 }
 
-/// One who watches.
+/// State of one Watch stream.
 struct Watcher {
     service: Arc<Service>,
-    position: watch::Receiver<Position>,
+    position: watch::Receiver<LogPosition>,
     caller: Arc<Caller>,
-    /// The caller as it was last found good; nothing: that is still to be asked.
+    /// The caller as last authenticated. `None` if it has to be authenticated before the next update.
     known: Option<KnownCaller>,
-    incarnation: Incarnation,
-    /// Everything up to this was sent.
+    incarnation: IncarnationId,
+    /// Revision up to which every change was sent.
     sent: Revision,
-    /// It has had all there was: what it misses from here on, it has missed by reading too slowly.
+    /// Whether the watcher has caught up once. If it misses changes after that, it reads too slowly.
     caught_up: bool,
-    /// The sync that the last response rested on.
+    /// Number of the sync that the last response is based on.
     number: u64,
     sent_at: Option<Instant>,
 }
 
 impl Service {
-    /// What a caller hears that watches from `cursor` on; empty: from now on.
+    /// Returns the stream of changes after `cursor`. An empty cursor means from now on.
     ///
     /// # Errors
-    /// [`Reason::CursorTooOld`], at once if the cursor is too old already, and as the last item of the stream;
+    /// Each of these at once, or later as the last item of the stream: [`Reason::CursorTooOld`],
     /// [`Reason::WatcherTooSlow`], [`Reason::CallerUnknown`], [`Reason::PermissionMissing`], [`Reason::Stopping`].
     pub async fn watch(
         self: &Arc<Self>,
         caller: Arc<Caller>,
         cursor: &str,
-    ) -> Result<impl Stream<Item = Result<Heard>> + Send + use<>> {
+    ) -> Result<impl Stream<Item = Result<WatchUpdate>> + Send + use<>> {
         let mut watcher = Watcher::begin(Arc::clone(self), caller, cursor).await?;
-        // What is too old is said at once, as the answer to the call.
+        // A cursor that is too old is reported at once, as the answer to the call.
         let first = watcher.next().await?;
         let rest = futures::stream::unfold(Some(watcher), |watcher| async {
             let mut watcher = watcher?;
-            let heard = watcher.next().await;
-            let watcher = heard.is_ok().then_some(watcher);
-            Some((heard, watcher))
+            let update = watcher.next().await;
+            let watcher = update.is_ok().then_some(watcher);
+            Some((update, watcher))
         });
         let first = futures::stream::once(std::future::ready(Ok(first)));
         Ok(futures::StreamExt::chain(first, rest))
     }
 
-    /// Ends all watching, with a word that sends watchers elsewhere.
+    /// Ends every Watch with [`Reason::Stopping`], so that watchers connect to another server.
     pub fn end_watches(&self) {
-        self.hub.close();
+        self.change_buffer.close();
     }
 
     /// Waits until this process has read the change log up to `revision`.
     ///
     /// # Errors
-    /// [`Reason::Stopping`], where it reads no more.
-    pub async fn has_read(&self, revision: Revision) -> Result<()> {
-        let mut position = self.hub.position();
+    /// [`Reason::Stopping`] if it no longer reads the log.
+    pub async fn wait_until_read(&self, revision: Revision) -> Result<()> {
+        let mut position = self.change_buffer.position();
         let reached = position.wait_for(|position| position.revision >= revision).await;
         reached.map(drop).map_err(|_| Reason::Stopping.into())
     }
 }
 
 impl Watcher {
-    /// Waits until this process has read the log as far as the cursor.
+    /// Begins a Watch. Waits until this process has read the log up to the cursor.
     async fn begin(service: Arc<Service>, caller: Arc<Caller>, cursor: &str) -> Result<Self> {
-        let mut position = service.hub.position();
-        let now = position.wait_for(|position| position.number > 0).await;
+        let mut position = service.change_buffer.position();
+        let now = position.wait_for(|position| position.syncs > 0).await;
         let now = now.map_err(|_| Reason::Stopping)?.clone();
         let incarnation = now.incarnation.ok_or(Reason::StoreUnavailable)?;
-        let sent = match parse(cursor)? {
+        let sent = match decode_cursor(cursor)? {
             None => now.revision,
-            Some((life, revision)) if life == incarnation => revision,
+            Some((of, revision)) if of == incarnation => revision,
             Some(_) => return Err(Reason::CursorTooOld.into()),
         };
-        let number = now.number.saturating_sub(1);
-        let latest = now.number + SYNCS_BEHIND_MAX;
+        let number = now.syncs.saturating_sub(1);
+        let latest = now.syncs + SYNCS_BEHIND_MAX;
         let reached = position
-            .wait_for(|position| position.revision >= sent || position.number >= latest)
+            .wait_for(|position| position.revision >= sent || position.syncs >= latest)
             .await
             .map_err(|_| Reason::Stopping)?
             .revision;
@@ -131,24 +132,24 @@ impl Watcher {
         })
     }
 
-    /// Waits until there is something to say.
-    async fn next(&mut self) -> Result<Heard> {
+    /// Waits for the next update.
+    async fn next(&mut self) -> Result<WatchUpdate> {
         loop {
             let (number, sent, sent_at) = (self.number, self.sent, self.sent_at);
-            let due = |position: &Position| {
+            let due = |position: &LogPosition| {
                 let idle = sent_at.is_some_and(|at| at.elapsed() < CHECKPOINT_INTERVAL);
-                position.number > number && (position.revision > sent || !idle)
+                position.syncs > number && (position.revision > sent || !idle)
             };
             let position = self.position.wait_for(due).await.map_err(|_| Reason::Stopping)?.clone();
             if position.incarnation.as_ref() != Some(&self.incarnation) {
                 return Err(Reason::CursorTooOld.into());
             }
-            // A process that was stopped may wake up with an old sync in hand: its word would be too late.
+            // A process that was suspended may resume with an old sync, which must not count as a checkpoint.
             if !self.service.lookup.is_current() {
-                self.number = position.number;
+                self.number = position.syncs;
                 continue;
             }
-            // What was sent was of another past.
+            // The changes that were sent belong to another history of the store.
             if self.sent > position.revision {
                 return Err(Reason::CursorTooOld.into());
             }
@@ -158,47 +159,48 @@ impl Watcher {
                 let changes = self.changes(position.revision).await?;
                 let last = changes.last().ok_or_else(|| self.missed())?;
                 self.sent = last.revision;
-                entities.extend(changes.into_iter().filter(is_told));
+                entities.extend(changes.into_iter().filter(is_for_watchers));
             }
-            // With more to come this is no checkpoint yet: what tells that is that it is full.
+            // If changes remain, this is not a checkpoint. The watcher sees that from the full response.
             if self.sent >= position.revision {
-                self.number = position.number;
+                self.number = position.syncs;
                 self.caught_up = true;
             }
             self.sent_at = Some(Instant::now());
-            return Ok(Heard {
+            return Ok(WatchUpdate {
                 changes: entities,
-                cursor: spell(&self.incarnation, self.sent),
+                cursor: encode_cursor(&self.incarnation, self.sent),
                 revision: self.sent,
             });
         }
     }
 
-    /// What comes after what was sent, up to `end`: from the ring, or from the store where the ring has it no more.
+    /// Returns the changes after `sent` up to `end`, from the ring or, if the ring no longer holds them, from the
+    /// store.
     async fn changes(&self, end: Revision) -> Result<Vec<Change>> {
-        let kept = self.service.hub.changes(&self.incarnation, self.sent, CHANGES_MAX);
+        let kept = self.service.change_buffer.changes(&self.incarnation, self.sent, CHANGES_MAX);
         let mut changes = if let Ok(changes) = kept {
             changes
         } else {
             let limit = u32::try_from(CHANGES_MAX).unwrap_or(u32::MAX);
             self.service.store.list_changes(self.sent, limit).await?
         };
-        // The store may be ahead of what has been confirmed, and a ring of another life of what was sent.
+        // The store may be ahead of the confirmed revision, and the ring of another incarnation ahead of `sent`.
         changes.retain(|change| change.revision <= end);
         let gapless = changes.first().is_some_and(|first| first.revision.0 == self.sent.0 + 1);
         if gapless { Ok(changes) } else { Err(self.missed()) }
     }
 
-    /// What to say where what comes next is not kept any more.
+    /// The error of a watcher whose next changes are no longer kept.
     fn missed(&self) -> ServiceError {
         if self.caught_up { Reason::WatcherTooSlow } else { Reason::CursorTooOld }.into()
     }
 
-    /// A caller that was revoked meanwhile hears no more; nor does one whose token has ended since.
+    /// Checks that the caller is still valid. The Watch ends if the caller was revoked or its token has ended.
     async fn check_caller(&mut self) -> Result<()> {
-        let term = self.service.term();
+        let snapshot = self.service.lease_snapshot();
         let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
-        if known && self.service.may_believe(term) {
+        if known && self.service.lease_held_since(snapshot) {
             return Ok(());
         }
         let presented = match &self.caller.identity {
@@ -215,17 +217,17 @@ impl Watcher {
     }
 }
 
-/// Whether watchers are told of a change: caches know nothing of callers.
-fn is_told(change: &Change) -> bool {
+/// Whether watchers receive this change. Caches hold no callers.
+fn is_for_watchers(change: &Change) -> bool {
     !matches!(change.entity, ChangedEntity::Caller(_))
 }
 
-fn spell(incarnation: &Incarnation, revision: Revision) -> String {
+fn encode_cursor(incarnation: &IncarnationId, revision: Revision) -> String {
     URL_SAFE_NO_PAD.encode(format!("{} {}", revision.0, incarnation.0))
 }
 
-/// Nothing for an empty cursor.
-fn parse(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
+/// Decodes a cursor. Returns `None` if it is empty.
+fn decode_cursor(cursor: &str) -> Result<Option<(IncarnationId, Revision)>> {
     if cursor.is_empty() {
         return Ok(None);
     }
@@ -234,7 +236,7 @@ fn parse(cursor: &str) -> Result<Option<(Incarnation, Revision)>> {
         let text = std::str::from_utf8(&bytes).ok()?;
         let (revision, incarnation) = text.split_once(' ')?;
         let revision = revision.parse().ok()?;
-        Some((Incarnation(incarnation.to_owned()), Revision(revision)))
+        Some((IncarnationId(incarnation.to_owned()), Revision(revision)))
     };
     let parsed =
         Some(cursor).filter(|cursor| cursor.len() <= CURSOR_BYTES_MAX).and_then(|_| parsed());

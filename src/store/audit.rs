@@ -8,7 +8,7 @@ use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 /// Reads the audit log.
 #[async_trait]
 pub trait AuditStore: Send + Sync {
-    /// Audit events that the filter names after this one, by id, which is by time.
+    /// Lists the audit events that match the filter and follow `after`, by id, which is also by time.
     async fn list_audit_events(
         &self,
         filter: &AuditFilter,
@@ -20,27 +20,28 @@ pub trait AuditStore: Send + Sync {
 /// Appends to the audit log, and applies its retention.
 #[async_trait]
 pub trait AuditTx: Send {
-    /// Appends events beside the one that [`super::WriteTx::commit`] takes, all at once: where one call changes many things.
+    /// Appends several events in one statement, in addition to the event that [`super::WriteTx::commit`] takes. For
+    /// calls that change many things.
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()>;
-    /// Retention: drops the oldest events from before `cutoff`, up to `limit` of them; how many.
+    /// Deletes the oldest events from before `cutoff`, at most `limit` of them. Returns the number deleted.
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64>;
 }
 
-/// Which audit events to list. What is `None` does not restrict.
+/// Selects audit events. A field that is `None` does not restrict the selection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditFilter {
-    /// Not before this.
+    /// Earliest time, inclusive.
     pub start_time: Option<Timestamp>,
-    /// Before this.
+    /// Latest time, exclusive.
     pub end_time: Option<Timestamp>,
-    /// Of this caller, by name.
+    /// Name of the caller.
     pub caller: Option<String>,
-    /// On behalf of this user.
+    /// User on whose behalf the caller acted.
     pub acting_user: Option<UserId>,
-    /// On this kind of thing.
+    /// Kind of the target.
     pub target_kind: Option<String>,
-    /// On this thing.
+    /// Id of the target.
     pub target_id: Option<String>,
-    /// Of this action.
+    /// Action.
     pub action: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Services that call this one.
+//! Callers: services with a service token or a client certificate.
 
 use async_trait::async_trait;
 
@@ -8,27 +8,27 @@ use crate::model::{Caller, CallerId, Digest};
 /// Reads callers.
 #[async_trait]
 pub trait CallerStore: Send + Sync {
-    /// The caller whose service token this is, or was before its last rotation, be it dead by now; revoked or not.
+    /// Returns the caller with this digest as its service token, or as its token from before the last rotation. Expired
+    /// previous tokens and revoked callers are included.
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
-    /// The caller of this client certificate's subject alternative name, unless revoked.
+    /// Returns the caller with this subject alternative name in its client certificate, unless it is revoked.
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;
-    /// Callers after this one, by id, revoked ones included.
+    /// Lists the callers after `after`, by id, including revoked ones.
     async fn list_callers(&self, after: Option<CallerId>, limit: u32) -> Result<Vec<Caller>>;
 }
 
 /// Reads and writes callers.
 #[async_trait]
 pub trait CallerTx: Send {
-    /// The caller, revoked or not.
+    /// Returns the caller, even if it is revoked.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;
-    /// The caller of this name, unless revoked.
+    /// Returns the caller of this name, unless it is revoked.
     async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>>;
     /// Inserts the caller.
     ///
-    /// # Errors
-    /// [`StoreError::Conflict`] if its id or identity, or the name among those not revoked, is taken.
+    /// [`StoreError::Conflict`] if the id or the identity is taken, or if a caller that is not revoked has the name.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
-    /// Makes the caller's row look so, but for the time of its making.
+    /// Replaces the caller's row, except its creation time.
     ///
     /// # Errors
     /// As [`Self::insert_caller`].

@@ -8,39 +8,41 @@ use crate::model::{CallerId, Digest, Revision, StoreTime, Timestamp, UserId, Wor
 /// Reads and purges the change log, which triggers write.
 #[async_trait]
 pub trait ChangeStore: Send + Sync {
-    /// The rows of the change log after this revision, in order.
+    /// Lists the rows of the change log after this revision, in order.
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
-    /// Drops the oldest rows of the change log, up to `limit` of them, in a transaction of its own: those from before
-    /// `cutoff` that every replica has applied, and never the newest. How many it dropped.
+    /// Deletes the oldest rows of the change log, at most `limit` of them, in its own transaction. Only rows from
+    /// before `cutoff` that every replica has applied are deleted, and never the newest row. Returns the number
+    /// deleted.
     ///
-    /// It drops a prefix, whatever the database's clock did: a gap would be read over.
+    /// The deleted rows are always a prefix of the log, even if the database's clock jumped. A reader would not notice
+    /// a gap.
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64>;
-    /// The newest revision.
+    /// Returns the newest revision.
     async fn revision(&self) -> Result<Revision>;
-    /// What time it is, as far as the store can tell.
+    /// Returns the current time as the store knows it.
     async fn time(&self) -> Result<StoreTime>;
 }
 
-/// A row of the change log: what may have turned an answer around.
+/// A row of the change log: a change that may alter the answer of an introspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its number.
+    /// Number of the change.
     pub revision: Revision,
-    /// What changed.
+    /// The entity that changed.
     pub entity: ChangedEntity,
 }
 
-/// What changed, as a cache must know it.
+/// The entity that changed, in the form in which a cache looks it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedEntity {
     /// The credential of this digest.
     Credential(Digest),
-    /// A user, or their memberships.
+    /// A user, or the user's memberships.
     User(UserId),
     /// A workspace.
     Workspace(WorkspaceId),
     /// A caller.
     Caller(CallerId),
-    /// All digests that were unknown: an import may have made some of them known. What is known stays as it is.
+    /// All unknown digests: an import may have added some of them. Entries for known digests remain valid.
     UnknownDigests,
 }

@@ -1,5 +1,6 @@
-//! What columns hold, once for both databases: each tells how it keeps six plain kinds of value, and a row's columns are
-//! read one after the other. What does not fit is [`StoreError::Corrupt`], which names the column and never the value.
+//! Typed access to the columns of a row, for both databases. Each database implements [`Columns`] for six plain kinds
+//! of value, and [`Fields`] reads a row's columns one after the other. A value that does not fit is
+//! [`StoreError::Corrupt`], which names the column but never the value.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ use uuid::Uuid;
 use super::{Result, StoreError};
 use crate::model::{Digest, Invalid, Timestamp};
 
-/// How a database keeps what the columns hold. `None` is NULL; an error, a value of another type.
+/// Reads a column as a plain value. `None` means NULL. A value of another type is an error.
 pub(super) trait Columns {
     fn int(&self, index: usize) -> sqlx::Result<Option<i64>>;
     fn flag(&self, index: usize) -> sqlx::Result<Option<bool>>;
     fn text(&self, index: usize) -> sqlx::Result<Option<&str>>;
     fn bytes(&self, index: usize) -> sqlx::Result<Option<&[u8]>>;
     fn uuid(&self, index: usize) -> sqlx::Result<Option<Uuid>>;
-    /// In microseconds since 1970.
+    /// Returns a time in microseconds since 1970.
     fn micros(&self, index: usize) -> sqlx::Result<Option<i64>>;
 }
 
@@ -49,7 +50,7 @@ impl Columns for SqliteRow {
 }
 
 impl Columns for PgRow {
-    /// Of any width: smallint, integer and bigint decode alike.
+    /// Reads `smallint`, `integer` and `bigint` alike.
     fn int(&self, index: usize) -> sqlx::Result<Option<i64>> {
         self.try_get_unchecked(index)
     }
@@ -70,9 +71,10 @@ impl Columns for PgRow {
         self.try_get(index)
     }
 
-    /// By hand: `'infinity'` from a shell would overflow the type that sqlx decodes to, which panics.
+    /// Decodes the value by hand. `'infinity'`, which only a shell can write, would overflow the type that sqlx decodes
+    /// to, and sqlx would panic.
     fn micros(&self, index: usize) -> sqlx::Result<Option<i64>> {
-        /// 2000-01-01T00:00:00Z, from which Postgres counts.
+        /// 2000-01-01T00:00:00Z, the epoch of Postgres timestamps, in microseconds since 1970.
         const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
         let value = self.try_get_raw(index)?;
         if value.is_null() {
@@ -95,7 +97,7 @@ pub(super) struct Fields<'r, R> {
 }
 
 impl<'r, R: Columns> Fields<'r, R> {
-    pub(super) const fn of(row: &'r R, table: &'static str) -> Self {
+    pub(super) const fn new(row: &'r R, table: &'static str) -> Self {
         Self { row, next: 0, table }
     }
 
@@ -103,7 +105,7 @@ impl<'r, R: Columns> Fields<'r, R> {
         StoreError::Corrupt { table: self.table, column }
     }
 
-    /// Reads the next column, which may be NULL, and makes of it what it should be.
+    /// Reads the next column, which may be NULL, and converts its value with `make`.
     pub(super) fn maybe<T, U>(
         &mut self,
         column: &'static str,
@@ -116,28 +118,28 @@ impl<'r, R: Columns> Fields<'r, R> {
         value.map(|value| make(value).ok_or_else(|| self.corrupt(column))).transpose()
     }
 
-    pub(super) fn some<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
+    pub(super) fn required<T>(&self, column: &'static str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| self.corrupt(column))
     }
 
     pub(super) fn int(&mut self, column: &'static str) -> Result<i64> {
         let value = self.maybe(column, R::int, Some)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn flag(&mut self, column: &'static str) -> Result<bool> {
         let value = self.maybe(column, R::flag, Some)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
-    /// Makes of an integer what it stands for.
+    /// Reads the next column as an integer and converts it with `make`.
     pub(super) fn number<T>(
         &mut self,
         column: &'static str,
         make: impl FnOnce(i64) -> Option<T>,
     ) -> Result<T> {
         let value = self.maybe(column, R::int, make)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_text(&mut self, column: &'static str) -> Result<Option<String>> {
@@ -146,7 +148,7 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn text(&mut self, column: &'static str) -> Result<String> {
         let value = self.maybe_text(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_parsed<T>(
@@ -163,7 +165,7 @@ impl<'r, R: Columns> Fields<'r, R> {
         parse: impl FnOnce(&str) -> std::result::Result<T, Invalid>,
     ) -> Result<T> {
         let value = self.maybe_parsed(column, parse)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_digest(&mut self, column: &'static str) -> Result<Option<Digest>> {
@@ -176,7 +178,7 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn uuid(&mut self, column: &'static str) -> Result<Uuid> {
         let value = self.maybe_uuid(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
     pub(super) fn maybe_duration(&mut self, column: &'static str) -> Result<Option<Duration>> {
@@ -189,11 +191,11 @@ impl<'r, R: Columns> Fields<'r, R> {
 
     pub(super) fn time(&mut self, column: &'static str) -> Result<Timestamp> {
         let value = self.maybe_time(column)?;
-        self.some(column, value)
+        self.required(column, value)
     }
 
-    /// Reads the next `columns` if the first of them, a text that is never NULL in its table, says that there is a
-    /// row; passes over them otherwise: the empty side of a LEFT JOIN.
+    /// Reads the next `columns` columns as one row of a LEFT JOIN. The first of them must be a text that is never NULL
+    /// in its table: if it is NULL, the joined row is missing and the columns are skipped.
     pub(super) fn joined<T>(
         &mut self,
         table: &'static str,

@@ -1,24 +1,24 @@
-//! Workspaces and their names, users, memberships.
+//! The directory: workspaces and their names, users, and memberships.
 
 use async_trait::async_trait;
 
 use super::{Lock, Result};
 use crate::model::{Membership, Slug, Timestamp, User, UserId, Workspace, WorkspaceId};
 
-/// Reads workspaces, users and memberships.
+/// Reads the directory.
 #[async_trait]
 pub trait DirectoryStore: Send + Sync {
-    /// The workspace of this slug or id, unless it is deleted.
+    /// Returns the workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&self, name: &str) -> Result<Option<Workspace>>;
-    /// Workspaces after this one, by id, without deleted ones.
+    /// Lists the workspaces after `after` that are not deleted, by id.
     async fn list_workspaces(
         &self,
         after: Option<&WorkspaceId>,
         limit: u32,
     ) -> Result<Vec<Workspace>>;
-    /// The user, unless deleted.
+    /// Returns the user, unless it is deleted.
     async fn find_user(&self, id: &UserId) -> Result<Option<User>>;
-    /// Users after this one, by id, without deleted ones.
+    /// Lists the users after `after` that are not deleted, by id.
     async fn list_users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>>;
     /// The user's membership of the workspace.
     async fn find_membership(
@@ -26,7 +26,7 @@ pub trait DirectoryStore: Send + Sync {
         workspace: &WorkspaceId,
         user: &UserId,
     ) -> Result<Option<Membership>>;
-    /// Memberships after this one, by workspace id, then user id.
+    /// Lists the memberships after `after`, by workspace id, then user id.
     async fn list_memberships(
         &self,
         workspace: Option<&WorkspaceId>,
@@ -36,35 +36,36 @@ pub trait DirectoryStore: Send + Sync {
     ) -> Result<Vec<Membership>>;
 }
 
-/// Reads and writes workspaces and their names, users and memberships.
+/// Reads and writes the directory.
 #[async_trait]
 pub trait DirectoryTx: Send {
-    /// Makes all that give or take names of workspaces wait for each other, from here to the end.
+    /// Takes the lock on workspace names until the end of the transaction. Everything that assigns or releases a
+    /// workspace name takes it.
     async fn lock_workspace_names(&mut self) -> Result<()>;
-    /// Who holds this name as an id, as a slug, or as a slug reserved beyond `now`.
+    /// Returns the workspace that holds this name as its id, as its slug, or as a slug reserved beyond `now`.
     async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>>;
-    /// Reserves a slug that the workspace gives up, until `release_time`.
+    /// Reserves a slug that the workspace has given up, until `release_time`.
     async fn reserve_slug(
         &mut self,
         slug: &Slug,
         id: &WorkspaceId,
         release_time: Timestamp,
     ) -> Result<()>;
-    /// Drops the reservation of a slug, if there is one.
+    /// Deletes the reservation of a slug, if there is one.
     async fn release_slug(&mut self, slug: &Slug) -> Result<()>;
-    /// The workspace of this slug or id, unless it is deleted.
+    /// Returns the workspace of this slug or id, unless it is deleted.
     async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>>;
-    /// The workspace of this id, deleted or not.
+    /// Returns the workspace of this id, even if it is deleted.
     async fn find_workspace_row(
         &mut self,
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<Workspace>>;
-    /// Inserts the workspace, or makes the row of its id look so (but for `create_time`).
+    /// Inserts the row, or replaces the row of the same id, except `create_time`.
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()>;
-    /// The user of this id, deleted or not.
+    /// Returns the user of this id, even if it is deleted.
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>>;
-    /// Inserts the user, or makes the row of its id look so (but for `create_time`).
+    /// Inserts the row, or replaces the row of the same id, except `create_time`.
     async fn put_user(&mut self, user: &User) -> Result<()>;
     /// The user's membership of the workspace.
     async fn find_membership(
@@ -73,21 +74,21 @@ pub trait DirectoryTx: Send {
         user: &UserId,
         lock: Lock,
     ) -> Result<Option<Membership>>;
-    /// Inserts the membership, or makes its row look so (but for `create_time`).
+    /// Inserts the membership, or replaces its row, except `create_time`.
     async fn put_membership(&mut self, membership: &Membership) -> Result<()>;
-    /// Drops the membership; whether there was one.
+    /// Deletes the membership. Returns whether there was one.
     async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool>;
-    /// Drops every membership of the workspace; how many there were.
+    /// Deletes all memberships of the workspace. Returns the number deleted.
     async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64>;
-    /// Drops every membership of the user; how many there were.
+    /// Deletes all memberships of the user. Returns the number deleted.
     async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64>;
 }
 
-/// Who holds a name of the namespace that workspace ids and slugs share.
+/// The workspace that holds a name. Workspace ids and slugs share one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameHolder {
     /// The workspace.
     pub workspace_id: WorkspaceId,
-    /// Of a slug that the workspace has given up, and that stays reserved: until when.
+    /// End of the reservation, if the name is a slug that the workspace has given up.
     pub release_time: Option<Timestamp>,
 }

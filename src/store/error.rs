@@ -1,4 +1,4 @@
-//! What can go wrong with a store. No `Other`, and never a bound value in the text.
+//! Errors of the store. There is no catch-all variant, and no text contains a bound value.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -7,39 +7,39 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::{postgres, sqlite};
 
-/// A failure of the store.
+/// Error of the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Something unique is taken.
+    /// A unique value is taken.
     #[error("{0} is taken")]
     Conflict(Unique),
-    /// The database does not answer, or refuses to write for now. Trying again may help.
+    /// The database does not answer, or temporarily refuses to write. A retry may help.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// No room is left on the disk of the database. Nothing is written until there is; reading goes on.
+    /// The disk of the database is full. Writes fail until there is room; reads continue.
     #[error("the store's disk is full: {0}")]
-    Full(String),
-    /// Another writer holds what is needed, or came first. Trying again helps.
+    DiskFull(String),
+    /// Another writer holds the lock, or committed first. A retry helps.
     #[error("the store is busy: {0}")]
     Busy(String),
-    /// Who asked lacks a right, or may write nothing. Trying again is no use until somebody has changed that.
+    /// The database user lacks a right, or may not write. A retry does not help until an operator changes that.
     #[error("the store refuses: {0}")]
     Denied(String),
-    /// The database is damaged, gone, or another one now. It does not get well by itself.
+    /// The database is damaged, missing, or was replaced by another one. It does not recover by itself.
     #[error("the store is lost: {0}")]
     Lost(String),
-    /// It is known that the database is away, and why; it was not even asked.
+    /// The database is known to be unreachable, so the request was not sent. The text is the reason.
     #[error("the store is out of reach: {0}")]
-    Away(String),
-    /// A pooler lost a prepared statement, or refuses what only a server of its own would take.
+    Unreachable(String),
+    /// A pooler lost a prepared statement, or refused something that only a direct connection allows.
     #[error(
-        "a transaction-mode pooler stands before Postgres (SQLSTATE {code}): add ?pgbouncer=true to the database URL"
+        "there is a transaction-mode pooler before Postgres (SQLSTATE {code}): add ?pgbouncer=true to the database URL"
     )]
     Pooler {
-        /// What shows it.
+        /// SQLSTATE by which the pooler was detected.
         code: String,
     },
-    /// What is in the database could not have been written by this program.
+    /// A value in the database could not have been written by this program.
     #[error("the store is corrupt: column {column} of {table}")]
     Corrupt {
         /// The table.
@@ -47,79 +47,80 @@ pub enum StoreError {
         /// The column.
         column: &'static str,
     },
-    /// There is no store where one was to be; the text says where, and how to make one.
+    /// There is no store at this location. The text names the location and says how to create a store.
     #[error("{0}")]
     Missing(String),
-    /// The database was migrated by a newer version of this program.
+    /// A newer version of this program migrated the database.
     #[error(
         "the database's schema is at version {found}, and this program knows versions up to {known}: \
          run a newer sophic-auth"
     )]
     SchemaTooNew {
-        /// The database's version.
+        /// Version of the schema in the database.
         found: i64,
-        /// The newest that this program knows.
+        /// Newest version that this program knows.
         known: i64,
     },
-    /// The database was not migrated to what this program needs.
+    /// The database's schema is older than this program needs.
     #[error(
         "the database's schema is at version {found}, and this program needs version {needed}: \
          run `sophic-auth migrate`"
     )]
     SchemaTooOld {
-        /// The database's version.
+        /// Version of the schema in the database.
         found: i64,
-        /// What this program needs.
+        /// Version that this program needs.
         needed: i64,
     },
-    /// The database cannot be used as it is; the text says what to change.
+    /// The database is configured in a way that does not work. The text says what to change.
     #[error("{0}")]
     Unusable(String),
-    /// What was given as the name of a store or of a file cannot be one: a URL, a path, a database that is not there.
+    /// The location of a store or a file is invalid: a malformed URL, an unusable path, or a database that does not
+    /// exist.
     #[error("{0}")]
-    Misnamed(String),
-    /// A statement touched another number of rows than it must.
+    InvalidLocation(String),
+    /// A statement touched an unexpected number of rows.
     #[error("a statement touched {actual} rows where it must touch {expected}")]
     RowsAffected {
-        /// As many as it must.
+        /// Number of rows that it must touch.
         expected: u64,
-        /// As many as it did.
+        /// Number of rows that it touched.
         actual: u64,
     },
-    /// The database refused a statement: a fault of this program.
+    /// The database refused a statement. This is a bug in this program.
     #[error("the database refused a statement (code {code})")]
     Refused {
-        /// The database's own code.
+        /// Error code of the database.
         code: String,
     },
 }
 
 impl StoreError {
-    /// Whether it is the database that is at fault for now, and nobody can tell what it would have said.
+    /// Returns whether the database is temporarily unreachable, so that its answer is unknown.
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Away(_) | Self::Pooler { .. })
+        matches!(self, Self::Unavailable(_) | Self::Unreachable(_) | Self::Pooler { .. })
     }
 
-    /// Whether it shows that a pooler stands before the database, of which nobody said anything.
+    /// Returns whether the error reveals a pooler that the URL does not mention.
     pub const fn is_pooler(&self) -> bool {
         matches!(self, Self::Pooler { .. })
     }
 
-    /// What happened, without a word about whom it happened to.
+    /// Returns the reason without the introductory words about the store.
     pub fn cause(&self) -> String {
         match self {
             Self::Unavailable(text)
-            | Self::Away(text)
+            | Self::Unreachable(text)
             | Self::Denied(text)
             | Self::Unusable(text)
-            | Self::Misnamed(text) => text.clone(),
+            | Self::InvalidLocation(text) => text.clone(),
             error => error.to_string(),
         }
     }
 }
 
-/// A primary key or unique index that what a caller asks for can violate. Of the others a violation is a fault of this
-/// program: [`StoreError::Refused`].
+/// A primary key or unique index that a request can violate. A violation of any other index is a bug in this program
+/// and becomes [`StoreError::Refused`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unique {
     /// The id of a workspace.
@@ -145,7 +146,7 @@ pub enum Unique {
 }
 
 impl Unique {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 10] = [
         Self::WorkspaceId,
         Self::WorkspaceSlug,
@@ -159,7 +160,7 @@ impl Unique {
         Self::CallerCertificateSan,
     ];
 
-    /// Its table and column, `table.column`: the same in both databases.
+    /// Returns the table and the column as `table.column`. Both databases use the same names.
     pub const fn column(self) -> &'static str {
         match self {
             Self::WorkspaceId => "workspaces.id",
@@ -192,7 +193,7 @@ impl From<sqlx::Error> for StoreError {
                     sqlite::failure(&*error)
                 }
             }
-            sqlx::Error::Io(error) => of_io(&error),
+            sqlx::Error::Io(error) => io_failure(&error),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::PoolTimedOut => {
                 let text = "all connections of its pool are in use, and none came free in time";
@@ -203,16 +204,16 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable("the connection broke".to_owned())
             }
             sqlx::Error::Configuration(_) => {
-                Self::Misnamed("the database URL cannot be read".to_owned())
+                Self::InvalidLocation("the database URL cannot be read".to_owned())
             }
-            // What is left is about decoding and binding. Their texts can hold values, so none is passed on.
+            // The other errors are about decoding and binding. Their texts may contain values, so none is passed on.
             _ => Self::Refused { code: "sqlx".to_owned() },
         }
     }
 }
 
-/// What the network, or the operating system, says.
-fn of_io(error: &std::io::Error) -> StoreError {
+/// Explains an I/O error in terms of the database's host.
+fn io_failure(error: &std::io::Error) -> StoreError {
     let text = error.to_string();
     StoreError::Unavailable(match error.kind() {
         ErrorKind::ConnectionRefused => format!("nothing listens at its address: {text}"),
@@ -223,7 +224,7 @@ fn of_io(error: &std::io::Error) -> StoreError {
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::UnexpectedEof => format!("the connection broke: {text}"),
-        // The standard library has no kind for it, and makes this text whatever the resolver says.
+        // The standard library has no error kind for this, but its message always contains these words.
         _ if text.contains("failed to lookup address") => {
             format!("the name of its host cannot be resolved: {text}")
         }
@@ -231,7 +232,7 @@ fn of_io(error: &std::io::Error) -> StoreError {
     })
 }
 
-/// Refuses a statement that touched another number of rows than it must.
+/// Returns an error if a statement touched an unexpected number of rows.
 pub(super) const fn expect_rows(expected: u64, actual: u64) -> Result<(), StoreError> {
     if actual == expected { Ok(()) } else { Err(StoreError::RowsAffected { expected, actual }) }
 }

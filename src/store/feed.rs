@@ -1,4 +1,4 @@
-//! How a process that answers from memory follows the change log, and how others see how far it has got.
+//! The change feed: how a replica follows the change log and publishes how far it has read.
 
 use std::time::Duration;
 
@@ -7,88 +7,92 @@ use async_trait::async_trait;
 use super::{Change, Result};
 use crate::model::{ReplicaId, Revision};
 
-/// One life of a store: another after a restore, a promotion, or whatever else made its log no continuation of what a
-/// replica has seen. Opaque.
+/// Text form of an [`Incarnation`](super::Incarnation), as replicas publish it. Opaque to its readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Incarnation(pub String);
+pub struct IncarnationId(pub String);
 
-/// What a replica publishes with a sync.
+/// The state that a replica publishes with each sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// The store's life that it speaks of: in another, its revision would mean something else, and is not taken.
-    pub incarnation: Option<Incarnation>,
-    /// Everything that it answers from is as of this, or newer.
+    /// Incarnation of the store to which `applied` belongs. In another incarnation the revision would have another
+    /// meaning, so the store ignores it.
+    pub incarnation: Option<IncarnationId>,
+    /// Revision up to which the replica has applied the change log.
     pub applied: Revision,
-    /// Its own number of this sync. Were the store to count, a count that it lost in a crash could come again, and the
-    /// row would seem to have stood still.
+    /// Number of this sync, counted by the replica. The store cannot count: if a crash lost its count, a number could
+    /// repeat, and the row would look as if the replica had stopped.
     pub seq: i64,
-    /// Whether a crash of the store must not lose it.
+    /// Whether the published state must survive a crash of the store.
     pub durable: bool,
 }
 
-/// What one sync gives.
+/// Result of a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
-    /// The store's life.
-    pub incarnation: Incarnation,
-    /// The newest revision, in the same snapshot as the changes.
+    /// Current incarnation of the store.
+    pub incarnation: IncarnationId,
+    /// Newest revision, read in the same snapshot as the changes.
     pub revision: Revision,
-    /// What comes after the revision that was published, in order; at most as many as were asked for.
+    /// Changes after the published revision, in order, at most as many as requested.
     pub changes: Vec<Change>,
 }
 
-/// A process that answers from memory, as its row has it.
+/// A replica, as its row in the store describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// Made anew at each start.
+    /// Id of the replica, new at each start.
     pub id: ReplicaId,
-    /// Everything that it answers from is as of this, or newer.
+    /// Revision up to which the replica has applied the change log.
     pub applied: Revision,
-    /// The number of its last sync: one that stands still has stopped.
+    /// Number of the replica's last sync. A number that no longer changes means that the replica has stopped.
     pub seq: i64,
-    /// How long it may answer after a sync.
+    /// Time for which the replica may answer from memory after a sync.
     pub lease: Duration,
 }
 
-/// All of them.
+/// All replicas and the state of the store, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replicas {
-    /// The store's life.
-    pub incarnation: Incarnation,
-    /// The newest revision.
+    /// Current incarnation of the store.
+    pub incarnation: IncarnationId,
+    /// Newest revision.
     pub revision: Revision,
-    /// Those that may answer from memory.
+    /// Replicas that may answer from memory.
     pub replicas: Vec<Replica>,
-    /// Those that have left or were given up, as far as their rows are still there. A replica that is in neither list, and
-    /// once was in the first, has vanished: nobody can tell what it answers.
+    /// Replicas that have left or were fenced, while their rows still exist. A replica that once was in `replicas` and
+    /// is now in neither list has vanished, and nothing is known about its answers.
     pub ended: Vec<ReplicaId>,
 }
 
-/// How this process is named in its row: for people who look for it.
+/// Returns the host name and process id of this process, which its row shows to operators.
 pub(super) fn process_name() -> String {
     let system = rustix::system::uname();
     format!("{} pid {}", system.nodename().to_string_lossy(), std::process::id())
 }
 
-/// A reason to sync, and no more than that: anybody who may connect to the database can have sent it. It may come late,
+/// A reason to sync, and nothing more: everyone who may connect to the database can send one. It may arrive late,
 /// twice, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// There may be changes.
+    /// There may be new changes.
     Look,
-    /// There may be changes up to this revision.
+    /// There may be new changes up to this revision.
     Revision(Revision),
 }
 
-/// The connections of a process that answers from memory: nothing else waits for them.
+/// The connections of one replica to the change log. No other request waits for them.
 #[async_trait]
 pub trait ChangeFeed: Send {
-    /// Adds the replica's row, and commits that, before anything is read; then the store's life and newest revision.
-    async fn register(&mut self, id: ReplicaId, lease: Duration)
-    -> Result<(Incarnation, Revision)>;
+    /// Inserts and commits the replica's row, then reads the store's incarnation and newest revision. The row must be
+    /// visible first: nobody would wait for what was read before it.
+    async fn register(
+        &mut self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(IncarnationId, Revision)>;
 
-    /// One statement on the primary: publishes, and gives what comes after what is applied. `None` if the replica's row
-    /// is gone: it was given up.
+    /// Publishes the replica's state and fetches the changes after it, in one statement on the primary. Returns `None`
+    /// if the replica's row is gone or marked as ended: the replica was fenced.
     async fn sync(
         &mut self,
         id: ReplicaId,
@@ -96,22 +100,23 @@ pub trait ChangeFeed: Send {
         limit: u32,
     ) -> Result<Option<Synced>>;
 
-    /// Waits until there may be changes, at the longest until `longest` is over.
+    /// Waits until there may be new changes, but at most for `longest`.
     async fn wait(&mut self, longest: Duration) -> Result<Hint>;
 
-    /// Marks the replica's row as ended, so that nobody waits for it.
+    /// Marks the replica's row as ended, so that no revocation waits for it.
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
 }
 
-/// Opens change feeds, and reads and fences the replicas that follow them.
+/// Opens change feeds, and lists and fences replicas.
 #[async_trait]
 pub trait FeedStore: Send + Sync {
-    /// Connections of their own for a process that answers from memory. They belong to the runtime this is called in.
+    /// Opens the connections of a replica. They belong to the runtime in which this is called.
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>>;
-    /// The processes that answer from memory, and the newest revision, as the primary has them.
+    /// Lists the replicas, and reads the newest revision, on the primary.
     async fn list_replicas(&self) -> Result<Replicas>;
-    /// The host and the process of a replica, as it named itself; nothing if its row is gone.
+    /// Returns the host and process with which the replica registered, or `None` if its row is gone.
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
-    /// Marks a replica's row as ended if it still stands at `seq`: when it syncs next, it learns that it was given up.
+    /// Marks a replica's row as ended if it is still at `seq`, and returns whether it was. The replica finds out at its
+    /// next sync.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 }

@@ -1,9 +1,10 @@
-//! How a page of credentials is found, in words that both databases share: which index is walked, and what happens where
-//! a filter lets little of it through. Pure; the SQL is in `sqlite/listing.rs` and `postgres/listing.rs`.
+//! The plan for a page of credentials, shared by both databases: which index to walk, and how to avoid long scans when
+//! the filter matches few rows. Pure; the SQL is in `sqlite/listing.rs` and `postgres/listing.rs`.
 //!
-//! A page walks one index in its order, from where the page before ended. What that index cannot filter is looked at
-//! row by row, but no more than [`LIST_SCAN_MAX`] rows a page: behind them the next page begins. Before it comes to that,
-//! a filter of few rows is looked for, all of which are then read and sorted. So no page costs more in a large store.
+//! A page walks one index in order, starting after the previous page. Conditions that the index does not cover are
+//! checked row by row, for at most [`LIST_SCAN_MAX`] rows; after those the page ends early. Before that happens, the
+//! plan looks for a selective filter: one that has an index and matches few rows, all of which are then read
+//! and sorted. So the cost of a page does not grow with the store.
 
 use std::cmp::Ordering;
 
@@ -15,22 +16,23 @@ use crate::model::{
     UserId, WorkspaceId,
 };
 
-#[expect(unused_imports, reason = "the head of this file speaks of it")]
+#[expect(unused_imports, reason = "the module documentation links to it")]
 use crate::model::limits::LIST_SCAN_MAX;
 
-/// Lists credentials, and their digests, page by page.
+/// Lists credentials and digests page by page.
 #[async_trait]
 pub trait ListingStore: Send + Sync {
-    /// Credentials after this place, in the filter's order, as [`super::CredentialStore::find_credential`] gives them. `now` is what their
-    /// state is as of. A page may be short and yet not the last: see [`Listed::resume`].
+    /// Lists the credentials after the position `after`, in the filter's order, in the form of
+    /// [`super::CredentialStore::find_credential`]. Their state is computed as of `now`. A short page is not
+    /// necessarily the last: see [`CredentialPage::resume`].
     async fn list_credentials(
         &self,
         filter: &CredentialFilter,
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed>;
-    /// How the database would find that page: its plan, line by line, for people and for tests.
+    ) -> Result<CredentialPage>;
+    /// Returns the database's query plan for that page, line by line.
     async fn explain_credentials(
         &self,
         filter: &CredentialFilter,
@@ -38,67 +40,69 @@ pub trait ListingStore: Send + Sync {
         after: Option<CredentialPosition>,
         limit: u32,
     ) -> Result<Vec<String>>;
-    /// Digests of credentials after this one, in their order, be they dead or not.
+    /// Lists the digests of all credentials after `after`, in order. Credentials that are revoked or expired are
+    /// included.
     async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>>;
-    /// How the database would find that page: its plan, for tests.
+    /// Returns the database's query plan for that page.
     async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>>;
 }
 
-/// Which credentials to list, and in which order. What is `None` does not restrict.
+/// Selects credentials and their order. A field that is `None` does not restrict the selection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CredentialFilter {
     /// Keys of this workspace.
     pub workspace_id: Option<WorkspaceId>,
     /// Personal access tokens of this user.
     pub user_id: Option<UserId>,
-    /// Of this kind.
+    /// Credentials of this kind.
     pub kind: Option<CredentialKind>,
-    /// In this state.
+    /// Credentials in this state.
     pub state: Option<CredentialState>,
-    /// What this user sees: their own personal access tokens, and the keys of the workspaces that they are admin or
-    /// owner of.
+    /// Credentials that this user may see: the user's personal access tokens, and the keys of workspaces in which
+    /// the user is an admin or owner.
     pub visible_to: Option<UserId>,
-    /// Made by this creator.
+    /// Credentials made by this creator.
     pub creator: Option<String>,
-    /// Granted this scope.
+    /// Credentials with this scope.
     pub scope: Option<Scope>,
-    /// Expiring before this, and neither revoked nor expired yet.
+    /// Credentials that expire before this time and are neither revoked nor expired yet.
     pub expires_before: Option<Timestamp>,
-    /// Not used since this, or never.
+    /// Credentials not used since this time, including those never used.
     pub unused_since: Option<Timestamp>,
-    /// Whose name begins with this, to the letter.
+    /// Credentials whose name begins with this text, case-sensitive.
     pub name_prefix: Option<String>,
-    /// Of this family.
+    /// Credentials of this family.
     pub family_id: Option<CredentialId>,
-    /// In which order.
+    /// Order of the list.
     pub order: CredentialOrder,
 }
 
-/// The orders in which credentials are listed; what is equal goes by id.
+/// Order of a list of credentials. Ties are broken by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CredentialOrder {
-    /// By id, which is by create time, oldest first.
+    /// By id, which is by creation time, oldest first.
     #[default]
     CreateTime,
     /// Newest first.
     CreateTimeDesc,
-    /// By last use, longest ago first, those never used before all others.
+    /// By last use, oldest first. Credentials never used come first.
     LastUseTime,
-    /// By expiry, soonest first; only those that expire.
+    /// By expiry, soonest first. Credentials that never expire are left out.
     ExpireTime,
 }
 
-/// A place in a list of credentials.
+/// A position in a list of credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CredentialPosition {
-    /// Of the last use or expiry, as the order has it; of the other orders `None`.
+    /// Time of last use or expiry, in the orders by these times. `None` in the other orders, and for a credential never
+    /// used.
     pub time: Option<Timestamp>,
-    /// The credential's.
+    /// Id of the credential.
     pub id: CredentialId,
 }
 
 impl CredentialPosition {
-    /// Where this credential stands in this order.
+    /// Returns the position of this credential in this order.
     pub fn of(credential: &Credential, order: CredentialOrder) -> Self {
         let time = match order {
             CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => None,
@@ -116,7 +120,7 @@ impl From<CredentialId> for CredentialPosition {
 }
 
 impl CredentialOrder {
-    /// Which of two places comes first. `None`, never, is before all times.
+    /// Compares two positions. `None`, which means never, comes before all times.
     pub fn compare(self, one: CredentialPosition, other: CredentialPosition) -> Ordering {
         let ascending = (one.time, one.id).cmp(&(other.time, other.id));
         match self {
@@ -126,16 +130,16 @@ impl CredentialOrder {
     }
 }
 
-/// A page as the store gives it.
+/// A page of credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listed {
-    /// The credentials, in their order.
+pub struct CredentialPage {
+    /// Credentials, in order.
     pub credentials: Vec<Credential>,
-    /// Where the page ends before the list does, although it is short: the next one begins after this.
+    /// Position after which the next page begins, if this page is short although the list goes on.
     pub resume: Option<CredentialPosition>,
 }
 
-/// What the walked index begins with, before the order's own columns.
+/// Leading columns of the index that a page walks, before the columns of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Driver {
     All,
@@ -148,7 +152,7 @@ pub(super) enum Driver {
 }
 
 impl Driver {
-    /// The best index for this filter in its order.
+    /// Returns the best index for this filter in its order.
     pub(super) fn of(filter: &CredentialFilter) -> Self {
         let by_id =
             matches!(filter.order, CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc);
@@ -164,8 +168,8 @@ impl Driver {
         fits.map_or(Self::All, |(_, driver)| driver)
     }
 
-    /// Whether something is asked for that the index does not know of.
-    pub(super) fn leaves_to_filter(self, filter: &CredentialFilter) -> bool {
+    /// Returns whether the filter has a condition that the index does not cover.
+    pub(super) fn needs_row_filter(self, filter: &CredentialFilter) -> bool {
         let owned = matches!(self, Self::Workspace | Self::User);
         filter.state.is_some()
             || filter.scope.is_some()
@@ -178,9 +182,9 @@ impl Driver {
     }
 }
 
-/// A filter with an index of its own, by which few rows may be left.
+/// A condition with its own index, which may match few rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Narrow {
+pub(super) enum SelectiveFilter {
     Family,
     Creator,
     NamePrefix,
@@ -188,49 +192,56 @@ pub(super) enum Narrow {
     UnusedSince,
 }
 
-/// Those that are asked for and that the walked index does not begin with.
-pub(super) fn narrow(filter: &CredentialFilter, driver: Driver) -> impl Iterator<Item = Narrow> {
+/// Returns the conditions of this filter that have their own index, without the one that the page walks anyway.
+pub(super) fn selective_filters(
+    filter: &CredentialFilter,
+    driver: Driver,
+) -> impl Iterator<Item = SelectiveFilter> {
     let asked = [
-        (filter.family_id.is_some() && driver != Driver::Family, Narrow::Family),
-        (filter.creator.is_some() && driver != Driver::Creator, Narrow::Creator),
-        (filter.name_prefix.is_some(), Narrow::NamePrefix),
-        (filter.expires_before.is_some(), Narrow::ExpiresBefore),
-        (filter.unused_since.is_some(), Narrow::UnusedSince),
+        (filter.family_id.is_some() && driver != Driver::Family, SelectiveFilter::Family),
+        (filter.creator.is_some() && driver != Driver::Creator, SelectiveFilter::Creator),
+        (filter.name_prefix.is_some(), SelectiveFilter::NamePrefix),
+        (filter.expires_before.is_some(), SelectiveFilter::ExpiresBefore),
+        (filter.unused_since.is_some(), SelectiveFilter::UnusedSince),
     ];
-    asked.into_iter().filter(|(asked, _)| *asked).map(|(_, narrow)| narrow)
+    asked.into_iter().filter(|(asked, _)| *asked).map(|(_, filter)| filter)
 }
 
-/// Whether no credential can be what is asked for: each has one owner, which is as its kind says.
+/// Returns whether no credential can match. Each credential has exactly one owner, of the type that its kind requires.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
-    let owned_by = filter.kind.map(CredentialKind::owner_kind);
-    let stranger = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
+    let owned_by = filter.kind.map(CredentialKind::owned_by);
+    let other_viewer = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
         || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))
         || (filter.user_id.is_some() && owned_by == Some(OwnerKind::Workspace))
-        || stranger.is_some_and(|(user, viewer)| user != viewer)
+        || other_viewer.is_some_and(|(user, viewer)| user != viewer)
 }
 
-/// One page of the pages that several walks gave.
-pub(super) fn merge(order: CredentialOrder, parts: Vec<Listed>, limit: u32) -> Listed {
-    let place = |credential: &Credential| CredentialPosition::of(credential, order);
+/// Merges the pages of several walks into one page.
+pub(super) fn merge(
+    order: CredentialOrder,
+    parts: Vec<CredentialPage>,
+    limit: u32,
+) -> CredentialPage {
+    let position = |credential: &Credential| CredentialPosition::of(credential, order);
     let ends = parts.iter().filter_map(|part| part.resume);
     let end = ends.min_by(|one, other| order.compare(*one, *other));
     let mut credentials: Vec<_> = parts.into_iter().flat_map(|part| part.credentials).collect();
-    credentials.sort_by(|one, other| order.compare(place(one), place(other)));
+    credentials.sort_by(|one, other| order.compare(position(one), position(other)));
     if let Some(end) = end {
-        // Behind it one of the walks has not looked yet.
-        credentials.retain(|credential| order.compare(place(credential), end).is_le());
+        // Beyond this position one of the walks has not read yet.
+        credentials.retain(|credential| order.compare(position(credential), end).is_le());
     }
     credentials.truncate(limit as usize);
     let short = credentials.len() < limit as usize;
-    Listed { credentials, resume: end.filter(|_| short) }
+    CredentialPage { credentials, resume: end.filter(|_| short) }
 }
 
-/// The first text after all that begin with this one; `None` if there is none.
+/// Returns the first text after all texts with this prefix, or `None` if there is none.
 pub(super) fn after_prefix(prefix: &str) -> Option<String> {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {
-        // UTF-8 keeps the order of code points; surrogates are none.
+        // UTF-8 sorts like code points. The surrogates between these two are not characters.
         let next = match last {
             '\u{D7FF}' => Some('\u{E000}'),
             last => char::from_u32(u32::from(last) + 1),

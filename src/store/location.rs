@@ -1,19 +1,19 @@
-//! A URL becomes a database: the one place that knows which.
+//! Opens the database that a URL names. Only this module decides which database that is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::postgres::{self, PoolSizes};
 use super::sqlite;
-use super::{Migrated, PostgresStore, Result, SqliteStore, Store, StoreError};
+use super::{MigrationSummary, PostgresStore, Result, SqliteStore, Store, StoreError};
 
-/// Opens the database of this URL for a server, and migrates it first: `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. Where
-/// nothing is to be migrated, that takes no rights but to read.
+/// Opens the database for a server after migrating it. The URL is `sqlite:PATH`, `sqlite://PATH` or `postgres://…`. If
+/// there is nothing to migrate, the right to read is enough.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     open_with(url, PoolSizes::default()).await
 }
 
-/// The same, with so many connections to Postgres at the most.
+/// Like [`open`], with these limits on connections to Postgres.
 pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open(&path).await?),
@@ -21,107 +21,110 @@ pub async fn open_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     })
 }
 
-/// Opens the database of this URL as it is: makes nothing, migrates nothing, and refuses it unless its schema is this
-/// program's. Rights to read are enough, for reading.
-pub async fn open_as_is(url: &str) -> Result<Arc<dyn Store>> {
+/// Opens an existing database without creating or migrating anything. Its schema must have this program's version. For
+/// reading, the right to read is enough.
+pub async fn open_existing(url: &str) -> Result<Arc<dyn Store>> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_as_is(&path).await?)),
-        Location::Postgres(_) => open_as_is_with(url, PoolSizes::default()).await,
+        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_existing(&path).await?)),
+        Location::Postgres(_) => open_existing_with(url, PoolSizes::default()).await,
     }
 }
 
-/// The same for a server, with so many connections to Postgres at the most.
-pub async fn open_as_is_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
+/// Like [`open_existing`], for a server, with these limits on connections to Postgres.
+pub async fn open_existing_with(url: &str, sizes: PoolSizes) -> Result<Arc<dyn Store>> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => Arc::new(SqliteStore::open_to_serve(&path).await?),
-        Location::Postgres(url) => Arc::new(Box::pin(PostgresStore::open_as_is(url, sizes)).await?),
+        Location::Postgres(url) => {
+            Arc::new(Box::pin(PostgresStore::open_existing(url, sizes)).await?)
+        }
     })
 }
 
-/// Whether this URL's database may be away for a while, as a server may; a file that cannot be opened stays so.
-pub fn may_be_away(url: &str) -> bool {
+/// Returns whether a failure to open this database may be temporary, as with a database server. A file that cannot be
+/// opened will not become available by itself.
+pub fn may_be_unreachable(url: &str) -> bool {
     matches!(Location::parse(url), Ok(Location::Postgres(_)))
 }
 
-/// Brings the schema of this URL's database to this program's version; safe to run from many processes at once.
-pub async fn migrate(url: &str) -> Result<Migrated> {
+/// Migrates the schema to this program's version. Safe to run from several processes at once.
+pub async fn migrate(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::migrate(&path).await,
         Location::Postgres(url) => postgres::migrate(url).await,
     }
 }
 
-/// What [`migrate`] would do; touches nothing.
-pub async fn pending(url: &str) -> Result<Migrated> {
+/// Returns what [`migrate`] would do, without changing anything.
+pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::pending(&path).await,
-        Location::Postgres(url) => postgres::pending(url).await,
+        Location::Sqlite(path) => sqlite::pending_migrations(&path).await,
+        Location::Postgres(url) => postgres::pending_migrations(url).await,
     }
 }
 
-/// What other programs have in this URL's database, in words, of one without a store. An SQLite file that has anything is
-/// refused by itself.
-pub async fn others(url: &str) -> Result<Option<String>> {
+/// Returns the names of tables of other programs in a database without a store, or `None` if it has none. For SQLite it
+/// is always `None`: a file with other tables is refused when it is opened.
+pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
         Location::Sqlite(_) => Ok(None),
-        Location::Postgres(url) => postgres::others(url).await,
+        Location::Postgres(url) => postgres::foreign_tables(url).await,
     }
 }
 
-/// What whoever opens this URL's database may not do of what management needs, in words; nothing if they may do it all.
-pub async fn lacking(url: &str) -> Result<Option<String>> {
+/// Describes the rights that the database user lacks for management calls, or returns `None` if none is missing.
+pub async fn missing_rights(url: &str) -> Result<Option<String>> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => Ok(sqlite::lacking(&path)),
-        Location::Postgres(url) => postgres::lacking(url).await,
+        Location::Sqlite(path) => Ok(sqlite::missing_rights(&path)),
+        Location::Postgres(url) => postgres::missing_rights(url).await,
     }
 }
 
-/// Which store this URL speaks of, to be shown: without a password, and a file by its whole path.
-pub fn place(url: &str) -> Result<String> {
+/// Returns the location of the store for messages, without a password. The path of a file is absolute.
+pub fn display_url(url: &str) -> Result<String> {
     Ok(match Location::parse(url)? {
         Location::Sqlite(path) => {
             format!("sqlite:{}", std::path::absolute(&path).unwrap_or(path).display())
         }
-        Location::Postgres(url) => postgres::place_of_url(url)?,
+        Location::Postgres(url) => postgres::display_url(url)?,
     })
 }
 
-/// Writes a copy of this URL's database to a file that is not there yet. Of SQLite only: Postgres has `pg_dump`.
+/// Writes a backup of the database to a new file. For SQLite only; Postgres has `pg_dump`.
 pub async fn backup(url: &str, to: &Path) -> Result<()> {
     match Location::parse(url)? {
         Location::Sqlite(path) => sqlite::backup(&path, to).await,
-        Location::Postgres(_) => {
-            Err(StoreError::Misnamed("of Postgres, pg_dump makes backups".to_owned()))
-        }
+        Location::Postgres(_) => Err(StoreError::InvalidLocation(
+            "only SQLite stores are backed up here: for Postgres use pg_dump".to_owned(),
+        )),
     }
 }
 
-/// Begins to put a backup in the place of this URL's database. Of SQLite only, as [`backup`].
-pub async fn restore(url: &str, from: &Path) -> Result<sqlite::Restoring> {
+/// Begins to replace the database with a backup. For SQLite only, like [`backup`].
+pub async fn restore(url: &str, from: &Path) -> Result<sqlite::PreparedRestore> {
     match Location::parse(url)? {
-        Location::Sqlite(path) => sqlite::Restoring::begin(&path, from).await,
-        Location::Postgres(_) => {
-            Err(StoreError::Misnamed("of Postgres, pg_restore restores backups".to_owned()))
-        }
+        Location::Sqlite(path) => sqlite::PreparedRestore::begin(&path, from).await,
+        Location::Postgres(_) => Err(StoreError::InvalidLocation(
+            "only SQLite stores are restored here: for Postgres use pg_restore".to_owned(),
+        )),
     }
 }
 
-/// Which database a URL speaks of.
+/// The database that a URL names.
 pub enum Location<'u> {
-    /// An SQLite file, by its path.
+    /// Path of an SQLite file.
     Sqlite(PathBuf),
-    /// A Postgres database, by its URL.
+    /// URL of a Postgres database.
     Postgres(&'u str),
 }
 
 impl<'u> Location<'u> {
-    /// By scheme. What is wrong is said without the URL, which may hold a password.
+    /// Parses a URL by its scheme. Errors do not repeat the URL, which may contain a password.
     pub fn parse(url: &'u str) -> Result<Self> {
         if let Some(rest) = url.strip_prefix("sqlite:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             if path.contains('?') {
                 let text = "a sqlite: URL takes no parameters, and its path must have no '?'";
-                return Err(StoreError::Misnamed(text.to_owned()));
+                return Err(StoreError::InvalidLocation(text.to_owned()));
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
@@ -129,6 +132,6 @@ impl<'u> Location<'u> {
             return Ok(Self::Postgres(url));
         }
         let text = "the database URL must begin with sqlite: or postgres://";
-        Err(StoreError::Misnamed(text.to_owned()))
+        Err(StoreError::InvalidLocation(text.to_owned()))
     }
 }

@@ -1,8 +1,8 @@
-//! The schema's versions: which one a database is at, and how it gets to this program's.
+//! Schema versions: which one a database has, and how to migrate it to this program's.
 //!
-//! Whoever migrates looks first, with rights to read alone: mostly nothing is to be done. Else each database takes its own
-//! lock around [`run`], in one transaction, so that processes that start at once wait for each other and a migration that
-//! fails leaves nothing behind.
+//! Before it migrates, the program inspects the database with read rights only, because usually there is nothing to do.
+//! Otherwise each database takes its own lock around [`run`], in one transaction. So processes that start at the same
+//! time wait for each other, and a failed migration leaves nothing behind.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,120 +14,120 @@ use super::{Result, StoreError};
 
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
-/// Where a database's schema was and where it is now, or would be; 0 is one without any.
+/// Schema versions before and after a migration, done or pending. Version 0 is a database without a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Migrated {
-    /// The version before.
+pub struct MigrationSummary {
+    /// Version before.
     pub from: i64,
-    /// The version after.
+    /// Version after.
     pub to: i64,
-    /// What leads from the one to the other, as `0014_replica_ends`.
+    /// Names of the migrations between the two versions, for example `0014_replica_ends`.
     pub names: Vec<String>,
 }
 
-impl Migrated {
-    /// From one version to another of this listing.
-    pub(super) fn between(from: i64, to: i64, listing: Listing) -> Self {
-        let between = listing.iter().filter(|(version, ..)| (from + 1..=to).contains(version));
+impl MigrationSummary {
+    /// Summarizes the migrations from one version to another.
+    pub(super) fn between(from: i64, to: i64, list: MigrationList) -> Self {
+        let between = list.iter().filter(|(version, ..)| (from + 1..=to).contains(version));
         let names = between.map(|(version, name, _)| format!("{version:04}_{name}")).collect();
         Self { from, to, names }
     }
 
-    /// What would be done to a schema of this version.
-    pub(super) fn pending(from: i64, listing: Listing) -> Result<Self> {
-        refuse_newer(from, listing)?;
-        Ok(Self::between(from, newest(listing), listing))
+    /// Returns the pending migrations of a schema at this version.
+    pub(super) fn pending(from: i64, list: MigrationList) -> Result<Self> {
+        refuse_newer(from, list)?;
+        Ok(Self::between(from, newest_version(list), list))
     }
 }
 
-/// One database's migrations: version, name, SQL.
-pub(super) type Listing = &'static [(i64, &'static str, &'static str)];
+/// The migrations of one database: version, name and SQL.
+pub(super) type MigrationList = &'static [(i64, &'static str, &'static str)];
 
-/// The newest version of a listing, which is this program's.
-pub(super) fn newest(listing: Listing) -> i64 {
-    listing.iter().map(|(version, ..)| *version).max().unwrap_or(0)
+/// Returns the newest version, which is this program's.
+pub(super) fn newest_version(list: MigrationList) -> i64 {
+    list.iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }
 
-/// What a database was found to hold, before anything is done to it.
+/// The content of a database before anything is done to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Schema {
-    /// Nothing.
+    /// No tables.
     Empty,
-    /// Tables of others, and none in the way of a store beside them.
-    Room(Vec<String>),
-    /// What others have, where no store can be; and where one can be instead.
-    Anothers { names: Vec<String>, instead: &'static str },
-    /// A store, of this version; settled: by all of the migrations of this program, and no others.
-    Store { version: i64, settled: bool },
+    /// Tables of other programs, whose names leave room for a store.
+    Shared(Vec<String>),
+    /// Tables of other programs that leave no room for a store, and advice where to create one instead.
+    Occupied { names: Vec<String>, advice: &'static str },
+    /// A store of this version. `is_current` means that exactly this program's migrations have been applied.
+    Store { version: i64, is_current: bool },
 }
 
 impl Schema {
-    /// A store by what its migrator has recorded.
-    pub(super) fn of_store(applied: &[Applied], listing: Listing) -> Self {
+    /// Describes a store by the migrations that it has recorded.
+    pub(super) fn of_store(applied: &[Applied], list: MigrationList) -> Self {
         let version = applied.last().map_or(0, |last| last.version);
-        Self::Store { version, settled: is_settled(applied, listing) }
+        Self::Store { version, is_current: is_current(applied, list) }
     }
 
-    /// The version of a store in which there is nothing to be done, and nothing to be refused.
-    pub(super) fn settled(&self) -> Option<i64> {
+    /// Returns the version of a store that needs no migration and is not refused.
+    pub(super) fn current_version(&self) -> Option<i64> {
         match self {
-            Self::Store { version, settled: true } => Some(*version),
+            Self::Store { version, is_current: true } => Some(*version),
             _ => None,
         }
     }
 
-    /// The version that it is to be migrated from; 0 without any. `place` is the database, to be shown.
-    pub(super) fn to_migrate(&self, place: &str, listing: Listing) -> Result<i64> {
+    /// Returns the version to migrate from; 0 without a schema. `database` is its name for messages.
+    pub(super) fn version_to_migrate(&self, database: &str, list: MigrationList) -> Result<i64> {
         match self {
-            Self::Empty | Self::Room(_) => Ok(0),
-            Self::Anothers { names, instead } => {
-                Err(StoreError::Misnamed(anothers(place, names, instead)))
+            Self::Empty | Self::Shared(_) => Ok(0),
+            Self::Occupied { names, advice } => {
+                Err(StoreError::InvalidLocation(occupied_text(database, names, advice)))
             }
-            Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
+            Self::Store { version, .. } => refuse_newer(*version, list).map(|()| *version),
         }
     }
 
-    /// The version of a store that is there, and not newer than this program's.
-    pub(super) fn known(&self, place: &str, listing: Listing) -> Result<i64> {
+    /// Returns the version of an existing store that is not newer than this program.
+    pub(super) fn existing_version(&self, database: &str, list: MigrationList) -> Result<i64> {
         let missing = |text| Err(StoreError::Missing(text));
         match self {
             Self::Empty => missing(format!(
-                "there is no store in {place}, which is empty: `sophic-auth migrate` makes one"
+                "there is no store in {database}, which is empty: `sophic-auth migrate` creates one"
             )),
-            Self::Room(tables) => missing(format!(
-                "there is no store in {place}, which has tables of others ({}): if it is the right one, `sophic-auth \
-                 migrate` makes a store beside them",
-                named(tables)
+            Self::Shared(tables) => missing(format!(
+                "there is no store in {database}, which has tables of others ({}): if it is the right one, `sophic-auth \
+                 migrate` creates a store beside them",
+                first_names(tables)
             )),
-            Self::Anothers { names, instead } => missing(anothers(place, names, instead)),
-            Self::Store { version, .. } => refuse_newer(*version, listing).map(|()| *version),
+            Self::Occupied { names, advice } => missing(occupied_text(database, names, advice)),
+            Self::Store { version, .. } => refuse_newer(*version, list).map(|()| *version),
         }
     }
 
-    /// Refuses all but a store of this program's version.
-    pub(super) fn refuse_other(&self, place: &str, listing: Listing) -> Result<()> {
-        let (found, needed) = (self.known(place, listing)?, newest(listing));
+    /// Refuses everything except a store of this program's version.
+    pub(super) fn require_current(&self, database: &str, list: MigrationList) -> Result<()> {
+        let (found, needed) = (self.existing_version(database, list)?, newest_version(list));
         if found < needed { Err(StoreError::SchemaTooOld { found, needed }) } else { Ok(()) }
     }
 }
 
-fn anothers(place: &str, names: &[String], instead: &str) -> String {
+fn occupied_text(database: &str, names: &[String], advice: &str) -> String {
     format!(
-        "{place} is another program's: it has what is its own ({}), and there is no store of sophic-auth in it; {instead}",
-        named(names)
+        "{database} is another program's: it contains {}, and no store of sophic-auth; {advice}",
+        first_names(names)
     )
 }
 
-/// The first few.
-fn named(tables: &[String]) -> String {
+/// Returns the first three names.
+fn first_names(tables: &[String]) -> String {
     let more = if tables.len() > 3 { ", …" } else { "" };
     let first: Vec<_> = tables.iter().take(3).map(String::as_str).collect();
     format!("{}{more}", first.join(", "))
 }
 
-/// The names that a listing gives to what it makes in a schema, and the migrator's own.
-pub(super) fn made_names(listing: Listing) -> impl Iterator<Item = &'static str> {
-    let lines = listing.iter().flat_map(|(.., sql)| sql.lines());
+/// Returns the names of everything that the migrations create in a schema, and of sqlx's own table.
+pub(super) fn created_names(list: MigrationList) -> impl Iterator<Item = &'static str> {
+    let lines = list.iter().flat_map(|(.., sql)| sql.lines());
     let names = lines.filter_map(|line| {
         let mut words = line.strip_prefix("CREATE ")?.split([' ', '(']);
         words.find(|word| matches!(*word, "TABLE" | "INDEX" | "FUNCTION"))?;
@@ -136,9 +136,10 @@ pub(super) fn made_names(listing: Listing) -> impl Iterator<Item = &'static str>
     names.chain(["_sqlx_migrations"])
 }
 
-/// What the migrator keeps of a listing's first migration, in hexadecimal: other programs have such a table too.
-pub(super) fn mark(listing: Listing) -> String {
-    let checksum = migrations(listing).next().map(|first| first.checksum).unwrap_or_default();
+/// Returns the checksum of the first migration in hexadecimal. It distinguishes our `_sqlx_migrations` table from that
+/// of another program.
+pub(super) fn first_checksum(list: MigrationList) -> String {
+    let checksum = sqlx_migrations(list).next().map(|first| first.checksum).unwrap_or_default();
     checksum.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02X}");
@@ -146,17 +147,17 @@ pub(super) fn mark(listing: Listing) -> String {
     })
 }
 
-/// Refuses a schema that a newer program has made.
-pub(super) fn refuse_newer(found: i64, listing: Listing) -> Result<()> {
-    let known = newest(listing);
+/// Refuses a schema that a newer program has migrated.
+pub(super) fn refuse_newer(found: i64, list: MigrationList) -> Result<()> {
+    let known = newest_version(list);
     if found > known { Err(StoreError::SchemaTooNew { found, known }) } else { Ok(()) }
 }
 
-/// The migrations that the database has recorded, each an [`Applied`].
+/// Selects the migrations that the database has recorded, each as an [`Applied`].
 pub(super) const APPLIED: &str =
     "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
 
-/// A migration as the database has recorded it.
+/// A migration that the database has recorded.
 #[derive(Debug)]
 pub(super) struct Applied {
     version: i64,
@@ -177,10 +178,10 @@ where
     }
 }
 
-/// Whether these are all of a listing, as this program knows them: there is nothing to be done, and nothing to be refused.
-fn is_settled(applied: &[Applied], listing: Listing) -> bool {
-    let known = || migrations(listing);
-    applied.len() == listing.len()
+/// Returns whether exactly this program's migrations have been applied, unchanged and successfully.
+fn is_current(applied: &[Applied], list: MigrationList) -> bool {
+    let known = || sqlx_migrations(list);
+    applied.len() == list.len()
         && known().zip(applied).all(|(known, applied)| {
             applied.success
                 && applied.version == known.version
@@ -188,38 +189,36 @@ fn is_settled(applied: &[Applied], listing: Listing) -> bool {
         })
 }
 
-/// What to say where the schema is to be changed and may not be.
-pub(super) fn denied(from: i64, listing: Listing, error: StoreError) -> StoreError {
+/// Explains a failed migration to a user who may not change the schema.
+pub(super) fn denied_error(from: i64, list: MigrationList, error: StoreError) -> StoreError {
     let StoreError::Denied(why) = error else { return error };
-    let pending = Migrated::between(from, newest(listing), listing).names;
-    let (what, count) = (pending.join(", "), pending.len());
+    let pending = MigrationSummary::between(from, newest_version(list), list).names;
+    let (names, count) = (pending.join(", "), pending.len());
     let state = match from {
-        0 => "there is no store yet, and none may be made".to_owned(),
+        0 => "there is no store yet, and this user may not create one".to_owned(),
         from => format!(
-            "the schema is at version {from}, and what leads to this program's ({count} pending: {what}) may not be done"
+            "the schema is at version {from}, and this user may not apply the pending migrations ({count}: {names})"
         ),
     };
-    StoreError::Denied(format!(
-        "{state} by this user: {why}. Run `sophic-auth migrate` as the owner"
-    ))
+    StoreError::Denied(format!("{state}: {why}. Run `sophic-auth migrate` as the owner"))
 }
 
-fn migrations(listing: Listing) -> impl Iterator<Item = Migration> {
-    listing.iter().map(|(version, name, sql)| {
+fn sqlx_migrations(list: MigrationList) -> impl Iterator<Item = Migration> {
+    list.iter().map(|(version, name, sql)| {
         let kind = MigrationType::Simple;
         Migration::new(*version, Cow::Borrowed(*name), kind, sql.into_sql_str(), false)
     })
 }
 
-/// Applies what is missing, on a connection whose transaction holds the lock.
-pub(super) async fn run<C: Migrate>(connection: &mut C, listing: Listing) -> Result<()> {
-    let mut migrator = Migrator::with_migrations(migrations(listing).collect());
-    // sqlx's own lock belongs to a session, which a pooler gives to somebody else between transactions.
+/// Applies the missing migrations on a connection whose transaction holds the lock.
+pub(super) async fn run<C: Migrate>(connection: &mut C, list: MigrationList) -> Result<()> {
+    let mut migrator = Migrator::with_migrations(sqlx_migrations(list).collect());
+    // sqlx's lock belongs to a session, and a pooler hands the session to another client between transactions.
     migrator.set_locking(false);
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         MigrateError::VersionMissing(found) => {
-            StoreError::SchemaTooNew { found, known: newest(listing) }
+            StoreError::SchemaTooNew { found, known: newest_version(list) }
         }
         MigrateError::VersionMismatch(version) => StoreError::Unusable(format!(
             "migration {version} of the database is not the one that this program knows"

@@ -1,17 +1,19 @@
-//! Where credentials, the directory, callers, the audit log and the change log are kept: traits by noun, two databases.
+//! Storage for credentials, the directory, callers, the audit log and the change log. There is one trait per noun, and
+//! two implementations: SQLite and Postgres.
 //!
-//! The rules, which `tests/it/store` holds both to:
+//! Both implementations follow these rules, and `tests/it/store` checks them:
 //!
-//! 1. Every method can fail, and a failure is a [`StoreError`]: what is not there is `None`, not an error.
-//! 2. Reads see what was committed before they began. [`CredentialStore::look_up`] is one statement, hence one snapshot.
-//! 3. Writing goes through [`Store::begin`] and leaves by [`WriteTx::commit`], which takes the audit event with it.
-//!    The rows of the change log are written by triggers, so that none can be forgotten, not even with psql.
-//! 4. A dropped [`WriteTx`] leaves nothing behind. It is never owned by a request's future, which a client can cancel:
-//!    `service` runs it in a task of its own.
-//! 5. Locks are taken in the order requests, workspace names, workspaces, their policies, users, memberships,
-//!    credentials, callers, and the revision counter last, so that no two transactions wait for each other.
-//! 6. No method takes a raw token. Digests go in; they come out for caches, in the change log, and for export.
-//! 7. Bound values never stand in an error's text.
+//! 1. Every method can fail, with a [`StoreError`]. A missing row is `None`, not an error.
+//! 2. A read sees everything that was committed before it began. [`CredentialStore::look_up`] is a single statement, so
+//!    it reads from one snapshot.
+//! 3. Every write goes through [`Store::begin`] and ends with [`WriteTx::commit`], which also stores the audit event.
+//!    Triggers write the rows of the change log, so a change made with `psql` is logged too.
+//! 4. A dropped [`WriteTx`] is rolled back. `service` runs each transaction in its own task, never in the future of a
+//!    request, because the client can cancel that.
+//! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
+//!    memberships, credentials, callers, and the revision counter last.
+//! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
+//! 7. The text of an error never contains a bound value.
 
 mod audit;
 mod bulk;
@@ -26,13 +28,13 @@ mod lineage;
 mod listing;
 mod location;
 mod migrations;
+mod pending_ends;
 mod policies;
 mod requests;
 mod row;
 mod sql;
 mod transfer;
-mod untold;
-mod writes;
+mod write_health;
 
 pub mod postgres;
 pub mod sqlite;
@@ -44,37 +46,39 @@ pub use changes::{Change, ChangeStore, ChangedEntity};
 pub use credentials::{CredentialStore, CredentialTx};
 pub use directory::{DirectoryStore, DirectoryTx, NameHolder};
 pub use error::{StoreError, Unique};
-pub use feed::{ChangeFeed, FeedStore, Hint, Incarnation, Published, Replica, Replicas, Synced};
-pub use lineage::{Admitted, Floor, Life, Lineage, Place, Refused};
-pub use listing::{CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore};
-pub use location::{
-    Location, backup, lacking, may_be_away, migrate, open, open_as_is, open_as_is_with, open_with,
-    others, pending, place, restore,
+pub use feed::{ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced};
+pub use lineage::{Admitted, Floor, Incarnation, Lineage, Origin, StaleOrigin};
+pub use listing::{
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
 };
-pub use migrations::Migrated;
+pub use location::{
+    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, missing_rights,
+    open, open_existing, open_existing_with, open_with, pending_migrations, restore,
+};
+pub use migrations::MigrationSummary;
+pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use requests::{ClaimedRequest, RequestTx};
-pub use sqlite::{Restoring, SqliteStore};
+pub use sqlite::{PreparedRestore, SqliteStore};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
 };
-pub use untold::{Untold, UntoldOwner, UntoldStore, UntoldTx};
 
 use async_trait::async_trait;
 
 use crate::model::{AuditEvent, Revision};
 
-/// How long a turn at a connection is waited for, at the most: longer than anybody waits for an answer by default, and then
-/// the deadline of the request comes first. A store that is away is another thing, and told sooner.
-const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
+/// Maximum wait for a pooled connection. Longer than the default request timeout, so that normally the request's
+/// deadline ends the wait. An unreachable store is reported sooner.
+const PERMIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// What every method gives.
+/// Result of every store method.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// The database but for [`Store::begin`]: what reads, and the little that is written beside management calls and changes no
-/// answer. This is what use cases have; how they write is `service/commit.rs`.
+/// The store without [`Store::begin`]: all reads, and the few writes that are not management calls and change no
+/// answer. Use cases get this trait, so that only `service/commit.rs` can begin a transaction.
 #[async_trait]
 pub trait ReadStore:
     CredentialStore
@@ -85,31 +89,31 @@ pub trait ReadStore:
     + PolicyStore
     + CallerStore
     + AuditStore
-    + UntoldStore
+    + PendingEndsStore
     + ChangeStore
     + FeedStore
 {
-    /// Whether the database answers, and takes writes. It is written to, with nothing left of it, only if that is in doubt: at
-    /// first, and after a write of anybody that found the disk full or was denied.
+    /// Checks that the database answers and accepts writes. It makes a test write, which leaves no rows behind, only if
+    /// there is a doubt: at the start, and after a write failed because the disk was full or a right was missing.
     async fn ping(&self) -> Result<()>;
 
-    /// When the store is known to be away, and whoever waits for it waits in vain; never, where that cannot be known.
-    async fn gone(&self) -> StoreError {
+    /// Resolves when the store is known to be unreachable. Never resolves if the implementation cannot know that.
+    async fn until_unreachable(&self) -> StoreError {
         std::future::pending().await
     }
 
-    /// Ends every connection.
+    /// Closes all connections.
     async fn close(&self);
 }
 
-/// The database, for reading, and for beginning to write.
+/// The store, including the right to begin a transaction.
 #[async_trait]
 pub trait Store: ReadStore {
-    /// Begins to write. `name` is for traces.
+    /// Begins a transaction that writes. `name` appears in traces.
     async fn begin(&self, name: &'static str) -> Result<Box<dyn WriteTx>>;
 }
 
-/// A transaction: small verbs, one exit.
+/// A transaction that writes.
 #[async_trait]
 pub trait WriteTx:
     CredentialTx
@@ -120,17 +124,18 @@ pub trait WriteTx:
     + CallerTx
     + RequestTx
     + AuditTx
-    + UntoldTx
+    + PendingEndsTx
 {
-    /// Commits all of it with the audit event and the rows of the change log; the newest revision.
+    /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest
+    /// revision.
     async fn commit(self: Box<Self>, audit: &AuditEvent) -> Result<Revision>;
 }
 
-/// How firmly a transaction holds what it reads.
+/// The lock that a transaction takes on a row it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
-    /// Others may read it in their transactions, and none may change it.
+    /// Other transactions may lock the row for sharing too, but none may change it.
     Share,
-    /// It is about to be changed.
+    /// The row is about to be changed. No other transaction may lock it.
     Update,
 }

@@ -1,16 +1,17 @@
-//! The policies of workspaces.
+//! Workspace policies: limits on the keys of one workspace.
 
 use async_trait::async_trait;
 
 use super::{Lock, Result};
 use crate::model::{WorkspaceId, WorkspacePolicy};
 
-/// Reads the policies of workspaces.
+/// Reads workspace policies.
 #[async_trait]
 pub trait PolicyStore: Send + Sync {
-    /// What this workspace asks of its keys, if it asks anything.
+    /// Returns the policy of this workspace, if it has one.
     async fn find_workspace_policy(&self, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>>;
-    /// What the workspaces from the first id to the last ask of their keys, of those that ask anything.
+    /// Lists the policies of the workspaces from the first id to the last, inclusive. Workspaces without a policy are
+    /// left out.
     async fn list_workspace_policies(
         &self,
         first: &WorkspaceId,
@@ -18,21 +19,21 @@ pub trait PolicyStore: Send + Sync {
     ) -> Result<Vec<(WorkspaceId, WorkspacePolicy)>>;
 }
 
-/// Reads and writes the policies of workspaces.
+/// Reads and writes workspace policies.
 #[async_trait]
 pub trait PolicyTx: Send {
-    /// What this workspace asks of its keys, if it asks anything.
+    /// Returns the policy of this workspace, if it has one.
     async fn find_workspace_policy(
         &mut self,
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<WorkspacePolicy>>;
-    /// Has the workspace ask this of its keys.
+    /// Sets the policy of the workspace.
     async fn put_workspace_policy(
         &mut self,
         id: &WorkspaceId,
         policy: &WorkspacePolicy,
     ) -> Result<()>;
-    /// Has the workspace ask nothing of its keys.
+    /// Deletes the policy of the workspace.
     async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()>;
 }

@@ -1,15 +1,16 @@
-//! Request ids of calls that made a credential.
+//! Request ids, which keep a retry from creating a second credential.
 
 use async_trait::async_trait;
 
 use super::Result;
 use crate::model::{CredentialId, Digest, RequestId, Timestamp};
 
-/// Remembers the request ids of calls that made a credential.
+/// Stores the request ids of calls that created a credential.
 #[async_trait]
 pub trait RequestTx: Send {
-    /// Notes that this request makes its credential. If one of the same requester and id did after `forget_before`, that
-    /// one is given instead, and nothing is noted. Of two that race, the second waits for the first to end.
+    /// Claims this request id for its credential. If the same requester has used the id after `forget_before`, returns
+    /// that earlier request and stores nothing. If two requests race, the second waits until the first has committed or
+    /// failed.
     async fn claim_request(
         &mut self,
         request: &ClaimedRequest,
@@ -17,17 +18,17 @@ pub trait RequestTx: Send {
     ) -> Result<Option<ClaimedRequest>>;
 }
 
-/// A request that made a credential, as it is remembered.
+/// A stored request that created a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimedRequest {
-    /// Who asked: each has request ids of its own.
+    /// Requester. Request ids of different requesters are independent.
     pub requester: String,
-    /// The id.
+    /// Request id.
     pub request_id: RequestId,
-    /// SHA-256 of the request's body; of no token.
+    /// SHA-256 of the request's body. It never covers a token.
     pub fingerprint: Digest,
-    /// What it made; of the rotation of a caller, that.
+    /// Credential that the request created, or the caller that it rotated.
     pub credential_id: CredentialId,
-    /// When.
+    /// Time of the request.
     pub create_time: Timestamp,
 }

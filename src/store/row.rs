@@ -1,5 +1,5 @@
-//! From rows to nouns, once for both databases: every decoder is written over `columns.rs`, where each tells how it keeps
-//! what it reads. What does not fit is [`StoreError::Corrupt`], which names the column and never the value.
+//! Decodes rows into model types, for both databases. All decoders use `columns.rs`. A value that does not fit is
+//! [`StoreError::Corrupt`], which names the column but never the value.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::columns::{Columns, Fields};
 use super::{
-    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, Life, NameHolder,
-    Place, Refused, Replica, Replicas, Result, StoreError, StoredCredential, Synced,
-    TakenCredential, Untold, UntoldOwner,
+    Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
+    NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
+    StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -94,18 +94,18 @@ impl<R: Columns> Fields<'_, R> {
         })
     }
 
-    fn incarnation(&mut self) -> Result<(Incarnation, Revision)> {
-        // A standby has no timeline of its own to tell, and is not where replicas belong.
+    fn incarnation_and_revision(&mut self) -> Result<(IncarnationId, Revision)> {
+        // A standby has no timeline, and replicas must not register with it.
         let incarnation = self.maybe_text("epoch")?;
         let incarnation =
-            incarnation.ok_or_else(|| StoreError::Unavailable(Refused::Standby.to_string()))?;
-        Ok((Incarnation(incarnation), self.revision()?))
+            incarnation.ok_or_else(|| StoreError::Unavailable(StaleOrigin::Standby.to_string()))?;
+        Ok((IncarnationId(incarnation), self.revision()?))
     }
 
-    /// Where a statement on Postgres was answered, of which a standby says nothing.
-    fn place(&mut self) -> Result<Place> {
-        let life = self.maybe("epoch", R::text, Life::parse)?;
-        Ok(life.map_or(Place::Standby, Place::Primary))
+    /// Reads the origin of a Postgres statement, which is NULL on a standby.
+    fn origin(&mut self) -> Result<Origin> {
+        let incarnation = self.maybe("epoch", R::text, Incarnation::parse)?;
+        Ok(incarnation.map_or(Origin::Standby, Origin::Primary))
     }
 
     fn revision(&mut self) -> Result<Revision> {
@@ -151,7 +151,7 @@ impl<R: Columns> Fields<'_, R> {
     }
 }
 
-/// What a change is of; else the column that is not as it must be.
+/// Decodes the entity of a change. The error is the name of the invalid column.
 fn changed_entity(
     entity: &str,
     id: &str,
@@ -178,7 +178,7 @@ fn parse_annotations(text: &str) -> std::result::Result<Annotations, Invalid> {
     Annotations::parse(entries)
 }
 
-/// Annotations as the store keeps them: a JSON object.
+/// Encodes annotations as the store keeps them: a JSON object.
 pub(super) fn annotations_text(annotations: &Annotations) -> String {
     let object = annotations.entries().iter();
     serde_json::Value::Object(
@@ -189,17 +189,17 @@ pub(super) fn annotations_text(annotations: &Annotations) -> String {
 
 /// Reads `workspace_columns`.
 pub(super) fn workspace(row: &impl Columns) -> Result<Workspace> {
-    Fields::of(row, "workspaces").workspace()
+    Fields::new(row, "workspaces").workspace()
 }
 
 /// Reads `user_columns`.
 pub(super) fn user(row: &impl Columns) -> Result<User> {
-    Fields::of(row, "users").user()
+    Fields::new(row, "users").user()
 }
 
 /// Reads `membership_columns`.
 pub(super) fn membership(row: &impl Columns) -> Result<Membership> {
-    let mut fields = Fields::of(row, "memberships");
+    let mut fields = Fields::new(row, "memberships");
     Ok(Membership {
         workspace_id: fields.parsed("workspace_id", WorkspaceId::parse)?,
         user_id: fields.parsed("user_id", UserId::parse)?,
@@ -209,9 +209,9 @@ pub(super) fn membership(row: &impl Columns) -> Result<Membership> {
     })
 }
 
-/// Reads a workspace's id, and until when the name is reserved, if it is.
+/// Reads a workspace's id and the end of the name's reservation, if it is reserved.
 pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
-    let mut fields = Fields::of(row, "workspaces");
+    let mut fields = Fields::new(row, "workspaces");
     Ok(NameHolder {
         workspace_id: fields.parsed("id", WorkspaceId::parse)?,
         release_time: fields.maybe_time("release_time")?,
@@ -220,50 +220,50 @@ pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
 
 /// Reads `credential_columns`.
 pub(super) fn credential(row: &impl Columns) -> Result<Credential> {
-    Fields::of(row, "credentials").credential()
+    Fields::new(row, "credentials").credential()
 }
 
 /// Reads `credential_columns` and the digest.
 pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> {
-    let mut fields = Fields::of(row, "credentials");
+    let mut fields = Fields::new(row, "credentials");
     let credential = fields.credential()?;
     let digest = fields.maybe_digest("digest")?;
-    Ok(StoredCredential { credential, digest: fields.some("digest", digest)? })
+    Ok(StoredCredential { credential, digest: fields.required("digest", digest)? })
 }
 
-/// Reads a credential's digest alone.
+/// Reads a credential's digest.
 pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
-    let mut fields = Fields::of(row, "credentials");
+    let mut fields = Fields::new(row, "credentials");
     let digest = fields.maybe_digest("digest")?;
-    fields.some("digest", digest)
+    fields.required("digest", digest)
 }
 
 /// Reads a credential's id, digest, kind and owner.
 pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
-    let mut fields = Fields::of(row, "credentials");
+    let mut fields = Fields::new(row, "credentials");
     let id = CredentialId(fields.uuid("id")?);
     let digest = fields.maybe_digest("digest")?;
-    let digest = fields.some("digest", digest)?;
+    let digest = fields.required("digest", digest)?;
     let (kind, owner) = fields.kind_and_owner()?;
     Ok(TakenCredential { id, digest, kind, owner })
 }
 
-/// Reads what `look_up` selects: the revision, the digest and `credential_columns`, `workspace_columns` of the owner
-/// and of the name asked for, `user_columns`, and the user's roles.
-pub(super) fn looked_up(row: &impl Columns, digest: &Digest) -> Result<Facts> {
-    look_up(Fields::of(row, "counter"), digest)
+/// Reads the columns that `look_up` selects: the revision, the digest, `credential_columns`, `workspace_columns` of the
+/// owner and of the requested workspace, `user_columns`, and the user's roles.
+pub(super) fn facts(row: &impl Columns, digest: &Digest) -> Result<Facts> {
+    read_facts(Fields::new(row, "counter"), digest)
 }
 
-/// The same, behind where the statement was answered.
-pub(super) fn placed_look_up(row: &impl Columns, digest: &Digest) -> Result<Facts> {
-    look_up(Fields { row, table: "counter", next: PLACED - 1 }, digest)
+/// Reads the same columns after the origin of the statement.
+pub(super) fn facts_after_origin(row: &impl Columns, digest: &Digest) -> Result<Facts> {
+    read_facts(Fields { row, table: "counter", next: ORIGIN_COLUMNS - 1 }, digest)
 }
 
-fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Facts> {
+fn read_facts(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Facts> {
     let revision = fields.revision()?;
     fields.table = "credentials";
     let found_digest = fields.maybe_digest("digest")?;
-    // The index has found it; this compares all of it, in a time that tells nothing.
+    // The index has found the digest. This comparison covers all of it in constant time.
     let Some(_) = found_digest.filter(|found| found.equals(digest)) else {
         return Ok(Facts::new(revision, None));
     };
@@ -286,7 +286,7 @@ fn look_up(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Fact
     Ok(Facts::new(revision, Some(found)))
 }
 
-/// Roles by workspace, as `look_up` joins them: `<workspace>=<role>` with commas between.
+/// Parses roles by workspace, as `look_up` joins them: `<workspace>=<role>`, separated by commas.
 fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
     let role = |entry: &str| {
         let (workspace, role) = entry.split_once('=')?;
@@ -297,12 +297,12 @@ fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
 
 /// Reads a workspace's id.
 pub(super) fn workspace_id(row: &impl Columns) -> Result<WorkspaceId> {
-    Fields::of(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
+    Fields::new(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
 }
 
 /// Reads a workspace's id and policy.
 pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, WorkspacePolicy)> {
-    let mut fields = Fields::of(row, "workspace_policies");
+    let mut fields = Fields::new(row, "workspace_policies");
     let id = fields.parsed("workspace_id", WorkspaceId::parse)?;
     let policy = WorkspacePolicy {
         key_lifetime_max: fields.maybe_duration("key_lifetime_max")?,
@@ -314,14 +314,14 @@ pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, Works
     Ok((id, policy))
 }
 
-/// A duration as the store keeps it; what is longer than any time that can be told is that.
+/// Encodes a duration in microseconds, as the store keeps it. A longer duration is cut to the maximum.
 pub(super) fn duration_micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Reads the time and the id that a list is ordered by.
+/// Reads the time and the id by which a list is ordered.
 pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPosition> {
-    let mut fields = Fields::of(row, "credentials");
+    let mut fields = Fields::new(row, "credentials");
     Ok(CredentialPosition {
         time: fields.maybe_time("time")?,
         id: CredentialId(fields.uuid("id")?),
@@ -330,59 +330,59 @@ pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPositi
 
 /// Reads a request's requester, id, fingerprint, credential and time.
 pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
-    let mut fields = Fields::of(row, "requests");
+    let mut fields = Fields::new(row, "requests");
     Ok(ClaimedRequest {
         requester: fields.text("requester")?,
         request_id: RequestId(fields.uuid("request_id")?),
         fingerprint: {
             let fingerprint = fields.maybe_digest("fingerprint")?;
-            fields.some("fingerprint", fingerprint)?
+            fields.required("fingerprint", fingerprint)?
         },
         credential_id: CredentialId(fields.uuid("credential_id")?),
         create_time: fields.time("create_time")?,
     })
 }
 
-/// Reads what the audit log has yet to tell, column by column of its table.
-pub(super) fn untold(row: &impl Columns) -> Result<Untold> {
-    let mut fields = Fields::of(row, "untold");
-    Ok(Untold {
+/// Reads pending end events: all columns of the table `untold`.
+pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
+    let mut fields = Fields::new(row, "untold");
+    Ok(PendingEnds {
         id: fields.uuid("id")?,
         owner: {
             let workspace = fields.maybe_parsed("workspace_id", WorkspaceId::parse)?;
             let user = fields.maybe_parsed("user_id", UserId::parse)?;
-            let owner = workspace.map(UntoldOwner::Workspace).or(user.map(UntoldOwner::User));
-            fields.some("user_id", owner)?
+            let owner =
+                workspace.map(PendingEndsOwner::Workspace).or(user.map(PendingEndsOwner::User));
+            fields.required("user_id", owner)?
         },
         generation: fields.int("generation")?,
         revoke_time: fields.time("revoke_time")?,
         caller: fields.text("caller")?,
         remote_address: fields.maybe_text("remote_address")?,
         reason: fields.text("reason")?,
-        told_id: CredentialId(fields.uuid("told_id")?),
-        told_count: fields.int("told_count")?,
+        last_written_id: CredentialId(fields.uuid("told_id")?),
+        written_count: fields.int("told_count")?,
     })
 }
 
 /// Reads `caller_columns`.
 pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
-    Fields::of(row, "callers").caller()
+    Fields::new(row, "callers").caller()
 }
 
-/// Reads where a statement on Postgres was answered, and the newest revision, and then `caller_columns`, unless there is
-/// none.
-pub(super) fn placed_caller(row: &impl Columns) -> Result<Option<Caller>> {
-    let mut fields = Fields { row, table: "callers", next: PLACED };
+/// Reads the caller that follows the origin and the revision, or `None` if the row has none.
+pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> {
+    let mut fields = Fields { row, table: "callers", next: ORIGIN_COLUMNS };
     if fields.maybe_uuid("id")?.is_none() {
         return Ok(None);
     }
-    fields.next = PLACED;
+    fields.next = ORIGIN_COLUMNS;
     fields.caller().map(Some)
 }
 
 /// Reads `audit_event_columns`.
 pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
-    let mut fields = Fields::of(row, "audit_events");
+    let mut fields = Fields::new(row, "audit_events");
     Ok(AuditEvent {
         id: EventId(fields.uuid("id")?),
         time: fields.time("time")?,
@@ -399,51 +399,51 @@ pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
     })
 }
 
-/// Reads where a statement on Postgres was answered.
-pub(super) fn place(row: &impl Columns) -> Result<Place> {
-    Fields::of(row, "counter").place()
+/// Reads the origin of a Postgres statement.
+pub(super) fn origin(row: &impl Columns) -> Result<Origin> {
+    Fields::new(row, "counter").origin()
 }
 
-/// Columns that [`placed`] reads.
-const PLACED: usize = 2;
+/// Number of columns that [`origin_and_revision`] reads.
+const ORIGIN_COLUMNS: usize = 2;
 
-/// Reads where a statement on Postgres was answered, and the newest revision.
-pub(super) fn placed(row: &impl Columns) -> Result<(Place, Revision)> {
-    let mut fields = Fields::of(row, "counter");
-    Ok((fields.place()?, fields.revision()?))
+/// Reads the origin of a Postgres statement and the newest revision.
+pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revision)> {
+    let mut fields = Fields::new(row, "counter");
+    Ok((fields.origin()?, fields.revision()?))
 }
 
 /// Reads the counter's revision.
 pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
     let number =
-        Fields::of(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
+        Fields::new(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
     Ok(Revision(number))
 }
 
-/// Reads what a store knows of the time.
+/// Reads the store's clock and the time of the newest audit event.
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
-    let mut fields = Fields::of(row, "audit_events");
+    let mut fields = Fields::new(row, "audit_events");
     let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
     Ok(StoreTime { now, newest_event, lately: None })
 }
 
-/// Reads where the last events begin.
+/// Reads the time of the first recent audit event, and of the event before it.
 pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
-    let mut fields = Fields::of(row, "audit_events");
+    let mut fields = Fields::new(row, "audit_events");
     let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
     Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
 }
 
-/// Reads a store's life and its newest revision.
-pub(super) fn incarnation(row: &impl Columns) -> Result<(Incarnation, Revision)> {
-    Fields::of(row, "counter").incarnation()
+/// Reads the store's incarnation and newest revision.
+pub(super) fn incarnation_and_revision(row: &impl Columns) -> Result<(IncarnationId, Revision)> {
+    Fields::new(row, "counter").incarnation_and_revision()
 }
 
-/// Reads rows of `list_replicas`: the store's life and newest revision, and a replica with whether it has ended, unless
-/// there is none.
+/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
+/// ended. A row without a replica id has no replica.
 pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-    let (incarnation, revision) = self::incarnation(first)?;
+    let (incarnation, revision) = self::incarnation_and_revision(first)?;
     let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
         let mut fields = Fields { row, table: "replicas", next: 2 };
@@ -463,10 +463,11 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     Ok(Replicas { incarnation, revision, replicas, ended })
 }
 
-/// Reads rows of a sync: the store's life and newest revision, a column to pass over, and a change, unless there is none.
+/// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row
+/// without a change has NULL there.
 pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
     let Some(first) = rows.first() else { return Ok(None) };
-    let (incarnation, revision) = self::incarnation(first)?;
+    let (incarnation, revision) = self::incarnation_and_revision(first)?;
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
         let mut fields = Fields { row, table: "changes", next: 3 };
@@ -480,5 +481,5 @@ pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
 
 /// Reads a change's revision, entity, entity's id and digest.
 pub(super) fn change(row: &impl Columns) -> Result<Change> {
-    Fields::of(row, "changes").change()
+    Fields::new(row, "changes").change()
 }

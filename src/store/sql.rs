@@ -1,7 +1,7 @@
-//! The columns that both databases select, as literals for `concat!`: written once, so that they stand in the order
-//! in which `row` reads them. Aliases are fixed: `w` workspaces, `u` users, `m` memberships, `c` credentials.
+//! The columns that both databases select, as literals for `concat!`. `row` reads them in the same order. The aliases
+//! are fixed: `w` workspaces, `u` users, `m` memberships, `c` credentials.
 
-/// What [`super::row::workspace`] reads, of the workspaces called `$alias`.
+/// Columns for [`super::row::workspace`], from the table with this alias.
 macro_rules! workspace_columns {
     ($alias:literal) => {
         concat!(
@@ -27,7 +27,7 @@ macro_rules! workspace_columns {
     };
 }
 
-/// What [`super::row::user`] reads.
+/// Columns for [`super::row::user`].
 macro_rules! user_columns {
     () => {
         "u.id, u.display_name, u.disabled, u.generation, u.generation_time, \
@@ -35,14 +35,14 @@ macro_rules! user_columns {
     };
 }
 
-/// What [`super::row::membership`] reads.
+/// Columns for [`super::row::membership`].
 macro_rules! membership_columns {
     () => {
         "m.workspace_id, m.user_id, m.role, m.create_time, m.update_time"
     };
 }
 
-/// What [`super::row::credential`] reads; `$revoke_time` is an expression.
+/// Columns for [`super::row::credential`]. `$revoke_time` is an SQL expression.
 macro_rules! credential_columns {
     ($revoke_time:literal) => {
         concat!(
@@ -54,13 +54,13 @@ macro_rules! credential_columns {
     };
 }
 
-/// Credentials with what their owner's watermark revokes in their `revoke_time`. A watermark raised by hand may lack
-/// its time; then the row's last change stands for it.
+/// Selects credentials, with the time of their owner's watermark as `revoke_time` if it revokes them. A watermark
+/// raised by hand may lack its time; then the owner's last update stands in.
 macro_rules! select_credentials {
     () => {
         select_credentials!(with "")
     };
-    // With more columns after those of `credential_columns`.
+    // Selects further columns after `credential_columns`.
     (with $more:literal) => {
         concat!(
             "SELECT ",
@@ -77,14 +77,14 @@ macro_rules! select_credentials {
     };
 }
 
-/// A page of digests, which [`super::row::digest`] reads: those after `$1`, `$2` of them. The same for both databases.
+/// Selects a page of digests for [`super::row::digest`]: `$2` digests after `$1`. The same for both databases.
 macro_rules! select_digests {
     () => {
         "SELECT c.digest FROM credentials AS c WHERE c.digest > $1 ORDER BY c.digest LIMIT $2"
     };
 }
 
-/// What [`super::row::caller`] reads.
+/// Columns for [`super::row::caller`].
 macro_rules! caller_columns {
     () => {
         "id, name, permissions, digest, certificate_san, hint, create_time, revoke_time, \
@@ -92,7 +92,7 @@ macro_rules! caller_columns {
     };
 }
 
-/// What [`super::row::audit_event`] reads.
+/// Columns for [`super::row::audit_event`].
 macro_rules! audit_event_columns {
     () => {
         "id, time, action, caller, acting_user, target_kind, target_id, remote_address, before, after, reason, \

@@ -1,4 +1,4 @@
-//! What import and export carry to and from the store, in batches.
+//! Import and export of credentials, in batches.
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -8,34 +8,35 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, Digest, Owner, User, UserId, Workspace, WorkspaceId,
 };
 
-/// Reads what export writes, and what import compares with.
+/// Reads credentials for export, and existing entries for comparison with an import.
 #[async_trait]
 pub trait TransferStore: Send + Sync {
-    /// Credentials after this one, by id, with their digests; not those of owners that are deleted, which are dead for
-    /// good.
+    /// Lists the credentials after `after`, by id, with their digests. Credentials of deleted owners are left out: they
+    /// can never be valid again.
     async fn export_credentials(
         &self,
         filter: &ExportFilter,
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<StoredCredential>>;
-    /// What is there of what a batch of an import names.
+    /// Returns the existing workspaces, users and credentials that a batch of an import names.
     async fn find_imported(&self, names: &ImportNames) -> Result<ImportFound>;
 }
 
-/// Writes what import reads.
+/// Writes imported credentials.
 #[async_trait]
 pub trait TransferTx: Send {
-    /// What is there of what a batch of an import names, the owners held as by [`Lock::Share`].
+    /// Returns the existing workspaces, users and credentials that a batch of an import names, and locks the owners as
+    /// with [`Lock::Share`].
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
-    /// The same, nothing held: before the locks are taken in their order.
+    /// Returns the same without locking anything. For use before the locks are taken in their order.
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
-    /// Inserts them all, as one change of the log: [`ChangedEntity::UnknownDigests`].
+    /// Inserts these credentials. The change log gets one row for all of them: [`ChangedEntity::UnknownDigests`].
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if an id or digest is taken.
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
-    /// Gives the change log a new epoch: whoever answers from memory drops it all and starts afresh.
+    /// Sets a new epoch, so that every replica drops its memory and registers again.
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
 }
 
@@ -44,11 +45,11 @@ pub trait TransferTx: Send {
 pub struct StoredCredential {
     /// The credential.
     pub credential: Credential,
-    /// Of its token.
+    /// Digest of its token.
     pub digest: Digest,
 }
 
-/// Which credentials to export. What is `None` does not restrict.
+/// Selects credentials to export. A field that is `None` does not restrict the selection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExportFilter {
     /// Keys of this workspace.
@@ -57,39 +58,39 @@ pub struct ExportFilter {
     pub user_id: Option<UserId>,
 }
 
-/// What a batch of an import names, to be looked for all at once.
+/// Everything that a batch of an import names, for one lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportNames {
     /// Workspaces, by slug or id.
     pub workspaces: Vec<String>,
     /// Users.
     pub users: Vec<UserId>,
-    /// Digests that are to be new.
+    /// Digests that must not exist yet.
     pub digests: Vec<Digest>,
-    /// Ids that are to be new.
+    /// Ids that must not exist yet.
     pub ids: Vec<CredentialId>,
 }
 
-/// What is there of what a batch names.
+/// Entries that exist among those that a batch names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportFound {
     /// Workspaces that are not deleted.
     pub workspaces: Vec<Workspace>,
-    /// Users who are not deleted.
+    /// Users that are not deleted.
     pub users: Vec<User>,
-    /// Credentials of one of the digests or ids.
+    /// Credentials with one of the digests or ids.
     pub credentials: Vec<TakenCredential>,
 }
 
-/// A credential that is there already.
+/// A credential that exists already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenCredential {
-    /// Its id.
+    /// Id of the credential.
     pub id: CredentialId,
-    /// Of its token.
+    /// Digest of its token.
     pub digest: Digest,
-    /// What it is.
+    /// Kind of the credential.
     pub kind: CredentialKind,
-    /// Whose it is.
+    /// Owner of the credential.
     pub owner: Owner,
 }

@@ -117,7 +117,7 @@ impl Harness {
     /// Waits until another server has read everything that this one has committed.
     pub(crate) async fn wait_until_read_by(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
-        let has_read = other.running.service.has_read(revision);
+        let has_read = other.running.service.wait_until_read(revision);
         within("the other server has heard of it", has_read).await.expect("the server runs");
     }
 

@@ -114,7 +114,7 @@ impl Database {
 
     /// Opens the store once more.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        store::open_as_is(&self.url()).await.expect("the store opens")
+        store::open_existing(&self.url()).await.expect("the store opens")
     }
 
     /// Whether it is in the Postgres cluster.

@@ -2,10 +2,10 @@
 
 
 def ratios(above, below):
-    """Round by round, since what both share in a round does not count."""
+    """Divides round by round, so that conditions common to one round cancel out."""
     return [one / other for one, other in zip(above, below)]
 
 
-def of(reports, key):
-    """One figure of each round."""
+def per_round(reports, key):
+    """Returns one figure of each round."""
     return [report[key] for report in reports]

@@ -1,9 +1,9 @@
 """Ten thousand, a million and (with --full) ten million credentials: the rate with the same ten thousand in memory, the
 memory that each cached entry takes, and the size of the store."""
 
-from bench import OTHER_CORES, SERVER_CORE, say
+from bench import OTHER_CORES, SERVER_CORE, log
 
-from . import of, ratios
+from . import per_round, ratios
 
 SET = 10_000
 
@@ -13,7 +13,7 @@ def run(bench, report):
     sizes = [SET, large] + ([10_000_000] if bench.args.full else [])
     servers = {}
     for size in sizes:
-        servers[size] = bench.ours(bench.url(bench.database(size)), "--cache-capacity", 1_500_000, core=SERVER_CORE)
+        servers[size] = bench.start_server(bench.url(bench.database(size)), "--cache-capacity", 1_500_000, core=SERVER_CORE)
         bench.fill(servers[size], SET)
     rounds = {size: [] for size in sizes}
     for number in range(bench.rounds):
@@ -23,9 +23,9 @@ def run(bench, report):
             rounds[size].append(bench.drive(servers[size], *flags, core=OTHER_CORES))
     for size in sizes[1:]:
         what = f"rate at {size:,} credentials ÷ at {SET:,}, the same {SET:,} in memory"
-        report.ratio("growth", what, ratios(of(rounds[size], "rate"), of(rounds[SET], "rate")), at_least=0.95)
+        report.ratio("growth", what, ratios(per_round(rounds[size], "rate"), per_round(rounds[SET], "rate")), at_least=0.95)
     for size in sizes:
-        report.absolute("growth", f"rate at {size:,} credentials", of(rounds[size], "rate"), "/s")
+        report.absolute("growth", f"rate at {size:,} credentials", per_round(rounds[size], "rate"), "/s")
         store(bench, report, size)
     memory(bench, report, servers[large], large)
 
@@ -39,10 +39,10 @@ def store(bench, report, size):
 
 
 def memory(bench, report, server, entries):
-    """What filling the cache adds to the memory that is the process's own."""
+    """Measures how much private memory filling the cache adds."""
     before = server.rss()
     bench.fill(server, entries)
     each = (server.rss() - before) / (entries - SET)
-    say(f"  {each:.0f} bytes of memory for each of {entries:,} cached entries")
+    log(f"  {each:.0f} bytes of memory for each of {entries:,} cached entries")
     report.absolute("growth", f"memory for each cached entry, {entries:,} of them", [each], "bytes", at_most=512)
     report.absolute("growth", f"memory of the server with {entries:,} cached entries", [server.rss() / 2**20], "MiB")

@@ -1,5 +1,5 @@
-"""The RFC 7662 face by h2load, beside nginx that answers as many bytes from its configuration. h2load sends one body only,
-so all calls are of one token; the server is on one core and h2load on the other."""
+"""The RFC 7662 face under h2load, beside nginx that answers the same number of bytes from its configuration. h2load sends
+a single body, so all calls have the same token. The server is on one core and h2load on the other."""
 
 import re
 import subprocess
@@ -9,9 +9,9 @@ import urllib.request
 from urllib.parse import urlencode
 
 import bench as runner
-from bench import OTHER_CORES, SERVER_CORE, Failed, Process, free_port, say
+from bench import OTHER_CORES, SERVER_CORE, Failed, Process, free_port, log
 
-from . import of, ratios
+from . import per_round, ratios
 from .memory import start
 
 PATH = "/oauth2/introspect"
@@ -40,13 +40,13 @@ def run(bench, report):
     for number in range(bench.rounds):
         ours.append(h2load(bench, server.http + PATH, headers))
         static.append(h2load(bench, nginx + PATH, headers))
-        say(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, nginx {static[-1]['rate']:,.0f}/s")
+        log(f"  round {number + 1}: ours {ours[-1]['rate']:,.0f}/s, nginx {static[-1]['rate']:,.0f}/s")
     report.ratio("http", f"POST {PATH} ÷ nginx with a body of the same {len(answer)} bytes, HTTP/1.1, {CONNECTIONS} connections: rate",
-                 ratios(of(ours, "rate"), of(static, "rate")))
-    report.absolute("http", f"POST {PATH}: rate", of(ours, "rate"), "/s")
-    report.absolute("http", f"POST {PATH}: mean", of(ours, "mean_us"), "µs")
-    report.absolute("http", "nginx, the same bytes: rate", of(static, "rate"), "/s")
-    report.absolute("http", "nginx, the same bytes: mean", of(static, "mean_us"), "µs")
+                 ratios(per_round(ours, "rate"), per_round(static, "rate")))
+    report.absolute("http", f"POST {PATH}: rate", per_round(ours, "rate"), "/s")
+    report.absolute("http", f"POST {PATH}: mean", per_round(ours, "mean_us"), "µs")
+    report.absolute("http", "nginx, the same bytes: rate", per_round(static, "rate"), "/s")
+    report.absolute("http", "nginx, the same bytes: mean", per_round(static, "mean_us"), "µs")
 
 
 def nginx_with(bench, answer):

@@ -1,23 +1,23 @@
 """Introspect from memory, beside a tonic echo, a bare hyper server and Redis; and BatchIntrospect.
 
-Each server has one core to itself and the generator the other, so that they do not take it from each other. A round asks
-each of them in turn, and every round begins with another one.
+Each server has one core and the generator the other, so that they do not compete. A round measures each server in turn,
+and every round starts with a different one.
 """
 
 import subprocess
 
 import bench as runner
-from bench import LIVE, OTHER_CORES, SERVER_CORE, Process, free_port, say
+from bench import LIVE, OTHER_CORES, SERVER_CORE, Process, free_port, log
 
-from . import of, ratios
+from . import per_round, ratios
 
-# Connections, and calls under way at once on each.
+# Connections, and calls in flight on each.
 SHAPES = [(10, 1), (50, 1), (10, 16)]
 NAMES = {"ours": "Introspect", "echo": "tonic echo", "hyper": "bare hyper", "redis": "Redis GET"}
 
 
 class Redis:
-    """A Redis with as many values, each as long as an answer."""
+    """A Redis server with as many values, each as long as an answer."""
 
     def __init__(self, bench, size):
         self.port = free_port()
@@ -31,7 +31,7 @@ class Redis:
         runner.run([*client, "eval", fill, "0", str(LIVE), "x" * size])
 
     def get(self, connections, seconds, core=OTHER_CORES):
-        """Random keys, one command at a time on each connection; a short run first says how many fit into the time."""
+        """Gets random keys, one command at a time on each connection. A short run first finds how many fit into the time."""
         rate = self._get(connections, 5_000, core)["rate"]
         before = self.process.cpu()
         report = self._get(connections, max(5_000, round(rate * seconds)), core)
@@ -48,19 +48,19 @@ class Redis:
 def run(bench, report):
     server = start(bench)
     sizes = bench.probe(server)
-    peers = {"echo": bench.peer("echo", sizes, SERVER_CORE), "hyper": bench.peer("hyper", sizes, SERVER_CORE)}
+    peers = {"echo": bench.start_peer("echo", sizes, SERVER_CORE), "hyper": bench.start_peer("hyper", sizes, SERVER_CORE)}
     redis = Redis(bench, sizes["key_bytes"])
     report.note("memory", "a request is {request_bytes} bytes, an answer {key_bytes} for a key and {pat_bytes} for a personal "
                 "access token; half of the {0:,} live tokens each".format(LIVE, **sizes))
     for connections, streams in SHAPES:
         shape = f"{connections} connections" + (f" × {streams} streams" if streams > 1 else "")
         rounds = [one_round(bench, server, peers, redis, connections, streams, number) for number in range(bench.rounds)]
-        tell(report, shape, {name: [one[name] for one in rounds] for name in rounds[0]}, streams)
+        report_figures(report, shape, {name: [one[name] for one in rounds] for name in rounds[0]}, streams)
 
 
 def start(bench, limited=False):
-    """Our server with every token in its memory; limited, it bounds the unknown tokens of a caller as it comes."""
-    server = bench.ours(bench.url(bench.database()), core=SERVER_CORE, unknown_rate_max=1_000 if limited else 0)
+    """Starts a server with every token in memory. `limited` keeps the default limit on unknown tokens."""
+    server = bench.start_server(bench.url(bench.database()), core=SERVER_CORE, unknown_rate_max=1_000 if limited else 0)
     few = LIVE // 20
     bench.fill(server, extra=["--revoked", 1])
     pace = ["--rate", 800] if limited else []
@@ -82,32 +82,32 @@ def one_round(bench, server, peers, redis, connections, streams, number):
     names = list(turns)
     begin = number % len(names)
     measured = {name: turns[name]() for name in names[begin:] + names[:begin]}
-    say(f"  round {number + 1}, {connections} × {streams}: " + ", ".join(f"{name} {measured[name]['rate']:,.0f}/s" for name in names))
+    log(f"  round {number + 1}, {connections} × {streams}: " + ", ".join(f"{name} {measured[name]['rate']:,.0f}/s" for name in names))
     return measured
 
 
-def tell(report, shape, rounds, streams):
+def report_figures(report, shape, rounds, streams):
     ours = rounds["ours"]
-    # The goals are of one call under way on each connection; more of them is to look further.
+    # The goals are for one call in flight on each connection. More of them is for information.
     goals = streams == 1
     for peer in ("echo", "hyper", "redis"):
         if peer not in rounds:
             continue
         against = f"Introspect ÷ {NAMES[peer]}, {shape}"
         goal = peer == "echo" and goals
-        report.ratio("memory", f"{against}: rate", ratios(of(ours, "rate"), of(rounds[peer], "rate")), at_least=0.95 if goal else None)
-        report.ratio("memory", f"{against}: p99", ratios(of(ours, "p99_us"), of(rounds[peer], "p99_us")), at_most=1.1 if goal else None)
-        report.ratio("memory", f"{against}: core time a call", ratios(of(ours, "cpu_us"), of(rounds[peer], "cpu_us")))
-    mixed = ratios(of(rounds["mixed"], "rate"), of(ours, "rate"))
+        report.ratio("memory", f"{against}: rate", ratios(per_round(ours, "rate"), per_round(rounds[peer], "rate")), at_least=0.95 if goal else None)
+        report.ratio("memory", f"{against}: p99", ratios(per_round(ours, "p99_us"), per_round(rounds[peer], "p99_us")), at_most=1.1 if goal else None)
+        report.ratio("memory", f"{against}: core time a call", ratios(per_round(ours, "cpu_us"), per_round(rounds[peer], "cpu_us")))
+    mixed = ratios(per_round(rounds["mixed"], "rate"), per_round(ours, "rate"))
     report.ratio("memory", f"with 5 % unknown, 5 % revoked ÷ all live, {shape}: rate", mixed, at_least=0.95 if goals else None)
     for name, reports in rounds.items():
         called = NAMES.get(name, "Introspect, 5 % unknown, 5 % revoked")
-        report.absolute("memory", f"{called}, {shape}: rate", of(reports, "rate"), "/s")
-        report.absolute("memory", f"{called}, {shape}: p50", of(reports, "p50_us"), "µs")
-        report.absolute("memory", f"{called}, {shape}: p99", of(reports, "p99_us"), "µs")
-        report.absolute("memory", f"{called}, {shape}: core time a call", of(reports, "cpu_us"), "µs")
+        report.absolute("memory", f"{called}, {shape}: rate", per_round(reports, "rate"), "/s")
+        report.absolute("memory", f"{called}, {shape}: p50", per_round(reports, "p50_us"), "µs")
+        report.absolute("memory", f"{called}, {shape}: p99", per_round(reports, "p99_us"), "µs")
+        report.absolute("memory", f"{called}, {shape}: core time a call", per_round(reports, "cpu_us"), "µs")
         if name in ("ours", "echo", "hyper"):
-            report.absolute("memory", f"{called}, {shape}: the generator's share of its core", of(reports, "generator_cpu"), "")
+            report.absolute("memory", f"{called}, {shape}: the generator's share of its core", per_round(reports, "generator_cpu"), "")
 
 
 def run_batch(bench, report):
@@ -117,11 +117,11 @@ def run_batch(bench, report):
         single.append(bench.drive(server, "--connections", 10, "--tokens", LIVE))
         flags = ["--address", server.address, "--caller-token", server.token, "--connections", 10, "--tokens", LIVE]
         batch.append(bench.measure("batch", *flags, "--seconds", bench.seconds, core=OTHER_CORES))
-        say(f"  round {number + 1}: single {single[-1]['rate']:,.0f}/s, batch {batch[-1]['rate']:,.0f}/s")
+        log(f"  round {number + 1}: single {single[-1]['rate']:,.0f}/s, batch {batch[-1]['rate']:,.0f}/s")
         if batch[-1]["mismatches"]:
             report.failed("batch", f"{batch[-1]['mismatches']} wrong answers, such as {batch[-1]['example']}")
     report.ratio("batch", "BatchIntrospect of 1,000 ÷ single calls, 10 connections each: tokens a second",
-                 ratios(of(batch, "rate"), of(single, "rate")), at_least=10)
-    report.absolute("batch", "BatchIntrospect: tokens a second", of(batch, "rate"), "/s")
-    report.absolute("batch", "BatchIntrospect: p99 of a call", of(batch, "p99_us"), "µs")
-    report.absolute("batch", "single calls: tokens a second", of(single, "rate"), "/s")
+                 ratios(per_round(batch, "rate"), per_round(single, "rate")), at_least=10)
+    report.absolute("batch", "BatchIntrospect: tokens a second", per_round(batch, "rate"), "/s")
+    report.absolute("batch", "BatchIntrospect: p99 of a call", per_round(batch, "p99_us"), "µs")
+    report.absolute("batch", "single calls: tokens a second", per_round(single, "rate"), "/s")

@@ -1,4 +1,4 @@
-"""In process: check characters, digest, look-up, lease and decision of one token, and what it allocates."""
+"""In process: check characters, digest, look-up, lease and decision of one token, and the number of allocations."""
 
 import json
 

@@ -1,10 +1,10 @@
-"""How long a Revoke takes, and how long its token lives on anywhere: with one, three and eight replicas, and with one of
-three frozen. Beside one durable commit on the same store, measured in turn with it."""
+"""How long a Revoke takes, and how long its token stays active anywhere: with one, three and eight replicas, and with one
+of three frozen. Beside one durable commit on the same store, in alternation."""
 
 import signal
 import time
 
-from bench import Failed, say
+from bench import Failed, log
 
 REPLICAS = (1, 3, 8)
 
@@ -12,13 +12,13 @@ REPLICAS = (1, 3, 8)
 def run(bench, report):
     url = bench.url(bench.database())
     for count in REPLICAS:
-        servers = [bench.ours(url) for _ in range(count)]
+        servers = [bench.start_server(url) for _ in range(count)]
         awake(bench, count)
         measured = [once(bench, servers, "--iterations", 10 if bench.args.quick else 60) for _ in range(bench.rounds)]
         for server in servers:
             bench.stop(server)
-        tell(report, f"{count} replica{'s' if count > 1 else ''}", measured, goal=count == 3)
-        say(f"  {count} replicas: Revoke {measured[-1]['revoke']['p50_ms']:.2f} ms, commit {measured[-1]['commit']['p50_ms']:.2f} ms")
+        report_figures(report, f"{count} replica{'s' if count > 1 else ''}", measured, goal=count == 3)
+        log(f"  {count} replicas: Revoke {measured[-1]['revoke']['p50_ms']:.2f} ms, commit {measured[-1]['commit']['p50_ms']:.2f} ms")
     frozen(bench, report, url)
 
 
@@ -28,7 +28,7 @@ def once(bench, servers, *flags):
     return bench.measure("revoke", *arguments)
 
 
-def tell(report, where, measured, goal):
+def report_figures(report, where, measured, goal):
     def figures(kind, key):
         return [one[kind][key] for one in measured]
 
@@ -46,9 +46,9 @@ def tell(report, where, measured, goal):
 
 
 def frozen(bench, report, url):
-    """One of three stops without taking leave: whoever waits for it waits its lease out."""
+    """One of three replicas stops without deregistering, so a Revoke waits for the rest of its lease."""
     lease = 2.0 if bench.args.quick else 10.0
-    servers = [bench.ours(url, "--lease", f"{lease}s") for _ in range(3)]
+    servers = [bench.start_server(url, "--lease", f"{lease}s") for _ in range(3)]
     took = []
     for number in range(min(bench.rounds, 3)):
         awake(bench, 3)
@@ -58,13 +58,13 @@ def frozen(bench, report, url):
         finally:
             servers[2].signal(signal.SIGCONT)
         took.append(measured["revoke"]["p50_ms"] / 1000)
-        say(f"  one of three frozen, round {number + 1}: Revoke {took[-1]:.2f} s of a lease of {lease} s")
+        log(f"  one of three frozen, round {number + 1}: Revoke {took[-1]:.2f} s of a lease of {lease} s")
     report.ratio("revoke", "Revoke ÷ one lease, one of three replicas frozen", [one / lease for one in took], at_most=1.1)
     report.absolute("revoke", f"Revoke, one of three replicas frozen, a lease of {lease:.0f} s", took, "s")
 
 
 def awake(bench, count):
-    """So many replicas are registered and answer."""
+    """Waits until this many replicas are registered and answer."""
     for _ in range(400):
         if int(bench.psql(bench.database(), "SELECT count(*) FROM replicas WHERE end_time IS NULL")) == count:
             return

@@ -1,13 +1,13 @@
-"""Ten thousand who watch one server: its memory for each, and how long until the last has heard of a change."""
+"""Ten thousand watchers of one server: its memory for each, and how long until the last receives a change."""
 
 import json
 import subprocess
 
-from bench import Failed, say
+from bench import Failed, log
 
 
 def run(bench, report):
-    server = bench.ours(bench.url(bench.database()))
+    server = bench.start_server(bench.url(bench.database()))
     watchers = 1_000 if bench.args.quick else 10_000
     before = server.rss()
     command = [bench.load, "watch", "--address", server.address, "--caller-token", server.token, "--watchers", str(watchers), "--pause"]
@@ -19,7 +19,7 @@ def run(bench, report):
     if watching.returncode:
         raise Failed("a watcher was dropped")
     told = json.loads(said)
-    say(f"  {watchers:,} watchers: {each:,.0f} bytes each; all have heard after {told['median_s'] * 1000:.0f} ms")
+    log(f"  {watchers:,} watchers: {each:,.0f} bytes each; all have heard after {told['median_s'] * 1000:.0f} ms")
     report.absolute("watch", f"{watchers:,} watchers of one server: memory of the server for each", [each], "bytes")
     report.absolute("watch", f"{watchers:,} watchers: to begin all of them", [told["opened_s"]], "s")
     report.absolute("watch", "from CreateKey's call until the last has heard: median", [told["median_s"] * 1000], "ms")

@@ -1,7 +1,7 @@
-"""CreateKey and Revoke, beside a bare insert and update that are as durable: fsync on, synchronous_commit on,
-synchronous=FULL. A change of ours also writes an audit event and a row of the change log, and waits for replicas."""
+"""CreateKey and Revoke, beside a bare insert and a bare update of the same durability: fsync on, synchronous_commit on,
+synchronous=FULL. The service also writes an audit event and a row of the change log, and waits for replicas."""
 
-from bench import LIVE, say
+from bench import LIVE, log
 
 from . import ratios
 
@@ -24,31 +24,31 @@ def measure(bench, server, connections):
 def postgres(bench, report):
     database = bench.database()
     bench.psql(database, TABLE)
-    server = bench.ours(bench.url(database))
+    server = bench.start_server(bench.url(database))
     for connections in (1, 16):
         ours, insert, update = [], [], []
         for number in range(bench.rounds):
             ours.append(measure(bench, server, connections))
             insert.append(bench.pgbench(database, "insert", connections))
             update.append(bench.pgbench(database, "update", connections))
-            say(f"  round {number + 1}, {connections} at once: CreateKey {ours[-1]['create']['rate']:,.0f}/s, insert {insert[-1]:,.0f}/s, "
+            log(f"  round {number + 1}, {connections} at once: CreateKey {ours[-1]['create']['rate']:,.0f}/s, insert {insert[-1]:,.0f}/s, "
                 f"Revoke {ours[-1]['revoke']['rate']:,.0f}/s, update {update[-1]:,.0f}/s")
-        tell(report, f"Postgres, {connections} at once", ours, insert, update)
+        report_figures(report, f"Postgres, {connections} at once", ours, insert, update)
 
 
 def sqlite(bench, report):
     path = bench.sqlite()
-    server = bench.ours(f"sqlite:{path}")
+    server = bench.start_server(f"sqlite:{path}")
     ours, insert, update = [], [], []
     for _ in range(bench.rounds):
         ours.append(measure(bench, server, 1))
         alone = bench.measure("sqlite-alone", "--path", path, "--live", LIVE, "--seconds", bench.seconds)
         insert.append(alone["insert"]["rate"])
         update.append(alone["update"]["rate"])
-    tell(report, "SQLite, 1 at once", ours, insert, update)
+    report_figures(report, "SQLite, 1 at once", ours, insert, update)
 
 
-def tell(report, where, ours, insert, update):
+def report_figures(report, where, ours, insert, update):
     for call, verb, bare in (("CreateKey", "create", insert), ("Revoke", "revoke", update)):
         statement = "insert" if verb == "create" else "update"
         rate = [one[verb]["rate"] for one in ours]

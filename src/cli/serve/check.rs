@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cache::patience;
+use crate::cache::stall_timeout;
 use crate::cli::UsageError;
 use crate::cli::args::serve::{Ports, ServeArgs};
 
@@ -68,7 +68,7 @@ fn tls(args: &ServeArgs, wrong: &mut Vec<String>) {
 fn warnings(args: &ServeArgs) -> Vec<String> {
     let mut warnings = Vec::new();
     let time = |duration: Duration| humantime::format_duration(duration).to_string();
-    let dead = patience(args.lease);
+    let dead = stall_timeout(args.lease);
     if !args.request_timeout.is_zero() && args.request_timeout <= dead {
         warnings.push(format!(
             "a revocation waits up to {} for a crashed server (--lease plus a margin), which is not less than \

@@ -96,9 +96,9 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
 
 /// Refuses every store that is neither empty nor created by `dev`, before anything in it is changed.
 async fn refuse_foreign_store(url: &str) -> anyhow::Result<()> {
-    let pending = store::pending(url).await?;
+    let pending = store::pending_migrations(url).await?;
     if pending.from == 0 {
-        let Some(others) = store::others(url).await? else { return Ok(()) };
+        let Some(others) = store::foreign_tables(url).await? else { return Ok(()) };
         anyhow::bail!(UsageError(format!(
             "dev uses only an empty database or one that it has created, but this one has tables of other programs \
             ({others}): give another --database-url, or none"

@@ -15,7 +15,7 @@ use super::{output, refuse_token_output, store_url};
 use crate::server::{
     self, CacheConfig, ClientCertificates, Config, Housekeeping, ListenAddresses, Running, TlsFiles,
 };
-use crate::service::{Limits, Options};
+use crate::service::{Options, RequestLimits};
 use crate::store::PoolSizes;
 
 pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result<()> {
@@ -108,7 +108,10 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         reflection: args.reflection,
         streams_max: args.streams_max,
         connection_age_max: args.connection_age_max,
-        limits: Limits { requests_max: args.requests_max, request_timeout: args.request_timeout },
+        limits: RequestLimits {
+            requests_max: args.requests_max,
+            request_timeout: args.request_timeout,
+        },
         drain_delay: args.drain_delay,
         shutdown_grace: args.shutdown_grace,
         housekeeping: Housekeeping {

@@ -22,7 +22,7 @@ use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 
 use super::message::{self, PREFIX_BYTES};
-use crate::cache::Term;
+use crate::cache::LeaseSnapshot;
 use crate::model::CallerId;
 use crate::service::{Introspection, Result, Rpc, Service};
 
@@ -34,13 +34,13 @@ const ANSWER_BYTES: usize = 512;
 pub(super) fn try_answer_from_memory(
     service: &Service,
     asker: CallerId,
-    term: Term,
+    snapshot: LeaseSnapshot,
     body: &mut Incoming,
     read: &mut Bytes,
 ) -> Option<Result<Response<UnaryBody>>> {
     let message = message::received_message(body, read, Rpc::Introspect.row().request_bytes_max)?;
     let request = request::read(message, asker)?;
-    let answer = service.introspect_from_memory(&request, term).transpose()?;
+    let answer = service.introspect_from_memory(&request, snapshot).transpose()?;
     Some(answer.map(|answer| encode_response(&answer)))
 }
 

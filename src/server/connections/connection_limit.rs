@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::service::{Activity, Worth};
+use crate::service::{Activity, ConnectionRank};
 
 /// Limits the number of connections of one port.
 pub(in crate::server) struct ConnectionLimit {
@@ -52,7 +52,7 @@ impl ConnectionLimit {
         let mut open = self.connections.lock();
         if open.by_number.len() >= self.max {
             let number = open.eviction_candidate()?;
-            open.by_number.remove(&number)?.end();
+            open.by_number.remove(&number)?.evict();
         }
         let number = open.next;
         open.next += 1;
@@ -65,9 +65,9 @@ impl ConnectionLimit {
 impl OpenConnections {
     fn eviction_candidate(&self) -> Option<u64> {
         let evictable = self.by_number.iter().filter_map(|(number, activity)| {
-            let worth = activity.worth();
-            let key: (Worth, Instant, u64) = (worth, activity.last(), *number);
-            (worth < Worth::Busy).then_some(key)
+            let rank = activity.rank();
+            let key: (ConnectionRank, Instant, u64) = (rank, activity.last_active(), *number);
+            (rank < ConnectionRank::Busy).then_some(key)
         });
         evictable.min().map(|(_, _, number)| number)
     }
@@ -99,28 +99,28 @@ mod tests {
             second.expect("there is a free permit"),
             third.expect("there is a free permit"),
         );
-        let busy = first.activity.begin();
-        busy.of_a_caller();
-        third.activity.asked();
-        second.activity.asked();
+        let busy = first.activity.begin_request();
+        busy.mark_authenticated();
+        third.activity.touch();
+        second.activity.touch();
         let fourth = acquire(&limit).expect("the third is evicted");
-        assert!(third.activity.has_ended());
-        assert!(!first.activity.has_ended() && !second.activity.has_ended());
+        assert!(third.activity.is_evicted());
+        assert!(!first.activity.is_evicted() && !second.activity.is_evicted());
         // An unauthenticated peer's connection goes before an idle caller's, even with a recent request in flight.
-        second.activity.begin().of_a_caller();
-        let open = fourth.activity.begin();
+        second.activity.begin_request().mark_authenticated();
+        let open = fourth.activity.begin_request();
         let fifth = acquire(&limit).expect("the fourth is evicted, despite its recent request");
-        assert!(fourth.activity.has_ended() && !second.activity.has_ended());
-        let fifth_busy = fifth.activity.begin();
-        fifth_busy.of_a_caller();
+        assert!(fourth.activity.is_evicted() && !second.activity.is_evicted());
+        let fifth_busy = fifth.activity.begin_request();
+        fifth_busy.mark_authenticated();
         let sixth = acquire(&limit).expect("the idle caller is evicted");
-        assert!(second.activity.has_ended());
-        let sixth_busy = sixth.activity.begin();
-        sixth_busy.of_a_caller();
+        assert!(second.activity.is_evicted());
+        let sixth_busy = sixth.activity.begin_request();
+        sixth_busy.mark_authenticated();
         assert!(acquire(&limit).is_none(), "all are busy");
         drop(fifth_busy);
         let seventh = acquire(&limit).expect("the fifth is evicted");
-        assert!(fifth.activity.has_ended() && !first.activity.has_ended());
+        assert!(fifth.activity.is_evicted() && !first.activity.is_evicted());
         drop((open, busy, sixth_busy, seventh));
     }
 
@@ -136,6 +136,6 @@ mod tests {
         let unbounded = ConnectionLimit::new(0);
         let many: Vec<_> =
             (0..100).map(|_| acquire(&unbounded).expect("there is a free permit")).collect();
-        assert!(many.iter().all(|permit| !permit.activity.has_ended()));
+        assert!(many.iter().all(|permit| !permit.activity.is_evicted()));
     }
 }

@@ -73,7 +73,7 @@ impl<I> HeaderLimitedStream<I> {
             let bytes = &buffer.filled()[before..];
             let compared = bytes.len().min(PREFACE.len() - *matched);
             if bytes[..compared] != PREFACE[*matched..*matched + compared] {
-                let last_request = self.activity.last();
+                let last_request = self.activity.last_active();
                 self.state = State::Http1(Http1Headers { bytes: *matched, last: 0, last_request });
             } else if *matched + compared < PREFACE.len() {
                 *matched += compared;
@@ -113,7 +113,7 @@ impl<I> HeaderLimitedStream<I> {
             State::Http2(frames) if frames.is_in_header_block() => self.held_block.bytes.len(),
             State::Http2(frames) => self.held_block.bytes.len() + frames.incomplete_bytes(),
         };
-        if self.reserved.resize(bytes, || self.activity.is_known()) {
+        if self.reserved.resize(bytes, || self.activity.is_authenticated()) {
             return Ok(());
         }
         let text = "the memory budget for incomplete headers is exhausted";
@@ -124,7 +124,7 @@ impl<I> HeaderLimitedStream<I> {
 impl Http1Headers {
     /// Counts `more` received bytes.
     fn add(&mut self, more: usize, activity: &Activity) {
-        let last_request = activity.last();
+        let last_request = activity.last_active();
         // The last read completed a request, so hyper holds at most the bytes of that read.
         if last_request != self.last_request || activity.is_busy() {
             self.bytes = self.last;
@@ -309,7 +309,7 @@ mod tests {
         for _ in 0..20 {
             // One read may have the end of a request and the beginning of the next.
             assert_eq!(connection.send(&request, 8_192).expect("the request fits"), request);
-            drop(connection.activity.begin());
+            drop(connection.activity.begin_request());
         }
         let error = connection
             .send(&request.repeat(3), 8_192)

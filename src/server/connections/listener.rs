@@ -213,7 +213,7 @@ impl Connections {
                     tracing::debug!("the headers of a request were not complete in time");
                     (Duration::ZERO, None)
                 }
-                () = permit.activity.ended() => {
+                () = permit.activity.evicted() => {
                     let may_ask = permit.activity.is_established();
                     let evicting = evicting.try_acquire().ok().filter(|_| may_ask);
                     (evicting.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), evicting)
@@ -228,7 +228,7 @@ impl Connections {
                     _ = &mut connection => return,
                     () = tokio::time::sleep(grace) => {}
                     // Evicted while it shuts down. It has had time to end.
-                    () = permit.activity.ended(), if grace == AGE_GRACE => {}
+                    () = permit.activity.evicted(), if grace == AGE_GRACE => {}
                     () = abort.cancelled() => {}
                 }
             }
@@ -333,7 +333,7 @@ async fn answers_unread(activity: &Activity, longest: Duration) {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(longest / 4).await;
-        if activity.is_unread_for(longest) {
+        if activity.has_unread_answer_for(longest) {
             return;
         }
     }

@@ -89,7 +89,7 @@ impl Service {
     ) -> Result<Arc<Caller>> {
         let caller = match presented {
             PresentedCaller::Token(digest) => {
-                let found = match self.lookup.recall_caller(digest) {
+                let found = match self.lookup.cached_caller(digest) {
                     Some(known) => known,
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
@@ -121,18 +121,19 @@ impl Service {
         presented: &PresentedCaller,
         peer: Option<&Peer>,
     ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
-        let (term, generation) = (self.lookup.term(), self.lookup.callers_generation());
+        let (snapshot, generation) =
+            (self.lookup.lease_snapshot(), self.lookup.callers_generation());
         let caller = self.authenticate(presented, peer).await?;
         // A caller that was not found through the cache does not belong to its generation.
         let known = self
             .lookup
-            .may_believe(term)
+            .lease_held_since(snapshot)
             .then(|| KnownCaller { caller: Arc::clone(&caller), generation });
         Ok((caller, known))
     }
 
     /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
-    /// cache: check [`Self::may_believe`] as well.
+    /// cache: check [`Self::lease_held_since`] as well.
     pub fn is_still_known(&self, known: &KnownCaller) -> bool {
         known.generation == self.lookup.callers_generation()
             && !self.token_has_expired(&known.caller)

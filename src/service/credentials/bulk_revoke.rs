@@ -3,7 +3,7 @@
 //!
 //! Each credential gets its own audit event, as if it had been revoked alone, so that the audit log of one credential
 //! is complete. Each batch adds one event (`credential.bulk_revoke`) with the filter and the count. Credentials that
-//! end because their owner is deleted also get an event each, although their rows do not change: see `untold.rs`.
+//! end because their owner is deleted also get an event each, although their rows do not change: see `pending_ends.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -148,7 +148,7 @@ impl Service {
                 family_id: id,
                 version: 1,
             };
-            this.lookup.expect(&token.digest());
+            this.lookup.note_new_digest(&token.digest());
             tx.insert_credential(&credential, &token.digest()).await?;
             let entry = Entry {
                 action,

@@ -6,12 +6,12 @@ mod find_end;
 mod get;
 mod list;
 mod owner;
+mod pending_ends;
 mod retry;
 mod revoke;
 mod revoke_leaked;
 mod rotate;
 mod switch;
-mod untold;
 mod update;
 
 pub use bulk_revoke::{BulkRevoke, BulkRevoked};

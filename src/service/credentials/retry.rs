@@ -106,7 +106,7 @@ impl Service {
         credential.hint = token.hint();
         credential.version += 1;
         tx.update_credential(&credential).await?;
-        self.lookup.expect(&token.digest());
+        self.lookup.note_new_digest(&token.digest());
         tx.replace_digest(id, &token.digest()).await?;
         let entry = Entry {
             action: AuditAction::CredentialReplay,

@@ -12,7 +12,7 @@ use crate::model::{
 use crate::service::audit::Entry;
 use crate::service::commit::{Done, Effect, Transaction};
 use crate::service::grant::{MANAGE, REVOKE_BY_TOKEN};
-use crate::service::introspect::Asker;
+use crate::service::introspect::LookupOrigin;
 use crate::service::{Attempt, Context, Result, Service, Violations, view};
 use crate::store::Lock;
 use crate::token::digest_to_revoke;
@@ -129,10 +129,10 @@ impl Service {
         acting_user: Option<&UserId>,
     ) -> Result<Option<(Transaction, Credential)>> {
         let digest = digest_to_revoke(text);
-        let asker = Asker { caller: context.caller_id(), client_ip: None };
-        self.admit_token(asker, &digest).await?;
+        let origin = LookupOrigin { caller: context.caller_id(), client_ip: None };
+        self.admit_token(origin, &digest).await?;
         if self.store.look_up(&digest, None).await?.found.is_none() {
-            self.count_unknown_token(asker, &digest);
+            self.count_unknown_token(origin, &digest);
             if let Some(user) = acting_user {
                 self.require_active(user).await?;
             }

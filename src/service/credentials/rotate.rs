@@ -116,7 +116,7 @@ impl Service {
                 ..before.clone()
             };
             tx.update_credential(&after).await?;
-            this.lookup.expect(&token.digest());
+            this.lookup.note_new_digest(&token.digest());
             tx.insert_credential(&successor, &token.digest()).await?;
             // One event for each of the two credentials, so that the audit log of each is complete.
             let made = rotation_entry(acting_user.as_ref(), None, &successor, now);

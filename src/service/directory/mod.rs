@@ -16,7 +16,7 @@ use crate::model::{
     AuditAction, AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
     WorkspaceName, WorkspacePolicy,
 };
-use crate::store::{Lock, UntoldOwner};
+use crate::store::{Lock, PendingEndsOwner};
 use workspaces::reserve;
 
 /// A user to create or change. A field that is `None` is not changed. A new user needs a name.
@@ -106,7 +106,7 @@ impl Service {
             };
             tx.delete_memberships_of_workspace(&after.id).await?;
             tx.delete_workspace_policy(&after.id).await?;
-            let keys = (UntoldOwner::Workspace(after.id.clone()), before.generation);
+            let keys = (PendingEndsOwner::Workspace(after.id.clone()), before.generation);
             let revoked = this.record_revoked(&mut *tx, &context, keys, now).await?;
             tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
@@ -212,7 +212,7 @@ impl Service {
                 ..before.clone()
             };
             tx.delete_memberships_of_user(&after.id).await?;
-            let pats = (UntoldOwner::User(after.id.clone()), before.generation);
+            let pats = (PendingEndsOwner::User(after.id.clone()), before.generation);
             let revoked = this.record_revoked(&mut *tx, &context, pats, now).await?;
             tx.put_user(&after).await?;
             let entry = Entry {

@@ -1,65 +1,66 @@
-//! Who may have something looked up that memory does not have: what is nobody's is bounded, by whoever asks for it
-//! (`unknown_rate.rs`), and what is somebody's never is.
+//! Admission of look-ups in the store. Look-ups of unknown tokens are rate-limited per origin (`unknown_rate.rs`).
+//! Look-ups of existing tokens are not.
 //!
-//! What the filter of all digests does not have may have been made elsewhere a moment ago. So before anything is refused for
-//! its asker's rate, the log is caught up with, and the filter is asked again.
+//! A token that is missing from the filter of all digests may have been created by another replica a moment ago. So
+//! before a look-up is refused, this replica catches up with the change log and checks the filter again.
 
 use std::net::IpAddr;
 
 use crate::model::{CallerId, Digest, Facts, FoundFacts, PrincipalFacts};
 use crate::service::{IntrospectionRequest, Reason, Result, Service};
 
-/// Whoever asks about a token.
+/// Origin of a look-up, by which it is rate-limited.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::service) struct Asker {
-    /// Nobody: one who could not flood.
+pub(in crate::service) struct LookupOrigin {
+    /// The caller. `None` for a requester without a rate limit.
     pub(in crate::service) caller: Option<CallerId>,
-    /// Of the client that presented it, where that is known.
+    /// The network address of the client that presented the token, if known.
     pub(in crate::service) client_ip: Option<IpAddr>,
 }
 
 impl Service {
-    /// Lets a token be looked up, unless it is nobody's and there were too many of those.
+    /// Admits a look-up, unless the token is unknown and its origin has had too many unknown tokens looked up.
     ///
     /// # Errors
     /// [`Reason::UnknownTokensTooMany`].
     pub(in crate::service) async fn admit_token(
         &self,
-        asker: Asker,
+        origin: LookupOrigin,
         digest: &Digest,
     ) -> Result<()> {
-        if self.admits_token(asker, digest) {
+        if self.admits_token(origin, digest) {
             return Ok(());
         }
         self.lookup.catch_up().await;
-        if self.admits_token(asker, digest) {
+        if self.admits_token(origin, digest) {
             return Ok(());
         }
         Err(Reason::UnknownTokensTooMany.into())
     }
 
-    /// Whether this may be somebody's token, as far as memory tells.
-    pub fn may_know(&self, digest: &Digest) -> bool {
-        self.lookup.may_know(digest)
+    /// Whether a token with this digest may exist, by the filter in memory.
+    pub fn may_exist(&self, digest: &Digest) -> bool {
+        self.lookup.may_exist(digest)
     }
 
-    /// What may be somebody's is looked up whatever the caller has asked about before: a flood of made-up tokens must not
-    /// keep out those whose credentials are not in memory.
-    pub(in crate::service) fn admits_token(&self, asker: Asker, digest: &Digest) -> bool {
-        let admits = |caller| self.unknown_rate.admits(caller, asker.client_ip);
-        asker.caller.is_none_or(admits) || self.may_know(digest)
+    /// Whether a look-up is admitted. A token that may exist is always looked up: a flood of made-up tokens must not
+    /// shut out real ones that are not in memory.
+    pub(in crate::service) fn admits_token(&self, origin: LookupOrigin, digest: &Digest) -> bool {
+        let admits = |caller| self.unknown_rate.admits(caller, origin.client_ip);
+        origin.caller.is_none_or(admits) || self.may_exist(digest)
     }
 
-    /// What was looked up is nobody's.
-    pub(in crate::service) fn count_unknown_token(&self, asker: Asker, digest: &Digest) {
-        if let Some(caller) = asker.caller
-            && !self.lookup.may_know(digest)
+    /// Counts a look-up that found no token.
+    pub(in crate::service) fn count_unknown_token(&self, origin: LookupOrigin, digest: &Digest) {
+        if let Some(caller) = origin.caller
+            && !self.lookup.may_exist(digest)
         {
-            self.unknown_rate.count(caller, asker.client_ip);
+            self.unknown_rate.count(caller, origin.client_ip);
         }
     }
 
-    /// Whether the workspace that is named may be looked up: the holder of one good token may name as many as they like.
+    /// Whether the named workspace may be looked up. Rate-limited per token, since the holder of a valid token could
+    /// name any number of workspaces.
     pub(in crate::service) fn admits_workspace(
         &self,
         request: &IntrospectionRequest<'_>,
@@ -70,16 +71,18 @@ impl Service {
             || self.unknown_rate.admits_workspace(digest)
     }
 
-    /// Counts what was looked up and led to nothing.
-    pub(in crate::service) fn count(
+    /// Counts a look-up of an unknown token, or of a workspace in which the token has no role.
+    pub(in crate::service) fn count_misses(
         &self,
         request: &IntrospectionRequest<'_>,
         digest: &Digest,
         facts: &Facts,
     ) {
         match &facts.found {
-            None => self.count_unknown_token(Asker::of(request), digest),
-            Some(found) if request.asker.is_some() && names_in_vain(request, found) => {
+            None => self.count_unknown_token(LookupOrigin::of(request), digest),
+            Some(found)
+                if request.asker.is_some() && names_workspace_without_role(request, found) =>
+            {
                 self.unknown_rate.count_workspace(digest);
             }
             Some(_) => {}
@@ -87,15 +90,16 @@ impl Service {
     }
 }
 
-impl Asker {
-    /// Of an introspection.
+impl LookupOrigin {
+    /// The origin of an introspection.
     pub(in crate::service) const fn of(request: &IntrospectionRequest<'_>) -> Self {
         Self { caller: request.asker, client_ip: request.client_ip }
     }
 }
 
-/// Whether a workspace is named where the user has no role, be there such a workspace or not. Those of keys are not looked up.
-fn names_in_vain(request: &IntrospectionRequest<'_>, found: &FoundFacts) -> bool {
+/// Whether the request names a workspace in which the user has no role, or which does not exist. Always false for keys,
+/// for which no workspace is looked up.
+fn names_workspace_without_role(request: &IntrospectionRequest<'_>, found: &FoundFacts) -> bool {
     let PrincipalFacts::User(user) = &found.principal else { return false };
     let named = found.named_workspace.as_ref();
     !request.workspace.is_empty() && named.and_then(|named| user.role_in(&named.id)).is_none()

@@ -1,5 +1,5 @@
-//! Where a proxy says that its client is. That is a hint: what cannot be read is no address, which refuses the credentials
-//! with an allowlist and nobody else.
+//! The client's network address, as a proxy reports it. Text that cannot be parsed counts as no address. Then only
+//! credentials with an IP allowlist are denied.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use std::time::Duration;
 use crate::model::{BootClock, parse_client_ip};
 use crate::service::Service;
 
-/// How often the log says that addresses cannot be read.
+/// Pause between two log lines about unreadable addresses.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// Addresses that could not be read since the log last said so.
+/// Count of addresses that could not be parsed since the last log line.
 pub struct UnreadableAddresses {
     boot: Arc<dyn BootClock>,
     since: AtomicU64,
-    /// Seconds since boot from which the log may say so again.
+    /// Time of the next possible log line, in seconds since boot.
     quiet_until: AtomicU64,
 }
 
 impl UnreadableAddresses {
-    /// None so far.
+    /// A count of zero.
     pub fn new(boot: Arc<dyn BootClock>) -> Self {
         Self { boot, since: AtomicU64::new(0), quiet_until: AtomicU64::new(0) }
     }
 
-    /// Notes one; how many there are to tell of, if it is time to.
+    /// Counts an unreadable address. Returns the number to log if the last log line is old enough.
     fn note(&self) -> Option<u64> {
         let now = self.boot.since_boot();
         self.since.fetch_add(1, Ordering::Relaxed);
@@ -38,7 +38,8 @@ impl UnreadableAddresses {
 }
 
 impl Service {
-    /// The address that a proxy has written; `place` is where. What it wrote is not repeated: it may be anything.
+    /// Parses the address that a proxy wrote in `place`, such as a header. The log does not repeat the text, which
+    /// could be anything.
     pub fn client_address(&self, place: &str, text: &[u8]) -> Option<IpAddr> {
         let parsed = std::str::from_utf8(text).ok().and_then(|text| parse_client_ip(text).ok());
         if parsed.is_none()
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_it_once_a_minute_and_how_often_it_was() {
+    fn unreadable_addresses_are_logged_once_a_minute_with_their_number() {
         let clock = Arc::new(Seconds::default());
         let addresses = UnreadableAddresses::new(Arc::clone(&clock) as _);
         let said = [5, 5, 64, 65, 66, 200].map(|seconds| {

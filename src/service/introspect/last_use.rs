@@ -1,5 +1,5 @@
-//! When and from where credentials were last used: collected in memory, so that introspection writes nothing, and written
-//! in batches about once a minute and at the end. What a process that is killed had collected is lost: at most that minute.
+//! Time and network address of each credential's last use. They are collected in memory, so that introspection does not
+//! write, and flushed in batches about once a minute and at shutdown. A process that is killed loses at most a minute.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -10,16 +10,18 @@ use tokio::sync::Notify;
 use crate::model::{CredentialFacts, CredentialId, LastUse};
 use crate::service::Service;
 
-/// Parts that are locked each by itself, so that introspections seldom meet. A power of two.
+/// Number of shards, each with its lock, so that concurrent introspections seldom contend. A power of two.
 const SHARDS: usize = 64;
-/// Credentials in one part; a use of one more is dropped until the next flush, which this brings forward.
+/// Maximum number of credentials in a shard. Uses of further credentials are dropped until the next flush, which
+/// happens early when a shard is half full.
 const SHARD_MAX: usize = 4_096;
-/// Credentials in one transaction.
+/// Number of credentials that one transaction updates.
 const BATCH: usize = 500;
 
 type Shard = Mutex<Vec<Arc<CredentialFacts>>>;
 
-/// The credentials that were used since the last flush. Each knows its latest use itself, which introspection has at hand.
+/// Credentials used since the last flush. The latest use is stored in the facts of each credential, which introspection
+/// has already loaded.
 pub struct LastUses {
     shards: Box<[Shard]>,
     filling: Notify,
@@ -33,7 +35,7 @@ impl Default for LastUses {
 }
 
 impl LastUses {
-    /// Notes a use. Of a credential that is noted already it locks and allocates nothing here.
+    /// Notes a use. Takes no lock and allocates nothing if the credential is already noted.
     pub fn note(&self, credential: &Arc<CredentialFacts>, last_use: LastUse) {
         if !credential.note_use(last_use) {
             return;
@@ -50,19 +52,19 @@ impl LastUses {
         }
     }
 
-    /// Whether a use is noted here that is not written yet.
+    /// Whether a use of this credential is noted and not yet written.
     pub fn is_noted(&self, id: CredentialId) -> bool {
         self.shard(id).lock().iter().any(|credential| credential.id == id)
     }
 
-    /// Waits until there is so much that it had better be written.
+    /// Waits until a shard is half full.
     pub async fn filling(&self) {
         self.filling.notified().await;
     }
 
-    /// All of it, by id; nothing is noted afterwards.
+    /// Removes and returns all noted uses, sorted by id.
     fn take(&self) -> Vec<(Arc<CredentialFacts>, LastUse)> {
-        // Drained, not replaced: the room stays for the next minute's, which are mostly the same.
+        // Drained, not replaced, to keep the capacity for the next minute, which sees mostly the same credentials.
         let drained =
             self.shards.iter().flat_map(|shard| shard.lock().drain(..).collect::<Vec<_>>());
         let uses = drained.filter_map(|credential| {
@@ -70,25 +72,25 @@ impl LastUses {
             Some((credential, last_use))
         });
         let mut uses: Vec<_> = uses.collect();
-        // What was read of the store anew meanwhile was noted again: its latest use comes first.
+        // A credential that was reloaded from the store meanwhile is noted twice. The latest use comes first.
         uses.sort_unstable_by_key(|(credential, last_use)| (credential.id, Reverse(last_use.time)));
         uses.dedup_by_key(|(credential, _)| credential.id);
         uses
     }
 
-    /// The last bytes of an id are random.
+    /// Selects the shard by the last byte of the id, which is random.
     fn shard(&self, id: CredentialId) -> &Shard {
         &self.shards[usize::from(id.0.as_bytes()[15]) % SHARDS]
     }
 }
 
 impl Service {
-    /// Waits until so many last uses are unwritten that they are better written now.
+    /// Waits until enough uses are noted that they should be flushed early.
     pub async fn last_uses_fill_up(&self) {
         self.last_uses.filling().await;
     }
 
-    /// Writes the uses that were noted; how many rows it changed. What cannot be written is noted again.
+    /// Writes the noted uses and returns the number of changed rows. Uses that cannot be written are noted again.
     pub async fn flush_last_uses(&self) -> u64 {
         let uses = self.last_uses.take();
         let mut written = 0;
@@ -136,23 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_use_is_kept_whatever_the_order() {
+    fn the_latest_use_is_kept_in_any_order() {
         let uses = LastUses::default();
         let ip: IpAddr = "192.0.2.1".parse().expect("an address");
         let latest = LastUse { ip: Some(ip), ..at(2) };
         let (first, again) = (credential(1), credential(1));
         uses.note(&first, latest);
         uses.note(&first, at(1));
-        // Read anew of the store meanwhile.
+        // Reloaded from the store meanwhile.
         uses.note(&again, at(1));
         assert_eq!(taken(&uses), [(first.id, latest)]);
         assert_eq!(taken(&uses), []);
     }
 
     #[test]
-    fn what_does_not_fit_is_dropped_and_what_is_noted_goes_on() {
+    fn uses_beyond_the_capacity_are_dropped_and_noted_credentials_are_still_updated() {
         let uses = LastUses::default();
-        // All of one part: their last byte is the same.
+        // All in one shard: the last byte of their ids is the same.
         let count = u128::try_from(SHARD_MAX).expect("small") + 10;
         let credentials: Vec<_> = (0..count).map(|number| credential(number << 8)).collect();
         for credential in &credentials {
@@ -162,7 +164,7 @@ mod tests {
         let noted = taken(&uses);
         assert_eq!(noted.len(), SHARD_MAX);
         assert_eq!(noted[0], (credentials[0].id, at(2)));
-        // What was dropped then is noted now.
+        // The credential that was dropped can be noted now.
         let last = credentials.last().expect("many");
         uses.note(last, at(3));
         assert_eq!(taken(&uses), [(last.id, at(3))]);

@@ -1,11 +1,11 @@
-//! Whose token is this, and may it do this here? Reads the facts, asks the decision, writes nothing.
+//! Introspection: whose token is this, and may it be used here? Looks up the facts and decides. Writes nothing.
 
 mod admission;
 mod client_address;
 mod last_use;
 mod unknown_rate;
 
-pub(super) use admission::Asker;
+pub(super) use admission::LookupOrigin;
 pub use client_address::UnreadableAddresses;
 pub use last_use::LastUses;
 pub use unknown_rate::UnknownRate;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Reason, Result, Service, ServiceError};
-use crate::cache::{Question, Term};
+use crate::cache::{FactsQuery, LeaseSnapshot};
 use crate::decision::{Decision, Denial, Request, decide, www_authenticate};
 use crate::model::{
     CallerId, Digest, Facts, FoundFacts, LastUse, PrincipalFacts, Revision, ScopeSet, Timestamp,
@@ -22,52 +22,52 @@ use crate::model::{
 };
 use crate::token::digest_of_presented;
 
-/// What is asked.
+/// A request to introspect one token.
 #[derive(Debug, Clone, Copy)]
 pub struct IntrospectionRequest<'a> {
-    /// The presented text, as it came; empty: none.
+    /// The presented token, unchanged. Empty if none was presented.
     pub token: &'a str,
-    /// The workspace named, by slug or id, as it came; empty: none.
+    /// The named workspace, as slug or id, unchanged. Empty if none is named.
     pub workspace: &'a str,
-    /// All the scopes that are needed.
+    /// The scopes that the request requires. All of them are needed.
     pub required_scopes: ScopeSet,
-    /// Where the client is.
+    /// The client's network address, if known.
     pub client_ip: Option<IpAddr>,
-    /// Go past memory.
+    /// Whether to ask the store even if memory has an answer.
     pub fresh: bool,
-    /// Not from a state older than this revision.
+    /// Minimum revision of the answer.
     pub at_least_revision: u64,
-    /// The caller that asks, who may ask about only so many unknown tokens; nothing: nobody who could flood.
+    /// The caller, whose look-ups of unknown tokens are rate-limited. `None` for a requester without a limit.
     pub asker: Option<CallerId>,
 }
 
-/// The answer.
+/// Answer to an introspection.
 #[derive(Debug, Clone)]
 pub struct Introspection {
-    /// The verdict.
+    /// The decision.
     pub decision: Decision,
-    /// The credential and its surroundings, if the digest is known. Report it only if the decision is active.
+    /// The credential and its owner, if the token is known. Report it only if the decision is active.
     pub found: Option<FoundFacts>,
-    /// The `WWW-Authenticate` header; empty when allowed.
+    /// The `WWW-Authenticate` header. Empty when allowed.
     pub www_authenticate: &'static str,
-    /// How long a cache that follows Watch may hold this.
+    /// Time for which a cache that follows Watch may hold this answer.
     pub cache_ttl: Duration,
-    /// A revision that it is not older than.
+    /// Revision of the store that the answer reflects, at least.
     pub revision: u64,
-    /// Whether the store was out of reach, and this is what was last known.
+    /// Whether the store was out of reach and this is the last known answer.
     pub stale: bool,
 }
 
-/// What can be said of a request without the store.
-enum Known {
-    /// All.
+/// Result of an attempt to answer without the store.
+enum LocalAnswer {
+    /// The complete answer.
     Answer(Introspection),
-    /// Nothing: this has to be looked up.
+    /// No answer: the token of this digest has to be looked up.
     Missing(Digest),
 }
 
 impl Introspection {
-    /// The workspace acted in: the key's own, or the one named if the user belongs to it.
+    /// The workspace of the request: the key's workspace, or the named one if the user is a member of it.
     pub fn workspace(&self) -> Option<&Workspace> {
         let found = self.found.as_ref().filter(|_| self.decision.is_active())?;
         match &found.principal {
@@ -78,100 +78,109 @@ impl Introspection {
 }
 
 impl Service {
-    /// Introspects.
+    /// Introspects a token.
     ///
     /// # Errors
-    /// Only if the store is out of reach or behind `at_least_revision`: a bad token is an answer.
+    /// If the store is out of reach or behind `at_least_revision`, or the caller's rate is exceeded. An invalid token
+    /// is an answer, not an error.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
-        let digest = match self.known(request, self.lookup.term())? {
-            Known::Answer(answer) => return Ok(answer),
-            Known::Missing(digest) => digest,
+        let digest = match self.answer_locally(request, self.lookup.lease_snapshot())? {
+            LocalAnswer::Answer(answer) => return Ok(answer),
+            LocalAnswer::Missing(digest) => digest,
         };
         if !self.admits_workspace(request, &digest) {
             return Err(Reason::UnknownTokensTooMany.into());
         }
-        self.admit_token(Asker::of(request), &digest).await?;
-        let facts = self.lookup.look_up(&question(request, &digest)).await?;
-        self.count(request, &digest, &facts);
+        self.admit_token(LookupOrigin::of(request), &digest).await?;
+        let facts = self.lookup.look_up(&facts_query(request, &digest)).await?;
+        self.count_misses(request, &digest, &facts);
         self.answer(request, facts)
     }
 
-    /// Introspects from memory alone, without waiting for anything; nothing if the store has to be asked, since memory
-    /// cannot answer, or may not be believed since `term`.
+    /// Introspects from memory without waiting. Returns `None` if the store has to be asked, because memory has no
+    /// answer or may not be believed since `term`.
     ///
     /// # Errors
-    /// If memory is behind what is asked for.
+    /// If memory is behind `at_least_revision`.
     pub fn introspect_from_memory(
         &self,
         request: &IntrospectionRequest<'_>,
-        term: Term,
+        snapshot: LeaseSnapshot,
     ) -> Result<Option<Introspection>> {
-        match self.known(request, term)? {
-            Known::Answer(answer) => Ok(Some(answer)),
-            Known::Missing(_) => Ok(None),
+        match self.answer_locally(request, snapshot)? {
+            LocalAnswer::Answer(answer) => Ok(Some(answer)),
+            LocalAnswer::Missing(_) => Ok(None),
         }
     }
 
-    /// What can be said without the store: of memory, be the asker over its rate or not, and of the text alone.
-    fn known(&self, request: &IntrospectionRequest<'_>, term: Term) -> Result<Known> {
+    /// Answers from the token's text alone or from memory, if possible. No rate limit applies.
+    fn answer_locally(
+        &self,
+        request: &IntrospectionRequest<'_>,
+        snapshot: LeaseSnapshot,
+    ) -> Result<LocalAnswer> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
-            Err(denial) => return Ok(Known::Answer(self.without_look_up(denial))),
+            Err(denial) => return Ok(LocalAnswer::Answer(self.without_look_up(denial))),
         };
-        match self.lookup.recall(&question(request, &digest), term) {
-            Some(facts) => self.answer(request, facts).map(Known::Answer),
-            None => Ok(Known::Missing(digest)),
+        match self.lookup.cached_facts(&facts_query(request, &digest), snapshot) {
+            Some(facts) => self.answer(request, facts).map(LocalAnswer::Answer),
+            None => Ok(LocalAnswer::Missing(digest)),
         }
     }
 
-    /// Introspects many, each by itself, with one read of the store for all that memory does not have. One that may not be
-    /// looked up is answered so in its place, and keeps none of the others from its answer.
+    /// Introspects several tokens independently, with a single read of the store for all that are not in memory. A
+    /// token that may not be looked up gets a denial in its place, and the others are answered.
     ///
     /// # Errors
-    /// As [`Self::introspect`], of any one of them, but for its asker's rate.
+    /// As [`Self::introspect`] for any of them, except for an exceeded rate.
     pub async fn introspect_many(
         &self,
         requests: &[IntrospectionRequest<'_>],
     ) -> Result<Vec<Introspection>> {
-        let term = self.lookup.term();
+        let snapshot = self.lookup.lease_snapshot();
         let known: Result<Vec<_>> =
-            requests.iter().map(|request| self.known(request, term)).collect();
+            requests.iter().map(|request| self.answer_locally(request, snapshot)).collect();
         let mut known = known?;
         self.refuse_too_many(requests, &mut known).await;
         let missing: Vec<_> = requests
             .iter()
             .zip(&known)
             .filter_map(|(request, known)| match known {
-                Known::Answer(_) => None,
-                Known::Missing(digest) => Some((request, digest)),
+                LocalAnswer::Answer(_) => None,
+                LocalAnswer::Missing(digest) => Some((request, digest)),
             })
             .collect();
         let mut facts = self.look_up_missing(&missing).await?.into_iter();
         let answers = requests.iter().zip(known).map(|(request, known)| match known {
-            Known::Answer(answer) => Ok(answer),
-            Known::Missing(_) => match facts.next() {
+            LocalAnswer::Answer(answer) => Ok(answer),
+            LocalAnswer::Missing(_) => match facts.next() {
                 Some(facts) => self.answer(request, facts),
-                None => Err(ServiceError::internal(&"fewer facts than questions")),
+                None => Err(ServiceError::internal(&"fewer facts than queries")),
             },
         });
         answers.collect()
     }
 
-    /// Answers those that may not be looked up.
-    async fn refuse_too_many(&self, requests: &[IntrospectionRequest<'_>], known: &mut [Known]) {
-        let admits = |request: &IntrospectionRequest<'_>, known: &Known| match known {
-            Known::Answer(_) => true,
-            Known::Missing(digest) => self.admits_token(Asker::of(request), digest),
+    /// Denies the tokens that may not be looked up.
+    async fn refuse_too_many(
+        &self,
+        requests: &[IntrospectionRequest<'_>],
+        known: &mut [LocalAnswer],
+    ) {
+        let admits = |request: &IntrospectionRequest<'_>, known: &LocalAnswer| match known {
+            LocalAnswer::Answer(_) => true,
+            LocalAnswer::Missing(digest) => self.admits_token(LookupOrigin::of(request), digest),
         };
         if !requests.iter().zip(&*known).all(|(request, known)| admits(request, known)) {
             self.lookup.catch_up().await;
         }
         for (request, known) in requests.iter().zip(known) {
-            if let Known::Missing(digest) = known
+            if let LocalAnswer::Missing(digest) = known
                 && !(self.admits_workspace(request, digest)
-                    && self.admits_token(Asker::of(request), digest))
+                    && self.admits_token(LookupOrigin::of(request), digest))
             {
-                *known = Known::Answer(self.without_look_up(Denial::UnknownTokensTooMany));
+                *known = LocalAnswer::Answer(self.without_look_up(Denial::UnknownTokensTooMany));
             }
         }
     }
@@ -183,21 +192,21 @@ impl Service {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let questions: Vec<_> =
-            missing.iter().map(|(request, digest)| question(request, digest)).collect();
-        let facts = self.lookup.look_up_many(&questions).await?;
+        let queries: Vec<_> =
+            missing.iter().map(|(request, digest)| facts_query(request, digest)).collect();
+        let facts = self.lookup.look_up_many(&queries).await?;
         for ((request, digest), facts) in missing.iter().zip(&facts) {
-            self.count(request, digest, facts);
+            self.count_misses(request, digest, facts);
         }
         Ok(facts)
     }
 
-    /// Of the revision that memory is of, so that what is malformed looks like what is unknown.
+    /// Builds a denial at memory's revision, so that a malformed token looks like an unknown one.
     fn without_look_up(&self, denial: Denial) -> Introspection {
         without_credential(denial, self.lookup.revision().0)
     }
 
-    /// Rows 1 and 2 of the table, as far as the text alone tells.
+    /// Rows 1 and 2 of the decision table (docs/decisions.md), as far as they follow from the token's text.
     fn digest_to_look_up(
         &self,
         request: &IntrospectionRequest<'_>,
@@ -238,7 +247,7 @@ impl Service {
         })
     }
 
-    /// Never past the expiry.
+    /// Returns the time for which the answer may be cached. It ends at the credential's expiry at the latest.
     fn cache_ttl(&self, expire_time: Option<Timestamp>, now: Timestamp) -> Duration {
         let left =
             expire_time.map_or(Duration::MAX, |expire_time| expire_time.saturating_since(now));
@@ -258,15 +267,15 @@ fn without_credential(denial: Denial, revision: u64) -> Introspection {
     }
 }
 
-/// The workspace that is named, whatever it is.
+/// Returns the named workspace, valid or not.
 fn named<'a>(request: &IntrospectionRequest<'a>) -> Option<&'a str> {
     Some(request.workspace).filter(|name| !name.is_empty())
 }
 
-fn question<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> Question<'a> {
-    Question {
+fn facts_query<'a>(request: &IntrospectionRequest<'a>, digest: &'a Digest) -> FactsQuery<'a> {
+    FactsQuery {
         digest,
-        // What is spelled as no workspace is looks like any other that is not known, and never reaches the store.
+        // A malformed name counts as an unknown workspace, and never reaches the store.
         workspace: named(request).filter(|name| WorkspaceName::is_spelled(name)),
         at_least: Revision(request.at_least_revision),
         fresh: request.fresh,

@@ -1,4 +1,4 @@
-//! The audit log: appended to, read, and cut by retention.
+//! The audit log: appending, listing and retention.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
@@ -6,8 +6,8 @@ use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::session::read;
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
@@ -22,7 +22,7 @@ impl AuditStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
         read!(self, async |db| {
-            // Only what the filter asks for stands in the statement, so that each has its index.
+            // Only the conditions in the filter go into the statement, so that Postgres can use the index for them.
             let mut query = QueryBuilder::<Postgres>::new(concat!(
                 "SELECT ",
                 audit_event_columns!(),
@@ -31,11 +31,11 @@ impl AuditStore for PostgresStore {
             query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
             if let Some(start) = filter.start_time {
                 query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
-                query.push(" AND time >= ").push_bind(at(start));
+                query.push(" AND time >= ").push_bind(sql_time(start));
             }
             if let Some(end) = filter.end_time {
                 query.push(" AND id < ").push_bind(EventId::first_after(end).0);
-                query.push(" AND time < ").push_bind(at(end));
+                query.push(" AND time < ").push_bind(sql_time(end));
             }
             let target_id = filter.target_id.as_deref();
             let conditions = [
@@ -50,7 +50,7 @@ impl AuditStore for PostgresStore {
                 query.push(condition).push_bind(value.to_owned());
             }
             query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
-            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
             rows.iter().map(row::audit_event).collect()
         })
     }
@@ -59,13 +59,14 @@ impl AuditStore for PostgresStore {
 #[async_trait]
 impl AuditTx for PostgresTx {
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
-        verb!(self, async |db| {
-            // One statement: they go in as arrays, one for each column.
+        run!(self, async |db| {
+            // One statement for all events, with an array for each column.
             if events.is_empty() {
                 return Ok(());
             }
             let ids: Vec<Uuid> = events.iter().map(|event| event.id.0).collect();
-            let times: Vec<OffsetDateTime> = events.iter().map(|event| at(event.time)).collect();
+            let times: Vec<OffsetDateTime> =
+                events.iter().map(|event| sql_time(event.time)).collect();
             let done = db
                 .query(concat!(
                     "INSERT INTO audit_events (",
@@ -93,7 +94,7 @@ impl AuditTx for PostgresTx {
     }
 
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query("SET LOCAL sophic_auth.audit_retention = 'on'")
                 .execute(db.connection())
                 .await?;
@@ -103,7 +104,7 @@ impl AuditTx for PostgresTx {
                  WHERE id IN (SELECT id FROM audit_events WHERE id < $1 AND time < $2 ORDER BY id LIMIT $3)",
                 )
                 .bind(EventId::first_after(cutoff).0)
-                .bind(at(cutoff))
+                .bind(sql_time(cutoff))
                 .bind(i64::from(limit))
                 .execute(db.connection())
                 .await?;
@@ -115,7 +116,7 @@ impl AuditTx for PostgresTx {
     }
 }
 
-/// Appends an event.
+/// Appends one event.
 pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
     db.query(concat!(
         "INSERT INTO audit_events (",
@@ -123,7 +124,7 @@ pub(super) async fn insert(db: &mut Session, event: &AuditEvent) -> Result<()> {
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     ))
     .bind(event.id.0)
-    .bind(at(event.time))
+    .bind(sql_time(event.time))
     .bind(&event.action)
     .bind(&event.caller)
     .bind(event.acting_user.as_ref().map(crate::model::UserId::as_str))

@@ -1,4 +1,4 @@
-//! Credentials by the batch: ending, purging, and noting the use of many in few statements.
+//! Bulk operations on credentials, with few statements for many rows: revoking, purging, and recording last uses.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
@@ -6,8 +6,8 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::session::{read, transact};
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, sql_time};
 use crate::model::{Credential, CredentialId, LastUse, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
@@ -23,7 +23,7 @@ impl BulkStore for PostgresStore {
     ) -> Result<Vec<Credential>> {
         read!(self, async |db| {
             let mut query = select_revocable(filter, after, limit);
-            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
             rows.iter().map(row::credential).collect()
         })
     }
@@ -38,14 +38,15 @@ impl BulkStore for PostgresStore {
                  WHERE ",
             );
             push_revocable(&mut query, filter);
-            let count: i64 = db.built(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
+            let count: i64 =
+                db.query_from(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
             Ok(u64::try_from(count).unwrap_or(0))
         })
     }
 
-    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+    async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // Dead by themselves, which has its indexes, or with their owner.
+            // Credentials revoked or expired by themselves, which have indexes, or with their owner.
             let rows = db.query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \
@@ -63,7 +64,7 @@ impl BulkStore for PostgresStore {
                      WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
                  LIMIT $2",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .fetch_all(db.connection())
             .await?;
@@ -73,13 +74,14 @@ impl BulkStore for PostgresStore {
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            // Replicas race, and none may turn back what another wrote.
+            // Several replicas write at once, and none may overwrite a later time.
             let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
             let times: Vec<OffsetDateTime> =
-                uses.iter().map(|(_, last_use)| at(last_use.time)).collect();
+                uses.iter().map(|(_, last_use)| sql_time(last_use.time)).collect();
             let ips: Vec<Option<String>> =
                 uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
-            // The rows are locked in the order of ids first, so that two replicas that flush at once do not wait for each other.
+            // Lock the rows in the order of their ids first, so that two replicas that flush at the same time do not
+            // deadlock.
             let done = db
                 .query(
                     "WITH used AS ( \
@@ -108,15 +110,16 @@ impl BulkStore for PostgresStore {
 #[async_trait]
 impl BulkTx for PostgresTx {
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
-        verb!(self, async |db| {
-            // In the order of ids, as everybody who locks many does; and two statements, as for one credential.
+        run!(self, async |db| {
+            // Lock in the order of ids, like every statement that locks many rows. Two statements, for the reason given
+            // in `find_credential`.
             db.query("SELECT id FROM credentials WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
-                .bind(list(ids))
+                .bind(uuids(ids))
                 .execute(db.connection())
                 .await?;
             let rows = db
                 .query(concat!(select_credentials!(), " WHERE c.id = ANY ($1) ORDER BY c.id"))
-                .bind(list(ids))
+                .bind(uuids(ids))
                 .fetch_all(db.connection())
                 .await?;
             rows.iter().map(row::credential).collect()
@@ -129,25 +132,25 @@ impl BulkTx for PostgresTx {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>> {
-        verb!(self, async |db| {
-            // One statement is enough, since the owners are held: of a row that it waited for it sees what was committed, and
-            // leaves it out if that is revoked.
+        run!(self, async |db| {
+            // One statement is enough, because the owners are locked. After waiting for a row it sees the committed
+            // version, and skips a row that has been revoked.
             let mut query = select_revocable(filter, after, limit);
             query.push(" FOR NO KEY UPDATE OF c");
-            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
             rows.iter().map(row::credential).collect()
         })
     }
 
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query(
                     "UPDATE credentials SET revoke_time = $2, version = version + 1 \
                  WHERE id = ANY ($1) AND revoke_time IS NULL",
                 )
-                .bind(list(ids))
-                .bind(at(time))
+                .bind(uuids(ids))
+                .bind(sql_time(time))
                 .execute(db.connection())
                 .await?;
             expect_rows(ids.len() as u64, done.rows_affected())
@@ -155,13 +158,13 @@ impl BulkTx for PostgresTx {
     }
 
     async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query(
                     "DELETE FROM credentials \
                  WHERE id = ANY ($1)",
                 )
-                .bind(list(ids))
+                .bind(uuids(ids))
                 .execute(db.connection())
                 .await?;
             expect_rows(ids.len() as u64, done.rows_affected())
@@ -181,7 +184,8 @@ fn select_revocable(
     query
 }
 
-/// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
+/// Adds the conditions of the filter, and that the credential is not revoked, either by itself or by its owner's
+/// watermark.
 fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {
@@ -197,14 +201,14 @@ fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
         query.push(" AND c.creator = ").push_bind(creator.clone());
     }
     if let Some(time) = filter.created_before {
-        query.push(" AND c.create_time < ").push_bind(at(time));
+        query.push(" AND c.create_time < ").push_bind(sql_time(time));
     }
     if let Some(time) = filter.last_used_before {
-        query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(at(time));
+        query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(sql_time(time));
         query.push(")");
     }
 }
 
-fn list(ids: &[CredentialId]) -> Vec<Uuid> {
+fn uuids(ids: &[CredentialId]) -> Vec<Uuid> {
     ids.iter().map(|id| id.0).collect()
 }

@@ -1,22 +1,23 @@
-//! Services that call this one.
+//! Callers: services with a service token or a client certificate.
 
 use async_trait::async_trait;
 
-use super::hosts::place;
+use super::hosts::origin;
 use super::session::{decide, locked, read};
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Seen, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, StatementResult, sql_time};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
 use crate::store::{CallerStore, CallerTx, Lock, row};
 
-/// The caller that a condition names, and where that is answered, be there one or not.
-macro_rules! find_placed {
+/// Selects the caller that meets the condition, after the origin and the revision. The row exists even if there is no
+/// such caller.
+macro_rules! find_with_origin {
     ($condition:literal) => {
         concat!(
             "SELECT ",
-            place!(),
+            origin!(),
             ", counter.revision, found.* FROM counter LEFT JOIN (SELECT ",
             caller_columns!(),
             " FROM callers WHERE ",
@@ -31,27 +32,27 @@ impl CallerStore for PostgresStore {
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>> {
         decide!(self, async |db| {
             let row = db
-                .query(find_placed!("digest = $1 OR previous_digest = $1"))
+                .query(find_with_origin!("digest = $1 OR previous_digest = $1"))
                 .bind(&digest.as_bytes()[..])
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            // The index has found it; this compares all of it, in a time that tells nothing.
-            let what = row::placed_caller(&row)
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            // The index has found the digest. This comparison covers all of it in constant time.
+            let value = row::caller_after_origin(&row)
                 .map(|caller| caller.filter(|caller| caller.has_token(digest)));
-            Ok(Seen { place, revision, what })
+            Ok(StatementResult { origin, revision, value })
         })
     }
 
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>> {
         decide!(self, async |db| {
             let row = db
-                .query(find_placed!("certificate_san = $1 AND revoke_time IS NULL"))
+                .query(find_with_origin!("certificate_san = $1 AND revoke_time IS NULL"))
                 .bind(san)
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            Ok(Seen { place, revision, what: row::placed_caller(&row) })
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            Ok(StatementResult { origin, revision, value: row::caller_after_origin(&row) })
         })
     }
 
@@ -75,7 +76,7 @@ impl CallerStore for PostgresStore {
 #[async_trait]
 impl CallerTx for PostgresTx {
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(lock, "SELECT id FROM callers WHERE id = $1");
             db.query(statement).bind(id.0).execute(db.connection()).await?;
             find(db, id).await
@@ -83,7 +84,7 @@ impl CallerTx for PostgresTx {
     }
 
     async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement =
                 locked!(lock, "SELECT id FROM callers WHERE name = $1 AND revoke_time IS NULL");
             db.query(statement).bind(name).execute(db.connection()).await?;
@@ -92,7 +93,7 @@ impl CallerTx for PostgresTx {
     }
 
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (digest, san) = identity(caller);
             db.query(concat!(
                 "INSERT INTO callers (",
@@ -105,10 +106,10 @@ impl CallerTx for PostgresTx {
             .bind(digest)
             .bind(san)
             .bind(&caller.hint)
-            .bind(at(caller.create_time))
-            .bind(caller.revoke_time.map(at))
+            .bind(sql_time(caller.create_time))
+            .bind(caller.revoke_time.map(sql_time))
             .bind(previous_digest(caller))
-            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
             .execute(db.connection())
             .await?;
@@ -117,7 +118,7 @@ impl CallerTx for PostgresTx {
     }
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (digest, san) = identity(caller);
             let done = db
                 .query(
@@ -132,9 +133,9 @@ impl CallerTx for PostgresTx {
                 .bind(digest)
                 .bind(san)
                 .bind(&caller.hint)
-                .bind(caller.revoke_time.map(at))
+                .bind(caller.revoke_time.map(sql_time))
             .bind(previous_digest(caller))
-            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
                 .execute(db.connection())
                 .await?;
@@ -143,7 +144,7 @@ impl CallerTx for PostgresTx {
     }
 }
 
-/// The caller of this id, revoked or not.
+/// Returns the caller of this id, even if it is revoked.
 async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
     let row = db
         .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
@@ -153,7 +154,7 @@ async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
     row.as_ref().map(row::caller).transpose()
 }
 
-/// The caller of this name, unless revoked.
+/// Returns the caller of this name, unless it is revoked.
 async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
     let row = db
         .query(concat!(
@@ -167,7 +168,7 @@ async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
     row.as_ref().map(row::caller).transpose()
 }
 
-/// The digest of its service token, or the name in its certificate.
+/// Returns the digest of the caller's service token, or the name in its certificate.
 fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     match &caller.identity {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
@@ -175,7 +176,7 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     }
 }
 
-/// The digest of its token from before the last rotation.
+/// Returns the digest of the caller's token from before the last rotation.
 fn previous_digest(caller: &Caller) -> Option<&[u8]> {
     caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

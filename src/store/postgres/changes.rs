@@ -1,18 +1,18 @@
-//! The change log, as its readers see it, and its purging: triggers write it.
+//! The change log: reading and purging. Triggers write it.
 
 use async_trait::async_trait;
 
-use super::hosts::place;
+use super::hosts::origin;
 use super::session::{decide, read, transact};
-use super::{PostgresStore, Result, Seen, Session, at};
+use super::{PostgresStore, Result, Session, StatementResult, sql_time};
 use crate::model::{Revision, StoreTime, Timestamp};
-use crate::store::{Change, ChangeStore, Place, row};
+use crate::store::{Change, ChangeStore, Origin, row};
 
 #[async_trait]
 impl ChangeStore for PostgresStore {
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         read!(self, async |db| {
-            // A revision beyond what the database can count to has nothing after it.
+            // No change can follow a revision above the maximum of `bigint`.
             let after = i64::try_from(after.0).unwrap_or(i64::MAX);
             let rows = db
                 .query(
@@ -32,8 +32,8 @@ impl ChangeStore for PostgresStore {
 
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
         transact!(self, async |db| {
-            // Every condition is an upper bound on a prefix, so that what stays has no gap: a row behind a younger one stays
-            // with it.
+            // Each condition is an upper bound on a prefix of the log, so the remaining rows have no gap. An old row
+            // after a younger one remains too.
             let done = db.query(
                 "WITH head AS (SELECT revision, commit_time FROM changes ORDER BY revision LIMIT $2) \
                  DELETE FROM changes \
@@ -44,7 +44,7 @@ impl ChangeStore for PostgresStore {
                    AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas WHERE replicas.end_time IS NULL), \
                                            9223372036854775807)",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .execute(db.connection())
             .await?;
@@ -55,11 +55,11 @@ impl ChangeStore for PostgresStore {
     async fn revision(&self) -> Result<Revision> {
         decide!(self, async |db| {
             let row = db
-                .query(concat!("SELECT ", place!(), ", revision FROM counter WHERE id = 1"))
+                .query(concat!("SELECT ", origin!(), ", revision FROM counter WHERE id = 1"))
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            Ok(Seen { place, revision, what: Ok(revision) })
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            Ok(StatementResult { origin, revision, value: Ok(revision) })
         })
     }
 
@@ -73,15 +73,15 @@ impl ChangeStore for PostgresStore {
     }
 }
 
-/// Runs the deferred triggers, which append this transaction's changes and so take the counter's lock; where that was
-/// done, and the newest revision. One round trip, since the lock is held over all that comes after it.
-pub(super) async fn append(db: &mut Session) -> Result<(Place, Revision)> {
+/// Runs the deferred triggers, which append this transaction's changes and lock the counter. Returns the origin of the
+/// statement and the newest revision. It is one round trip, because the lock is held until the commit.
+pub(super) async fn append(db: &mut Session) -> Result<(Origin, Revision)> {
     let row = sqlx::raw_sql(concat!(
         "SET CONSTRAINTS ALL IMMEDIATE; SELECT ",
-        place!(),
+        origin!(),
         ", revision FROM counter WHERE id = 1"
     ))
     .fetch_one(db.connection())
     .await?;
-    row::placed(&row)
+    row::origin_and_revision(&row)
 }

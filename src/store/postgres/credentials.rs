@@ -1,28 +1,29 @@
-//! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
+//! Keys and personal access tokens: the lookup that decides introspections, and management.
 
 use async_trait::async_trait;
 use sqlx::Row as _;
 
-use super::hosts::place;
+use super::hosts::origin;
 use super::session::{decide, locked, read};
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Seen, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, StatementResult, sql_time};
 use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
-/// What an introspection is decided by, for the digest and the name that these expressions give. From the counter
-/// outwards, so that a digest that nobody has still gives the revision and where it was answered. Ids and slugs share one namespace; the id comes
-/// first, so that a slug inserted by hand cannot take another workspace's place.
+/// Selects the facts that decide an introspection, for these expressions for the digest and the workspace name. It
+/// starts from the counter, so that an unknown digest still returns the origin and the revision. Ids and slugs share
+/// one namespace. The id is tried first, so that a slug inserted by hand cannot take the place of another workspace's
+/// id.
 macro_rules! look_up {
     ($from:literal, $digest:literal, $name:literal) => {
-        look_up!(place!(), $from, $digest, $name)
+        look_up!(origin!(), $from, $digest, $name)
     };
-    ($place:expr, $from:literal, $digest:literal, $name:literal) => {
+    ($origin:expr, $from:literal, $digest:literal, $name:literal) => {
         concat!(
             "SELECT ",
-            $place,
+            $origin,
             ", counter.revision, c.digest, ",
             credential_columns!("c.revoke_time"),
             ", ",
@@ -62,8 +63,8 @@ impl CredentialStore for PostgresStore {
                 .bind(workspace)
                 .fetch_one(db.connection())
                 .await?;
-            let (place, revision) = row::placed(&row)?;
-            Ok(Seen { place, revision, what: row::placed_look_up(&row, digest) })
+            let (origin, revision) = row::origin_and_revision(&row)?;
+            Ok(StatementResult { origin, revision, value: row::facts_after_origin(&row, digest) })
         })
     }
 
@@ -78,14 +79,14 @@ impl CredentialStore for PostgresStore {
             let rows = db
                 .query(concat!(
                     look_up!(
-                        // It would be worked out for each row.
-                        concat!("CASE WHEN asked.place = 1 THEN ", place!(), " END"),
-                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, place) \
+                        // Otherwise Postgres would compute it for every row.
+                        concat!("CASE WHEN asked.ordinal = 1 THEN ", origin!(), " END"),
+                        "unnest($1::bytea[], $2::text[]) WITH ORDINALITY AS asked (digest, name, ordinal) \
                          CROSS JOIN counter",
                         "asked.digest",
                         "asked.name"
                     ),
-                    " ORDER BY asked.place"
+                    " ORDER BY asked.ordinal"
                 ))
                 .bind(digests)
                 .bind(names)
@@ -93,10 +94,11 @@ impl CredentialStore for PostgresStore {
                 .await?;
             let first =
                 rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-            let (place, revision) = row::placed(first)?;
+            let (origin, revision) = row::origin_and_revision(first)?;
             let found = rows.iter().zip(asked);
-            let what = found.map(|(row, (digest, _))| row::placed_look_up(row, digest)).collect();
-            Ok(Seen { place, revision, what })
+            let value =
+                found.map(|(row, (digest, _))| row::facts_after_origin(row, digest)).collect();
+            Ok(StatementResult { origin, revision, value })
         })
     }
 
@@ -112,9 +114,9 @@ impl CredentialTx for PostgresTx {
         id: CredentialId,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
-            // Two statements: what the second reads of the owner was committed before the lock was had. One statement would
-            // wait for the credential's row, and then read its owner as it was before the wait.
+        run!(self, async |db| {
+            // Two statements, so that the second reads an owner that was committed before the lock was granted. A
+            // single statement would wait for the credential's row and then return its owner as of before the wait.
             let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
             db.query(statement).bind(id.0).execute(db.connection()).await?;
             find(db, id).await
@@ -122,7 +124,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
-        verb!(self, async |db| find(db, id).await)
+        run!(self, async |db| find(db, id).await)
     }
 
     async fn find_credential_by_digest(
@@ -130,7 +132,7 @@ impl CredentialTx for PostgresTx {
         digest: &Digest,
         lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(lock, "SELECT id FROM credentials WHERE digest = $1");
             db.query(statement).bind(&digest.as_bytes()[..]).execute(db.connection()).await?;
             find_by_digest(db, digest).await
@@ -138,7 +140,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (workspace, user, max_role) = match &credential.owner {
                 Owner::Workspace(id) => (Some(id.as_str()), None, None),
                 Owner::User { id, max_role } => {
@@ -165,11 +167,11 @@ impl CredentialTx for PostgresTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(at(credential.create_time))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
-            .bind(credential.last_use.map(|last_use| at(last_use.time)))
+            .bind(sql_time(credential.create_time))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
+            .bind(credential.last_use.map(|last_use| sql_time(last_use.time)))
             .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
             .bind(&credential.creator)
             .bind(credential.predecessor_id.map(|id| id.0))
@@ -182,7 +184,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let max_role = match &credential.owner {
                 Owner::Workspace(_) => None,
                 Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
@@ -200,9 +202,9 @@ impl CredentialTx for PostgresTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
             .bind(credential.version)
             .execute(db.connection())
             .await?;
@@ -211,7 +213,7 @@ impl CredentialTx for PostgresTx {
     }
 
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("UPDATE credentials SET digest = $2 WHERE id = $1")
                 .bind(id.0)
@@ -227,7 +229,7 @@ impl CredentialTx for PostgresTx {
         id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = db
                 .query(concat!(
                     select_credentials!(),
@@ -239,7 +241,7 @@ impl CredentialTx for PostgresTx {
                  LIMIT 1"
                 ))
                 .bind(id.0)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .fetch_optional(db.connection())
                 .await?;
             row.as_ref().map(row::credential).transpose()
@@ -253,7 +255,7 @@ impl CredentialTx for PostgresTx {
         now: Timestamp,
         most: u32,
     ) -> Result<u32> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (statement, id) = match owner {
                 Owner::Workspace(id) => (
                     "SELECT count(*) FROM ( \
@@ -276,17 +278,17 @@ impl CredentialTx for PostgresTx {
                 .query(statement)
                 .bind(id)
                 .bind(generation)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .bind(i64::from(most))
                 .fetch_one(db.connection())
                 .await?;
-            // No more than `most`, which is a u32.
+            // At most `most`, which is a `u32`.
             Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
         })
     }
 }
 
-/// The credential of this id.
+/// Returns the credential of this id.
 async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.id = $1"))
@@ -296,7 +298,7 @@ async fn find(db: &mut Session, id: CredentialId) -> Result<Option<Credential>> 
     row.as_ref().map(row::credential).transpose()
 }
 
-/// The credential of this digest.
+/// Returns the credential of this digest.
 async fn find_by_digest(db: &mut Session, digest: &Digest) -> Result<Option<Credential>> {
     let row = db
         .query(concat!(select_credentials!(), " WHERE c.digest = $1"))

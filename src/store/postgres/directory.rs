@@ -1,11 +1,11 @@
-//! Workspaces and their names, users, memberships.
+//! The directory: workspaces and their names, users, and memberships.
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder};
 
 use super::session::{locked, read};
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{Membership, Slug, Timestamp, User, UserId, Workspace, WorkspaceId};
 use crate::store::sql::{membership_columns, user_columns, workspace_columns};
 use crate::store::{DirectoryStore, DirectoryTx, Lock, NameHolder, row};
@@ -80,7 +80,7 @@ impl DirectoryStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Membership>> {
         read!(self, async |db| {
-            // Only what is asked for stands in the statement, so that each has its index.
+            // Only the requested conditions go into the statement, so that Postgres can use the index for them.
             let (after_workspace, after_user) =
                 after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
             let mut query = QueryBuilder::<Postgres>::new(concat!(
@@ -96,7 +96,7 @@ impl DirectoryStore for PostgresStore {
                 query.push(" AND m.user_id = ").push_bind(user.as_str());
             }
             query.push(" ORDER BY m.workspace_id, m.user_id LIMIT ").push_bind(i64::from(limit));
-            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
             rows.iter().map(row::membership).collect()
         })
     }
@@ -105,8 +105,8 @@ impl DirectoryStore for PostgresStore {
 #[async_trait]
 impl DirectoryTx for PostgresTx {
     async fn lock_workspace_names(&mut self) -> Result<()> {
-        verb!(self, async |db| {
-            // Two keys of 32 bits: the first says that it is ours ("soph"), the second which lock it is.
+        run!(self, async |db| {
+            // Two keys of 32 bits. The first marks the lock as ours ("soph"), and the second is the number of the lock.
             db.query("SELECT pg_advisory_xact_lock(1936682088, 1)")
                 .execute(db.connection())
                 .await?;
@@ -115,7 +115,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = db
                 .query(
                     "SELECT id, NULL::timestamptz AS release_time, 1 AS rank FROM workspaces WHERE id = $1 \
@@ -127,7 +127,7 @@ impl DirectoryTx for PostgresTx {
                  LIMIT 1",
                 )
                 .bind(name)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .fetch_optional(db.connection())
                 .await?;
             row.as_ref().map(row::name_holder).transpose()
@@ -140,7 +140,7 @@ impl DirectoryTx for PostgresTx {
         id: &WorkspaceId,
         release_time: Timestamp,
     ) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query(
                 "INSERT INTO reserved_slugs (slug, workspace_id, release_time) \
                  VALUES ($1, $2, $3) \
@@ -149,7 +149,7 @@ impl DirectoryTx for PostgresTx {
             )
             .bind(slug.as_str())
             .bind(id.as_str())
-            .bind(at(release_time))
+            .bind(sql_time(release_time))
             .execute(db.connection())
             .await?;
             Ok(())
@@ -157,7 +157,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query("DELETE FROM reserved_slugs WHERE slug = $1")
                 .bind(slug.as_str())
                 .execute(db.connection())
@@ -167,8 +167,8 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn find_workspace(&mut self, name: &str, lock: Lock) -> Result<Option<Workspace>> {
-        verb!(self, async |db| {
-            // Whom the name leads to is asked twice: it may have been given to another while this waited for the lock.
+        run!(self, async |db| {
+            // Resolve the name again after the lock is granted: another workspace may have taken it in the meantime.
             let Some(found) = find_workspace(db, name).await? else { return Ok(None) };
             find_workspace_row_locked(db, &found.id, lock).await?;
             Ok(find_workspace(db, name).await?.filter(|again| again.id == found.id))
@@ -180,11 +180,11 @@ impl DirectoryTx for PostgresTx {
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<Workspace>> {
-        verb!(self, async |db| find_workspace_row_locked(db, id, lock).await)
+        run!(self, async |db| find_workspace_row_locked(db, id, lock).await)
     }
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query(
                 "INSERT INTO workspaces ( \
                      id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
@@ -199,10 +199,10 @@ impl DirectoryTx for PostgresTx {
             .bind(workspace.display_name.as_str())
             .bind(workspace.disabled)
             .bind(workspace.generation)
-            .bind(workspace.generation_time.map(at))
-            .bind(at(workspace.create_time))
-            .bind(at(workspace.update_time))
-            .bind(workspace.delete_time.map(at))
+            .bind(workspace.generation_time.map(sql_time))
+            .bind(sql_time(workspace.create_time))
+            .bind(sql_time(workspace.update_time))
+            .bind(workspace.delete_time.map(sql_time))
             .execute(db.connection())
             .await?;
             Ok(())
@@ -210,7 +210,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn find_user_row(&mut self, id: &UserId, lock: Lock) -> Result<Option<User>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(lock, "SELECT id FROM users WHERE id = $1");
             db.query(statement).bind(id.as_str()).execute(db.connection()).await?;
             find_user_row(db, id).await
@@ -218,7 +218,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn put_user(&mut self, user: &User) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query(
                 "INSERT INTO users ( \
                      id, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
@@ -232,10 +232,10 @@ impl DirectoryTx for PostgresTx {
             .bind(user.display_name.as_str())
             .bind(user.disabled)
             .bind(user.generation)
-            .bind(user.generation_time.map(at))
-            .bind(at(user.create_time))
-            .bind(at(user.update_time))
-            .bind(user.delete_time.map(at))
+            .bind(user.generation_time.map(sql_time))
+            .bind(sql_time(user.create_time))
+            .bind(sql_time(user.update_time))
+            .bind(user.delete_time.map(sql_time))
             .execute(db.connection())
             .await?;
             Ok(())
@@ -248,7 +248,7 @@ impl DirectoryTx for PostgresTx {
         user: &UserId,
         lock: Lock,
     ) -> Result<Option<Membership>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(
                 lock,
                 "SELECT role FROM memberships WHERE user_id = $1 AND workspace_id = $2"
@@ -263,7 +263,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query(
                 "INSERT INTO memberships (user_id, workspace_id, role, create_time, update_time) \
                  VALUES ($1, $2, $3, $4, $5) \
@@ -273,8 +273,8 @@ impl DirectoryTx for PostgresTx {
             .bind(membership.user_id.as_str())
             .bind(membership.workspace_id.as_str())
             .bind(i16::from(membership.role.number()))
-            .bind(at(membership.create_time))
-            .bind(at(membership.update_time))
+            .bind(sql_time(membership.create_time))
+            .bind(sql_time(membership.update_time))
             .execute(db.connection())
             .await?;
             Ok(())
@@ -282,7 +282,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
                 .bind(user.as_str())
@@ -294,7 +294,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("DELETE FROM memberships WHERE workspace_id = $1")
                 .bind(workspace.as_str())
@@ -305,7 +305,7 @@ impl DirectoryTx for PostgresTx {
     }
 
     async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("DELETE FROM memberships WHERE user_id = $1")
                 .bind(user.as_str())
@@ -316,7 +316,7 @@ impl DirectoryTx for PostgresTx {
     }
 }
 
-/// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
+/// Returns the workspace of this slug or id, unless it is deleted. The id is tried first, as in `look_up`.
 async fn find_workspace(db: &mut Session, name: &str) -> Result<Option<Workspace>> {
     let row = db
         .query(concat!(
@@ -332,7 +332,7 @@ async fn find_workspace(db: &mut Session, name: &str) -> Result<Option<Workspace
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The workspace of this id, deleted or not, whose row stays locked to the end of the transaction.
+/// Returns the workspace of this id, even if it is deleted, and locks its row until the end of the transaction.
 async fn find_workspace_row_locked(
     db: &mut Session,
     id: &WorkspaceId,
@@ -343,7 +343,7 @@ async fn find_workspace_row_locked(
     find_workspace_row(db, id).await
 }
 
-/// The workspace of this id, deleted or not.
+/// Returns the workspace of this id, even if it is deleted.
 async fn find_workspace_row(db: &mut Session, id: &WorkspaceId) -> Result<Option<Workspace>> {
     let row = db
         .query(concat!("SELECT ", workspace_columns!("w"), " FROM workspaces AS w WHERE w.id = $1"))
@@ -353,7 +353,7 @@ async fn find_workspace_row(db: &mut Session, id: &WorkspaceId) -> Result<Option
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The user of this id, deleted or not.
+/// Returns the user of this id, even if it is deleted.
 async fn find_user_row(db: &mut Session, id: &UserId) -> Result<Option<User>> {
     let row = db
         .query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
@@ -363,7 +363,7 @@ async fn find_user_row(db: &mut Session, id: &UserId) -> Result<Option<User>> {
     row.as_ref().map(row::user).transpose()
 }
 
-/// The user's membership of the workspace.
+/// Returns the user's membership of the workspace.
 async fn find_membership(
     db: &mut Session,
     workspace: &WorkspaceId,

@@ -1,11 +1,11 @@
-//! What a failure of Postgres means.
+//! Classification of Postgres errors.
 
 use sqlx::postgres::PgDatabaseError;
 
 use crate::store::{StoreError, Unique};
 
-/// By SQLSTATE. Of the error only its message is looked at, and that only where it is about the server: the detail of
-/// a violated constraint holds the whole row.
+/// Classifies an error by its SQLSTATE. Only the message of an error about the server is passed on, because the detail
+/// of a violated constraint contains the whole row.
 pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
     let code = error.code();
     let message = error.message();
@@ -13,45 +13,46 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
     match (code.get(..2).unwrap_or(code), code) {
         (_, "23505") => violated(error)
             .map_or_else(|| StoreError::Refused { code: code.to_owned() }, StoreError::Conflict),
-        // A name is taken, or not there; a pooler says the last of what it would have to pass on at the start.
+        // The name of a prepared statement is taken or unknown, because a pooler switched the server connection. Or the
+        // pooler refuses a startup parameter.
         (_, "42P05" | "26000") => StoreError::Pooler { code: code.to_owned() },
         (_, "08P01") if message.contains("unsupported startup parameter") => {
             StoreError::Pooler { code: code.to_owned() }
         }
-        (_, "53100") => StoreError::Full(text()),
+        (_, "53100") => StoreError::DiskFull(text()),
         (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
-        // A deadlock, and what could not be serialized.
+        // A deadlock or a serialization failure.
         (_, "40001" | "40P01") => StoreError::Busy(text()),
         (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
-        // Pages of a table or of an index that are damaged.
+        // Damaged pages of a table or an index.
         (_, "XX001" | "XX002") => StoreError::Lost(text()),
-        // A table that the role may not touch; or a primary that takes no writes from it. A standby is found out before: it
-        // refuses the transaction itself, see `judge_begin`.
+        // The role lacks a right on a table, or the primary rejects writes from it. A standby is detected earlier,
+        // because it refuses the transaction itself: see `classify_begin_error`.
         (_, "42501" | "25006") => StoreError::Denied(text()),
-        // Broken connections, a lack of resources, shutting down, rollbacks, and trouble with the disk.
-        // A database that is closed. The idle or the whole transaction took too long, and the connection is gone.
+        // Broken connections, a lack of resources, a shutdown, a rollback, or a disk error; or a closed database. Also
+        // a timeout of the idle or the whole transaction, which ended the connection.
         ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {
             StoreError::Unavailable(text())
         }
-        // What a migration makes is there already, and is somebody else's.
+        // Another program has already created an object of this name.
         (_, "42P07" | "42710" | "42723") => {
             StoreError::Unusable(format!("the schema cannot be made: {message}"))
         }
-        // There is no database of this name.
-        ("3D", _) => StoreError::Misnamed(format!("Postgres says: {}", error.message())),
-        // Names of roles, which the operator gave.
+        // The database does not exist.
+        ("3D", _) => StoreError::InvalidLocation(format!("Postgres says: {}", error.message())),
+        // Authentication failed. The message names only roles, which the operator configured.
         ("28", _) => StoreError::Unusable(format!("Postgres says: {}", error.message())),
         _ => StoreError::Refused { code: code.to_owned() },
     }
 }
 
-/// What the violated constraint keeps unique.
+/// Returns the value that the violated constraint keeps unique.
 fn violated(error: &PgDatabaseError) -> Option<Unique> {
     let name = error.constraint()?;
     Unique::ALL.into_iter().find(|unique| constraint(*unique) == name)
 }
 
-/// What Postgres calls the constraint or index.
+/// Returns the name of the constraint or index in Postgres.
 const fn constraint(unique: Unique) -> &'static str {
     match unique {
         Unique::WorkspaceId => "workspaces_pkey",

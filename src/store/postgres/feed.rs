@@ -1,4 +1,4 @@
-//! Following the change log: connections that nothing else waits for, one to sync on and one that listens.
+//! The change feed: two connections that nothing else waits for, one for syncs and one that listens for notifications.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use async_trait::async_trait;
 use sqlx::postgres::PgListener;
 use sqlx::{PgPool, Row as _};
 
-use super::hosts::place;
-use super::primary::{Primary, Seen};
+use super::hosts::origin;
+use super::primary::{Primary, StatementResult};
 use super::session::{decide, read, transact};
 use super::{PostgresStore, Result, Session, pools};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
 };
 
-/// What the triggers notify.
+/// Channel on which the triggers notify.
 const CHANNEL: &str = "sophic_auth_changes";
 
-/// How often to look where nothing can be listened to: behind a pooler.
-const POOLED_INTERVAL: Duration = Duration::from_millis(100);
+/// Polling interval behind a pooler, which does not support LISTEN.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a connection of its own is waited for before one is taken from those that all share.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time to wait for a new connection before the shared pools give up one of theirs.
+const OWN_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[async_trait]
 impl FeedStore for PostgresStore {
@@ -37,7 +37,7 @@ impl FeedStore for PostgresStore {
             let rows = db
                 .query(concat!(
                     "SELECT ",
-                    place!(),
+                    origin!(),
                     ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
                      FROM counter LEFT JOIN replicas AS r ON true \
                      WHERE counter.id = 1"
@@ -46,8 +46,8 @@ impl FeedStore for PostgresStore {
                 .await?;
             let first =
                 rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-            let (place, revision) = row::placed(first)?;
-            Ok(Seen { place, revision, what: row::replicas(&rows) })
+            let (origin, revision) = row::origin_and_revision(first)?;
+            Ok(StatementResult { origin, revision, value: row::replicas(&rows) })
         })
     }
 
@@ -75,26 +75,26 @@ impl FeedStore for PostgresStore {
     }
 }
 
-/// Two connections at the most.
+/// The change feed of one replica. It has at most two connections.
 pub(super) struct PostgresFeed {
     pool: PgPool,
     primary: Arc<Primary>,
-    /// The generation of all its connections: where that is thrown away, the replica opens another feed.
+    /// Generation of its connections. When they are discarded, the replica opens another feed.
     generation: u64,
     listener: Option<PgListener>,
 }
 
 impl PostgresFeed {
-    /// Connects as the store does.
+    /// Connects with the settings of the store.
     pub(super) async fn open(store: &PostgresStore) -> Result<Self> {
         let primary = Arc::clone(&store.primary);
-        // A feed is opened anew after a sync that failed: this is how a store that was away is found again. The host may
-        // be a primary that another one has succeeded: cut off from its standby it still answers what reads, and takes
-        // no sync.
-        primary.rest().await;
+        // A replica opens a new feed after a failed sync, so this probe also detects that an unreachable store has
+        // returned. The current host may be a primary that has been superseded: if it is cut off from its standby, it
+        // still answers reads but accepts no sync.
+        primary.back_off().await;
         if let Err(error) = primary.probe().await {
-            // The database may be there, and grant no more connections than others of this process hold.
-            if !store.connections.give_one_up().await {
+            // The database may be reachable but refuse further connections because this process holds too many.
+            if !store.connections.close_one().await {
                 return Err(error);
             }
             primary.probe().await?;
@@ -103,44 +103,44 @@ impl PostgresFeed {
         let options = if primary.pooled() {
             options
         } else {
-            // A server that does not answer must not hold up giving up. What the row of a replica says is for those who
-            // wait for it, and nothing that anybody would miss: memory works on where a primary is to take no writes.
+            // A server that does not answer must not delay the detection of an outage. Replicas write their rows even
+            // while the primary rejects writes by default, so that memory keeps answering.
             options.options([
                 ("statement_timeout", "5s"),
                 ("lock_timeout", "2s"),
                 ("default_transaction_read_only", "off"),
             ])
         };
-        let pool = pools::asking(&primary, generation)
+        let pool = pools::pool_options(&primary, generation)
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options);
         let mut pool = Box::pin(pool);
         let pool = async {
-            if let Ok(pool) = tokio::time::timeout(PATIENCE, &mut pool).await {
+            if let Ok(pool) = tokio::time::timeout(OWN_CONNECTION_TIMEOUT, &mut pool).await {
                 return pool;
             }
-            // What follows the log comes first: without it, memory answers nothing.
-            store.connections.give_one_up().await;
+            // The feed takes precedence: without it, memory answers nothing.
+            store.connections.close_one().await;
             pool.await
         };
-        let pool = primary.unless_thrown(generation, pool).await?;
-        let pool = pool.map_err(|error| primary.judge(generation, error))?;
+        let pool = primary.unless_discarded(generation, pool).await?;
+        let pool = pool.map_err(|error| primary.classify_error(generation, error))?;
         Ok(Self { pool, primary, generation, listener: None })
     }
 
     async fn session(&self) -> Result<Session> {
-        Session::of_feed(&self.pool, &self.primary, self.generation).await
+        Session::for_feed(&self.pool, &self.primary, self.generation).await
     }
 
-    fn judge(&self, error: sqlx::Error) -> StoreError {
-        self.primary.judge(self.generation, error)
+    fn classify_error(&self, error: sqlx::Error) -> StoreError {
+        self.primary.classify_error(self.generation, error)
     }
 
-    /// The newest revision of all that has been notified meanwhile.
-    async fn hear(&mut self) -> Result<Hint> {
+    /// Waits for a notification and returns the newest revision among all that have arrived.
+    async fn next_hint(&mut self) -> Result<Hint> {
         let listener = self.listener().await?;
-        // None: the connection was lost and made anew, and what was notified meanwhile is lost.
+        // `None` means that the connection was lost and restored, so notifications may have been missed.
         let Some(first) = listener.try_recv().await? else { return Ok(Hint::Look) };
         let mut newest = hint(first.payload());
         while let Some(next) = listener.next_buffered() {
@@ -160,7 +160,11 @@ impl PostgresFeed {
 }
 
 impl PostgresFeed {
-    async fn registered(&self, id: ReplicaId, lease: Duration) -> Result<(Incarnation, Revision)> {
+    async fn register_row(
+        &self,
+        id: ReplicaId,
+        lease: Duration,
+    ) -> Result<(IncarnationId, Revision)> {
         let mut db = self.session().await?;
         db.query("DELETE FROM replicas WHERE end_time < clock_timestamp() - interval '1 hour'")
             .execute(db.connection())
@@ -175,22 +179,23 @@ impl PostgresFeed {
         .bind(process_name())
         .execute(db.connection())
         .await
-        .map_err(|error| self.judge(error))?;
+        .map_err(|error| self.classify_error(error))?;
         db.commit().await?;
-        // Only now that everybody sees the row: what is read before it, nobody would wait for.
+        // Read only now, when the row is visible to all. Nobody would wait for a replica to apply changes after an
+        // earlier read.
         let floor = self.primary.floor();
         let mut db = self.session().await?;
         let row = db
-            .query(concat!("SELECT ", place!(), ", revision FROM counter WHERE id = 1"))
+            .query(concat!("SELECT ", origin!(), ", revision FROM counter WHERE id = 1"))
             .fetch_one(db.connection())
             .await?;
         db.commit().await?;
-        let (place, revision) = row::placed(&row)?;
-        self.primary.admit(self.generation, &floor, &place, revision)?;
-        row::incarnation(&row)
+        let (origin, revision) = row::origin_and_revision(&row)?;
+        self.primary.admit(self.generation, &floor, &origin, revision)?;
+        row::incarnation_and_revision(&row)
     }
 
-    async fn synced(
+    async fn publish_and_fetch(
         &self,
         id: ReplicaId,
         published: &Published,
@@ -198,15 +203,15 @@ impl PostgresFeed {
     ) -> Result<Option<Synced>> {
         let mut db = self.session().await?;
         let floor = self.primary.floor();
-        // An UPDATE, so that only the primary can answer it. With standbys that commits wait for, this one waits too: on
-        // a primary that was cut off it hangs, and the lease ends. Without, it waits for the disk only where a crash
+        // An UPDATE, so that only the primary can answer. If commits wait for standbys, this one waits too: on a
+        // primary that is cut off it hangs, and the lease ends. Without standbys, it waits for the disk only if a crash
         // must not lose it.
         let rows = db
             .query(concat!(
                 "WITH mine AS ( \
                      UPDATE replicas \
                      SET applied = CASE WHEN ",
-                place!(),
+                origin!(),
                 " = $4 THEN $2 ELSE 0 END, seq = $5, heartbeat = clock_timestamp() \
                      FROM counter \
                      WHERE replica_id = $1 AND end_time IS NULL AND counter.id = 1 \
@@ -215,7 +220,7 @@ impl PostgresFeed {
                      SELECT set_config('synchronous_commit', 'off', true) \
                      WHERE NOT $6 AND current_setting('synchronous_standby_names') = '') \
                  SELECT ",
-                place!(),
+                origin!(),
                 ", counter.revision, (SELECT count(*) FROM relaxed), \
                      changes.revision, changes.entity, changes.entity_id, changes.digest \
                  FROM mine CROSS JOIN counter LEFT JOIN changes ON changes.revision > $2 \
@@ -231,16 +236,16 @@ impl PostgresFeed {
             .bind(published.durable)
             .fetch_all(db.connection())
             .await
-            .map_err(|error| self.judge(error))?;
+            .map_err(|error| self.classify_error(error))?;
         db.commit().await?;
         let Some(first) = rows.first() else { return Ok(None) };
-        let (place, revision) = row::placed(first)?;
-        self.primary.admit(self.generation, &floor, &place, revision)?;
-        self.primary.confirm(&place, revision);
+        let (origin, revision) = row::origin_and_revision(first)?;
+        self.primary.admit(self.generation, &floor, &origin, revision)?;
+        self.primary.confirm(&origin, revision);
         row::synced(&rows)
     }
 
-    async fn ended(&self, id: ReplicaId) -> Result<()> {
+    async fn mark_ended(&self, id: ReplicaId) -> Result<()> {
         let mut db = self.session().await?;
         db.query("UPDATE replicas SET end_time = clock_timestamp() WHERE replica_id = $1 AND end_time IS NULL")
             .bind(id.0)
@@ -256,9 +261,10 @@ impl ChangeFeed for PostgresFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
-        let registered = self.primary.unless_gone(Box::pin(self.registered(id, lease))).await;
-        self.primary.writes.note(&registered);
+    ) -> Result<(IncarnationId, Revision)> {
+        let registered =
+            self.primary.unless_unreachable(Box::pin(self.register_row(id, lease))).await;
+        self.primary.write_health.note(&registered);
         registered
     }
 
@@ -268,23 +274,26 @@ impl ChangeFeed for PostgresFeed {
         published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
-        let synced = self.primary.unless_gone(Box::pin(self.synced(id, published, limit))).await;
-        self.primary.writes.note(&synced);
+        let synced = self
+            .primary
+            .unless_unreachable(Box::pin(self.publish_and_fetch(id, published, limit)))
+            .await;
+        self.primary.write_health.note(&synced);
         synced
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {
         if self.primary.pooled() {
-            tokio::time::sleep(longest.min(POOLED_INTERVAL)).await;
+            tokio::time::sleep(longest.min(POLL_INTERVAL)).await;
             return Ok(Hint::Look);
         }
-        let begun = tokio::time::Instant::now();
-        match tokio::time::timeout(longest, self.hear()).await {
+        let started = tokio::time::Instant::now();
+        match tokio::time::timeout(longest, self.next_hint()).await {
             Ok(Ok(hint)) => Ok(hint),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the listener broke: looking now and then until there is another");
+                tracing::debug!(%error, "the listener broke: polling until it is restored");
                 self.listener = None;
-                tokio::time::sleep_until(begun + longest).await;
+                tokio::time::sleep_until(started + longest).await;
                 Ok(Hint::Look)
             }
             Err(_) => Ok(Hint::Look),
@@ -292,11 +301,11 @@ impl ChangeFeed for PostgresFeed {
     }
 
     async fn deregister(&mut self, id: ReplicaId) -> Result<()> {
-        self.primary.unless_gone(Box::pin(self.ended(id))).await
+        self.primary.unless_unreachable(Box::pin(self.mark_ended(id))).await
     }
 }
 
-/// The revision that a notification names. Nothing: it is of another version of the schema, or somebody else's.
+/// Parses the revision in a notification. `None` if another schema version or another program sent it.
 fn hint(payload: &str) -> Option<Revision> {
     payload.parse().ok().map(Revision)
 }

@@ -1,4 +1,4 @@
-//! Asking hosts which of them is the primary.
+//! Finds the primary among the hosts of the URL.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 use tokio::time::Instant;
 
 use super::{Result, StoreError};
-use crate::store::{Place, Refused, row};
+use crate::store::{Origin, StaleOrigin, row};
 
-/// How long a connection is waited for, made anew if need be.
+/// Time limit for getting a connection, including opening a new one.
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// With a primary found, how long the other hosts are waited for: one of them may be a newer one.
-const GRACE: Duration = Duration::from_millis(300);
+/// Time to wait for the other hosts after one primary has answered: another one may be newer.
+const OTHER_PRIMARY_GRACE: Duration = Duration::from_millis(300);
 
-/// Where a statement is answered, in one text; NULL on a standby. The system's identifier is read from a file, and stays
-/// what it is: each connection asks once and keeps it, but for those that a pooler stands before. The timeline is that of
-/// the log that is being written, since what the last checkpoint says lags behind a promotion; a standby writes none.
-macro_rules! place {
+/// The origin of a statement as one text; NULL on a standby. Postgres reads the system identifier from a file, and it
+/// never changes. So each connection reads it once and keeps it, except behind a pooler. The timeline comes from the
+/// current WAL file, because the last checkpoint lags behind a promotion. A standby writes no WAL.
+macro_rules! origin {
     () => {
-        place!(
+        origin!(
             "COALESCE(NULLIF(current_setting('sophic_auth.system', true), ''), \
              (pg_control_system()).system_identifier::text)"
         )
@@ -36,44 +36,47 @@ macro_rules! place {
     };
 }
 
-pub(super) use place;
+pub(super) use origin;
 
-/// The primary, by its place among the hosts, and a connection to it.
-pub(super) struct Found {
+/// The primary: its index among the hosts, and a connection to it.
+pub(super) struct FoundPrimary {
     pub(super) host: usize,
     pub(super) connection: PgConnection,
 }
 
-/// Asks all hosts. If two say that they are the primary, it is the one of the highest timeline.
-pub(super) async fn find(hosts: &[PgConnectOptions]) -> Result<Found> {
-    let asked = hosts.iter().enumerate().map(async |(host, options)| (host, ask(options).await));
+/// Asks all hosts. If two of them are primaries, the one with the higher timeline wins.
+pub(super) async fn find(hosts: &[PgConnectOptions]) -> Result<FoundPrimary> {
+    let asked = hosts
+        .iter()
+        .enumerate()
+        .map(async |(host, options)| (host, connect_and_read_timeline(options).await));
     let mut asked: FuturesUnordered<_> = asked.collect();
-    let mut found: Option<(u32, Found)> = None;
+    let mut found: Option<(u32, FoundPrimary)> = None;
     let mut failed = Vec::new();
     let mut deadline = Instant::now() + ACQUIRE_TIMEOUT;
     while let Ok(Some((host, outcome))) = tokio::time::timeout_at(deadline, asked.next()).await {
         match outcome {
             Ok((timeline, connection)) => {
-                deadline = deadline.min(Instant::now() + GRACE);
+                deadline = deadline.min(Instant::now() + OTHER_PRIMARY_GRACE);
                 if found.as_ref().is_none_or(|(newest, _)| *newest < timeline) {
-                    found = Some((timeline, Found { host, connection }));
+                    found = Some((timeline, FoundPrimary { host, connection }));
                 }
             }
             Err(error) => failed.push((host, error)),
         }
     }
-    let late = || StoreError::Unavailable("it did not take a connection in time".to_owned());
+    let late = || StoreError::Unavailable("it did not accept a connection in time".to_owned());
     if let Some((_, found)) = found {
         return Ok(found);
     }
     let is_late = |host: &usize| !failed.iter().any(|(other, _)| other == host);
     let silent: Vec<_> = (0..hosts.len()).filter(is_late).collect();
     failed.extend(silent.into_iter().map(|host| (host, late())));
-    Err(none_of(hosts, failed))
+    Err(not_found_error(hosts, failed))
 }
 
-/// What to say where none of them is the primary.
-fn none_of(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> StoreError {
+/// Explains why no host is the primary.
+fn not_found_error(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> StoreError {
     failed.sort_by_key(|(host, _)| *host);
     if hosts.len() == 1
         && let Some((_, error)) = failed.pop()
@@ -89,21 +92,22 @@ fn none_of(hosts: &[PgConnectOptions], mut failed: Vec<(usize, StoreError)>) -> 
     if let Some((_, pooler)) = failed.iter().find(|(_, error)| error.is_pooler()) {
         return pooler.clone();
     }
-    let misnamed = |error: &StoreError| matches!(error, StoreError::Misnamed(_));
-    let hopeless = |error: &StoreError| misnamed(error) || matches!(error, StoreError::Unusable(_));
-    if failed.iter().all(|(_, error)| misnamed(error)) {
-        StoreError::Misnamed(text)
-    } else if failed.iter().all(|(_, error)| hopeless(error)) {
+    let is_invalid = |error: &StoreError| matches!(error, StoreError::InvalidLocation(_));
+    let is_permanent =
+        |error: &StoreError| is_invalid(error) || matches!(error, StoreError::Unusable(_));
+    if failed.iter().all(|(_, error)| is_invalid(error)) {
+        StoreError::InvalidLocation(text)
+    } else if failed.iter().all(|(_, error)| is_permanent(error)) {
         StoreError::Unusable(text)
     } else {
         StoreError::Unavailable(text)
     }
 }
 
-/// Connects; the timeline, if it is a primary.
-async fn ask(options: &PgConnectOptions) -> Result<(u32, PgConnection)> {
+/// Connects and returns the timeline, or an error if the host is not a primary.
+async fn connect_and_read_timeline(options: &PgConnectOptions) -> Result<(u32, PgConnection)> {
     let mut connection = options.connect().await?;
-    // In one message: behind a pooler what is prepared, even without a name, may be gone by the next.
+    // Sent as a simple query. Behind a pooler even an unnamed prepared statement may be gone by the next message.
     let row = sqlx::raw_sql(
         "SELECT CASE WHEN NOT pg_is_in_recovery() \
              THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END",
@@ -111,29 +115,32 @@ async fn ask(options: &PgConnectOptions) -> Result<(u32, PgConnection)> {
     .fetch_one(&mut connection)
     .await?;
     let timeline: Option<&str> = row.try_get(0)?;
-    let timeline = timeline.ok_or_else(|| StoreError::Unavailable(Refused::Standby.to_string()))?;
+    let timeline =
+        timeline.ok_or_else(|| StoreError::Unavailable(StaleOrigin::Standby.to_string()))?;
     let timeline = u32::from_str_radix(timeline, 16)
         .map_err(|_| StoreError::Corrupt { table: "pg_walfile_name", column: "timeline" })?;
     Ok((timeline, connection))
 }
 
-/// Where a connection leads, whose database has our schema; it keeps what [`place`] would read from a file.
-pub(super) async fn place_of(connection: &mut PgConnection, pooled: bool) -> Result<Place> {
-    // The setting may come from elsewhere, so this does not believe it. A pooler would give what is set to its next client.
+/// Returns the origin of a connection to a migrated database. Without a pooler it also stores the system identifier in
+/// the session, where [`origin`] reads it later.
+pub(super) async fn origin_of(connection: &mut PgConnection, pooled: bool) -> Result<Origin> {
+    // The setting may have been set by someone else, so read the identifier itself. A pooler would pass the setting on
+    // to its next client.
     let statement = if pooled {
         concat!(
             "SELECT ",
-            place!("(pg_control_system()).system_identifier::text"),
+            origin!("(pg_control_system()).system_identifier::text"),
             " FROM counter WHERE id = 1"
         )
     } else {
         concat!(
             "SELECT ",
-            place!("(pg_control_system()).system_identifier::text"),
+            origin!("(pg_control_system()).system_identifier::text"),
             ", set_config('sophic_auth.system', (pg_control_system()).system_identifier::text, false) \
              FROM counter WHERE id = 1"
         )
     };
     let row = sqlx::raw_sql(statement).fetch_optional(connection).await?;
-    row::place(&row.ok_or(StoreError::Corrupt { table: "counter", column: "id" })?)
+    row::origin(&row.ok_or(StoreError::Corrupt { table: "counter", column: "id" })?)
 }

@@ -1,16 +1,16 @@
-//! Pages of credentials: how `store::listing` walks an index, in SQL.
+//! Pages of credentials: the SQL for the plans of `store::listing`.
 
 use async_trait::async_trait;
 use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::session::read;
-use super::{PostgresStore, Result, Session, at};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, Narrow};
+use crate::store::listing::{self, Driver, SelectiveFilter};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
-    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
 };
 
 type Query = QueryBuilder<Postgres>;
@@ -23,7 +23,7 @@ impl ListingStore for PostgresStore {
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed> {
+    ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
             for filter in walks(db, filter).await? {
@@ -45,10 +45,10 @@ impl ListingStore for PostgresStore {
             let mut plans = Vec::new();
             for filter in walks(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-                let (end, narrow) = walk.ways(db).await?;
+                let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN (COSTS OFF) ");
-                walk.push_page(&mut query, end, narrow);
-                for row in db.built(&mut query).fetch_all(db.connection()).await? {
+                walk.push_page(&mut query, end, selective);
+                for row in db.query_from(&mut query).fetch_all(db.connection()).await? {
                     plans.push(row.try_get(0)?);
                 }
             }
@@ -60,7 +60,7 @@ impl ListingStore for PostgresStore {
         read!(self, async |db| {
             let rows = db
                 .query(select_digests!())
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
@@ -72,7 +72,7 @@ impl ListingStore for PostgresStore {
         read!(self, async |db| {
             let rows = db
                 .query(concat!("EXPLAIN (COSTS OFF) ", select_digests!()))
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
@@ -81,7 +81,7 @@ impl ListingStore for PostgresStore {
     }
 }
 
-/// What is walked: one index, or what a user sees, which is an index of each owner.
+/// Splits a filter into walks along one index each. What a user may see takes one walk for each owner.
 async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<CredentialFilter>> {
     if listing::is_impossible(filter) {
         return Ok(Vec::new());
@@ -91,15 +91,15 @@ async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<Creden
         return Ok(vec![filter.clone()]);
     };
     let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
-    for id in administered(db, user).await? {
+    for id in administered_workspaces(db, user).await? {
         walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
     }
     walks.retain(|walk| !listing::is_impossible(walk));
     Ok(walks)
 }
 
-/// The workspaces that the user is admin or owner of.
-async fn administered(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId>> {
+/// Returns the workspaces in which the user is an admin or owner.
+async fn administered_workspaces(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId>> {
     let rows = db.query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
     )
@@ -109,7 +109,7 @@ async fn administered(db: &mut Session, user: &UserId) -> Result<Vec<WorkspaceId
     rows.iter().map(row::workspace_id).collect()
 }
 
-/// One walk along one index.
+/// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
@@ -119,19 +119,23 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    async fn run(&self, db: &mut Session) -> Result<Listed> {
-        let (end, narrow) = self.ways(db).await?;
+    async fn run(&self, db: &mut Session) -> Result<CredentialPage> {
+        let (end, selective) = self.plan(db).await?;
         let mut query = Query::new("");
-        self.push_page(&mut query, end, narrow);
-        let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+        self.push_page(&mut query, end, selective);
+        let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
         let credentials: Vec<_> = rows.iter().map(row::credential).collect::<Result<_>>()?;
         let short = credentials.len() < self.limit as usize;
-        Ok(Listed { credentials, resume: end.filter(|_| short) })
+        Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
-    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
-    async fn ways(&self, db: &mut Session) -> Result<(Option<CredentialPosition>, Option<Narrow>)> {
-        if !self.driver.leaves_to_filter(self.filter) {
+    /// Returns the position at which the walk must end, if any, or the selective filter whose few rows are all read
+    /// instead.
+    async fn plan(
+        &self,
+        db: &mut Session,
+    ) -> Result<(Option<CredentialPosition>, Option<SelectiveFilter>)> {
+        if !self.driver.needs_row_filter(self.filter) {
             return Ok((None, None));
         }
         let mut query = Query::new(match self.filter.order {
@@ -145,16 +149,17 @@ impl Walk<'_> {
         self.push_walked(&mut query, None);
         self.push_order(&mut query);
         query.push(" LIMIT 1 OFFSET ").push_bind(i64::from(LIST_SCAN_MAX) - 1);
-        let Some(end) = db.built(&mut query).fetch_optional(db.connection()).await? else {
+        let Some(end) = db.query_from(&mut query).fetch_optional(db.connection()).await? else {
             return Ok((None, None));
         };
-        for narrow in listing::narrow(self.filter, self.driver) {
+        for selective in listing::selective_filters(self.filter, self.driver) {
             let mut query = Query::new("SELECT count(*) FROM (SELECT 1 FROM credentials AS c");
-            self.push_narrow(&mut query, narrow);
+            self.push_selective(&mut query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX) + 1).push(") AS few");
-            let count: i64 = db.built(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
+            let count: i64 =
+                db.query_from(&mut query).fetch_one(db.connection()).await?.try_get(0)?;
             if count <= i64::from(LIST_SCAN_MAX) {
-                return Ok((None, Some(narrow)));
+                return Ok((None, Some(selective)));
             }
         }
         Ok((Some(row::credential_position(&end)?), None))
@@ -164,11 +169,11 @@ impl Walk<'_> {
         &self,
         query: &mut Query,
         end: Option<CredentialPosition>,
-        narrow: Option<Narrow>,
+        selective: Option<SelectiveFilter>,
     ) {
-        if let Some(narrow) = narrow {
+        if let Some(selective) = selective {
             query.push("WITH credentials AS MATERIALIZED (SELECT c.* FROM credentials AS c");
-            self.push_narrow(query, narrow);
+            self.push_selective(query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX)).push(") ");
         }
         query.push(select_credentials!());
@@ -178,7 +183,7 @@ impl Walk<'_> {
         query.push(" LIMIT ").push_bind(i64::from(self.limit));
     }
 
-    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    /// Adds the range of the index to walk: its leading columns, after the start of the page, and up to `end`.
     fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -201,15 +206,15 @@ impl Walk<'_> {
                 if let Some(time) = filter.unused_since {
                     query
                         .push(" AND COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                        .push_bind(at(time));
+                        .push_bind(sql_time(time));
                 }
             }
             CredentialOrder::ExpireTime => {
                 query.push(" AND c.expire_time IS NOT NULL");
                 if let Some(time) = filter.expires_before {
-                    query.push(" AND c.expire_time < ").push_bind(at(time));
+                    query.push(" AND c.expire_time < ").push_bind(sql_time(time));
                     if self.after.is_none() {
-                        query.push(" AND c.expire_time > ").push_bind(at(self.now));
+                        query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
                     }
                 }
             }
@@ -222,11 +227,11 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row.
+    /// Adds the conditions that are checked row by row.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
-            // Asked once, not of each row.
+            // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query
                     .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
@@ -256,14 +261,14 @@ impl Walk<'_> {
             push_prefix(query, prefix);
         }
         if let Some(time) = filter.expires_before {
-            query.push(" AND c.expire_time > ").push_bind(at(self.now));
-            query.push(" AND c.expire_time < ").push_bind(at(time));
+            query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
+            query.push(" AND c.expire_time < ").push_bind(sql_time(time));
             query.push(" AND NOT ").push(REVOKED);
         }
         if let Some(time) = filter.unused_since {
             query
                 .push(" AND COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                .push_bind(at(time));
+                .push_bind(sql_time(time));
         }
     }
 
@@ -278,45 +283,50 @@ impl Walk<'_> {
         });
     }
 
-    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
-    fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
+    /// Adds a selective filter, ordered by its own index, so that Postgres uses no other.
+    fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
-        match narrow {
-            Narrow::Family => query
+        match selective {
+            SelectiveFilter::Family => query
                 .push("c.family_id = ")
                 .push_bind(filter.family_id.map(|id| id.0))
                 .push(" ORDER BY c.family_id, c.id"),
-            Narrow::Creator => query
+            SelectiveFilter::Creator => query
                 .push("c.creator = ")
                 .push_bind(filter.creator.clone())
                 .push(" ORDER BY c.creator, c.id"),
-            Narrow::NamePrefix => {
+            SelectiveFilter::NamePrefix => {
                 push_prefix(query, filter.name_prefix.as_deref().unwrap_or_default());
                 query.push(" ORDER BY c.name COLLATE \"C\", c.id")
             }
-            Narrow::ExpiresBefore => query
+            SelectiveFilter::ExpiresBefore => query
                 .push("c.expire_time > ")
-                .push_bind(at(self.now))
+                .push_bind(sql_time(self.now))
                 .push(" AND c.expire_time < ")
-                .push_bind(filter.expires_before.map(at))
+                .push_bind(filter.expires_before.map(sql_time))
                 .push(" ORDER BY c.expire_time, c.id"),
-            Narrow::UnusedSince => query
+            SelectiveFilter::UnusedSince => query
                 .push("COALESCE(c.last_use_time, '-infinity'::timestamptz) < ")
-                .push_bind(filter.unused_since.map(at))
+                .push_bind(filter.unused_since.map(sql_time))
                 .push(" ORDER BY COALESCE(c.last_use_time, '-infinity'::timestamptz), c.id"),
         };
     }
 }
 
-/// Which side of a place, in the list's order.
+/// Side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,
     Through,
 }
 
-fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: CredentialPosition) {
+fn push_compared(
+    query: &mut Query,
+    order: CredentialOrder,
+    side: Side,
+    position: CredentialPosition,
+) {
     let operator = match (side, order) {
         (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
         (Side::After, _) => " > ",
@@ -325,7 +335,7 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
     };
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
-            query.push(" AND c.id").push(operator).push_bind(place.id.0);
+            query.push(" AND c.id").push(operator).push_bind(position.id.0);
             return;
         }
         CredentialOrder::LastUseTime => {
@@ -334,11 +344,11 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
         CredentialOrder::ExpireTime => " AND (c.expire_time, c.id)",
     };
     query.push(columns).push(operator).push("(");
-    match place.time {
-        Some(time) => query.push_bind(at(time)),
+    match position.time {
+        Some(time) => query.push_bind(sql_time(time)),
         None => query.push("'-infinity'::timestamptz"),
     };
-    query.push(", ").push_bind(place.id.0).push(")");
+    query.push(", ").push_bind(position.id.0).push(")");
 }
 
 fn push_prefix(query: &mut Query, prefix: &str) {
@@ -355,15 +365,16 @@ fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>
 const REVOKED: &str =
     "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
 
-/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+/// Adds the condition for a state. The order of precedence is that of
+/// [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
 fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
         CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Expired => query.push(" AND c.expire_time <= ").push_bind(sql_time(now)),
         CredentialState::Disabled | CredentialState::Active => query
             .push(" AND (c.expire_time IS NULL OR c.expire_time > ")
-            .push_bind(at(now))
+            .push_bind(sql_time(now))
             .push(")"),
     };
     match state {
@@ -373,7 +384,7 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     };
 }
 
-/// No bytes at all come before every digest.
-fn place(after: Option<&Digest>) -> &[u8] {
+/// Returns the bytes of the digest. The empty slice, for `None`, sorts before every digest.
+fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

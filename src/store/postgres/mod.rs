@@ -1,38 +1,40 @@
-//! The store in a Postgres database, 14 or later: native column types, one pool that reads and one that writes.
+//! The Postgres store, for version 14 or later. It uses native column types and two connection pools: one for reads,
+//! one for writes.
 //!
-//! All SQL for Postgres is here and nothing else. `diff -r` against `sqlite` shows the dialect.
+//! This module contains all SQL for Postgres, and nothing else. `diff -r` against `sqlite` shows the differences
+//! between the dialects.
 
 mod audit;
 mod bulk;
 mod callers;
 mod changes;
+mod connection_guard;
 mod credentials;
 mod directory;
 mod error;
 mod feed;
-mod held;
 mod hosts;
-mod lane;
+mod inspect;
 mod listing;
-mod look;
 mod open;
+mod pending_ends;
+mod permits;
 mod policies;
 mod pools;
 mod primary;
-mod reach;
+mod reachability;
 mod requests;
 mod rights;
 mod session;
+mod shared_pool;
 mod transaction;
 mod transfer;
-mod turns;
-mod untold;
 mod url;
 
 pub(in crate::store) use error::failure;
-pub use open::{lacking, migrate, others, pending};
+pub use open::{foreign_tables, migrate, missing_rights, pending_migrations};
 pub use pools::PoolSizes;
-pub use url::place_of_url;
+pub use url::display_url;
 
 use std::sync::Arc;
 
@@ -40,13 +42,13 @@ use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 
 use self::pools::Connections;
-use self::primary::{Primary, Seen};
+use self::primary::{Primary, StatementResult};
 use self::session::{Session, decide};
 use self::transaction::PostgresTx;
 use super::{ReadStore, Result, Store, StoreError, WriteTx};
 use crate::model::Timestamp;
 
-/// The store in a Postgres database.
+/// A store in a Postgres database.
 #[derive(Debug)]
 pub struct PostgresStore {
     connections: Connections,
@@ -54,26 +56,26 @@ pub struct PostgresStore {
     sizes: PoolSizes,
 }
 
-/// A time as Postgres keeps it.
-fn at(time: Timestamp) -> OffsetDateTime {
+/// Converts a time to the type that Postgres stores.
+fn sql_time(time: Timestamp) -> OffsetDateTime {
     time.date_time()
 }
 
 #[async_trait]
 impl ReadStore for PostgresStore {
     async fn ping(&self) -> Result<()> {
-        let doubts = self.primary.writes.doubts();
+        let doubts = self.primary.write_health.doubts();
         decide!(self, async |db| rights::ping(db).await)?;
         if let Some(doubts) = doubts {
-            // Rolled back: a disk that is full is found when the rows are to be placed.
+            // The transaction is rolled back. A full disk already shows when the rows are written.
             rights::try_to_write(&mut self.begin_write().await?).await?;
-            self.primary.writes.prove(doubts);
+            self.primary.write_health.prove(doubts);
         }
         Ok(())
     }
 
-    async fn gone(&self) -> StoreError {
-        self.primary.reach.gone().await
+    async fn until_unreachable(&self) -> StoreError {
+        self.primary.reachability.until_unreachable().await
     }
 
     async fn close(&self) {

@@ -1,108 +1,108 @@
-//! Opening and migrating, and the settings that the promises rest on.
+//! Opening and migrating the database, and checks of the server's settings.
 
 use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
-use super::hosts::{self, Found};
-use super::look::schema;
+use super::hosts::{self, FoundPrimary};
+use super::inspect::schema;
 use super::pools::{Connections, PoolSizes};
 use super::primary::Primary;
 use super::session::Purpose;
 use super::{PostgresStore, rights, url};
-use crate::store::migrations::{self, Migrated, POSTGRES};
+use crate::store::migrations::{self, MigrationSummary, POSTGRES};
 use crate::store::{Result, StoreError};
 
-/// How long starting up waits for another process that is migrating.
+/// Takes the migration lock. Waits up to 60 s for another process that is migrating.
 const MIGRATE_LOCK: &str =
     "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(1936682088, 2)";
-/// What to say where a pooler is noticed of which the URL says nothing.
-pub(super) const POOLER_NOTICED: &str = "a transaction-mode pooler stands before Postgres, and the URL does not say so: \
+/// Warning for a pooler that the URL does not mention.
+pub(super) const POOLER_DETECTED: &str = "there is a transaction-mode pooler in front of Postgres, but the URL does not say so: \
      from now on statements are not prepared by name, and the change log is polled; add ?pgbouncer=true to the URL";
-/// The database, where errors speak of it: they name it beside.
-const PLACE: &str = "the database";
-/// `server_version_num` of the oldest that is supported.
+/// Name of the database in error texts. They name the URL elsewhere.
+const DATABASE: &str = "the database";
+/// Oldest supported `server_version_num`.
 const VERSION_MIN: i64 = 140_000;
 
 impl PostgresStore {
     /// Opens the database and migrates it.
     pub async fn open(url: &str, sizes: PoolSizes) -> Result<Self> {
         migrate(url).await?;
-        Self::open_as_is(url, sizes).await
+        Self::open_existing(url, sizes).await
     }
 
-    /// Opens the database, whose schema must be this program's.
-    pub async fn open_as_is(url: &str, sizes: PoolSizes) -> Result<Self> {
-        let (hosts, pooled, Found { host, mut connection }) = connect(url).await?;
-        refuse_unfit(&mut connection).await?;
-        schema(&mut connection).await?.refuse_other(PLACE, POSTGRES)?;
+    /// Opens the database, whose schema must have this program's version.
+    pub async fn open_existing(url: &str, sizes: PoolSizes) -> Result<Self> {
+        let (hosts, pooled, FoundPrimary { host, mut connection }) = connect(url).await?;
+        check_server(&mut connection).await?;
+        schema(&mut connection).await?.require_current(DATABASE, POSTGRES)?;
         connection.close().await?;
         let primary = Arc::new(Primary::new(hosts, host, pooled));
         let connections = Connections::new(Arc::clone(&primary), sizes);
         let store = Self { connections, primary, sizes };
-        // What cannot be connected to is told now.
+        // Connect now, so that an error shows at the start.
         store.session(Purpose::Read).await?;
         store.begin_write().await?.commit().await?;
         Ok(store)
     }
 }
 
-/// Brings the database's schema to this program's version.
-pub async fn migrate(url: &str) -> Result<Migrated> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    refuse_unfit(&mut connection).await?;
+/// Migrates the database's schema to this program's version.
+pub async fn migrate(url: &str) -> Result<MigrationSummary> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    check_server(&mut connection).await?;
     let schema = schema(&mut connection).await?;
-    if let Some(version) = schema.settled() {
+    if let Some(version) = schema.current_version() {
         connection.close().await?;
-        return Ok(Migrated::between(version, version, POSTGRES));
+        return Ok(MigrationSummary::between(version, version, POSTGRES));
     }
-    let found = schema.to_migrate(PLACE, POSTGRES)?;
-    let migrated = migrate_locked(&mut connection).await;
-    let migrated = migrated.map_err(|error| migrations::denied(found, POSTGRES, error))?;
+    let found = schema.version_to_migrate(DATABASE, POSTGRES)?;
+    let migrated = run_migrations(&mut connection).await;
+    let migrated = migrated.map_err(|error| migrations::denied_error(found, POSTGRES, error))?;
     connection.close().await?;
     Ok(migrated)
 }
 
-/// Does what is missing, as the owner of the schema.
-async fn migrate_locked(connection: &mut PgConnection) -> Result<Migrated> {
-    // One transaction for all of it, so that its lock works through a pooler too.
+/// Applies the missing migrations as the owner of the schema.
+async fn run_migrations(connection: &mut PgConnection) -> Result<MigrationSummary> {
+    // One transaction for everything, so that the lock also works through a pooler.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
-    // Behind a pooler another client may have left its names.
+    // Behind a pooler another client may have left prepared statements.
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     let from = version(&mut transaction).await?;
     migrations::refuse_newer(from, POSTGRES)?;
     migrations::run(&mut *transaction, POSTGRES).await?;
     let to = version(&mut transaction).await?;
-    let migrated = Migrated::between(from, to, POSTGRES);
-    // sqlx prepares the migrator's statements by name, and a pooler would keep the names for its next client.
+    let migrated = MigrationSummary::between(from, to, POSTGRES);
+    // sqlx prepares the migrator's statements by name, and a pooler would keep them for its next client.
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(migrated)
 }
 
-/// Which rights the role lacks, if it lacks any.
-pub async fn lacking(url: &str) -> Result<Option<String>> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    let lacking = rights::lacking(&mut connection).await?;
+/// Describes the rights that the role lacks, or returns `None` if none is missing.
+pub async fn missing_rights(url: &str) -> Result<Option<String>> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    let missing = rights::missing_rights(&mut connection).await?;
     connection.close().await?;
-    Ok(lacking)
+    Ok(missing)
 }
 
-/// What [`migrate`] would do.
-pub async fn pending(url: &str) -> Result<Migrated> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
-    refuse_unfit(&mut connection).await?;
-    let from = schema(&mut connection).await?.to_migrate(PLACE, POSTGRES)?;
+/// Returns what [`migrate`] would do.
+pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
+    check_server(&mut connection).await?;
+    let from = schema(&mut connection).await?.version_to_migrate(DATABASE, POSTGRES)?;
     connection.close().await?;
-    Migrated::pending(from, POSTGRES)
+    MigrationSummary::pending(from, POSTGRES)
 }
 
-/// What other programs have in the database, where no schema of its own is named for this one; else what they have in that.
-/// What extensions have made is nobody's.
-pub async fn others(url: &str) -> Result<Option<String>> {
-    let (_, _, Found { mut connection, .. }) = connect(url).await?;
+/// Lists tables of other programs: in the whole database, or only in the schema that the URL sets for this program.
+/// Tables of extensions are left out.
+pub async fn foreign_tables(url: &str) -> Result<Option<String>> {
+    let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
     let row = sqlx::raw_sql(
         "SELECT (SELECT string_agg(name, ', ' ORDER BY name) FROM ( \
              SELECT nspname || '.' || relname AS name \
@@ -121,13 +121,13 @@ pub async fn others(url: &str) -> Result<Option<String>> {
     Ok(row.try_get(0)?)
 }
 
-/// Connects to the primary: the hosts as the URL has them, and whether a pooler stands before them.
-async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, Found)> {
+/// Connects to the primary. Returns the hosts of the URL, whether there is a pooler, and the connection.
+async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, FoundPrimary)> {
     let url::Parsed { hosts, mut pooled } = url::parse(url)?;
     let prepared = |pooled| hosts.iter().map(|host| prepare(host, pooled)).collect::<Vec<_>>();
     let mut found = hosts::find(&prepared(pooled)).await;
     if !pooled && found.as_ref().is_err_and(StoreError::is_pooler) {
-        tracing::warn!("{POOLER_NOTICED}");
+        tracing::warn!("{POOLER_DETECTED}");
         pooled = true;
         found = hosts::find(&prepared(pooled)).await;
     }
@@ -135,7 +135,7 @@ async fn connect(url: &str) -> Result<(Vec<PgConnectOptions>, bool, Found)> {
     Ok((hosts, pooled, found))
 }
 
-/// How to connect to a host of the URL, with or without a pooler before it.
+/// Returns the options for connecting to a host, with or without a pooler in front of it.
 pub(super) fn prepare(host: &PgConnectOptions, pooled: bool) -> PgConnectOptions {
     let options = host.clone().disable_statement_logging();
     let options = if options.get_application_name().is_none() {
@@ -144,15 +144,15 @@ pub(super) fn prepare(host: &PgConnectOptions, pooled: bool) -> PgConnectOptions
         options
     };
     if pooled {
-        // A pooler refuses parameters at the start that it does not track.
+        // A pooler refuses startup parameters that it does not track.
         options.statement_cache_capacity(0).extra_float_digits(None)
     } else {
         options
     }
 }
 
-/// Refuses a server that the promises could not rest on.
-async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
+/// Refuses a server on which this program's guarantees would not hold.
+async fn check_server(connection: &mut PgConnection) -> Result<()> {
     let row = sqlx::raw_sql(
         "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding'), \
              current_setting('synchronous_commit')",
@@ -170,15 +170,16 @@ async fn refuse_unfit(connection: &mut PgConnection) -> Result<()> {
     }
     let synchronous: String = row.try_get(2)?;
     if synchronous == "off" {
-        let text = "synchronous_commit is off: a crash could bring a revoked token back to life";
+        let text = "synchronous_commit is off: after a crash a revoked token could be valid again";
         return unusable(text.to_owned());
     }
     Ok(())
 }
 
-/// The schema's version; 0 without any.
+/// Returns the schema's version; 0 without a schema.
 async fn version(connection: &mut PgConnection) -> Result<i64> {
-    // This session may remember that there was no such table: only who opens a table, any, hears of what was made meanwhile.
+    // The session may have cached that the table does not exist. Opening any table makes it see tables created in the
+    // meantime.
     let row =
         sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")
             .fetch_one(&mut *connection)

@@ -1,9 +1,9 @@
-//! What workspaces ask of their keys beyond the server's own policy.
+//! Workspace policies: limits on the keys of one workspace, beyond the server's policy.
 
 use async_trait::async_trait;
 
 use super::session::{locked, read};
-use super::transaction::{PostgresTx, verb};
+use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session};
 use crate::model::{WorkspaceId, WorkspacePolicy};
 use crate::store::{Lock, PolicyStore, PolicyTx, row};
@@ -42,7 +42,7 @@ impl PolicyTx for PostgresTx {
         id: &WorkspaceId,
         lock: Lock,
     ) -> Result<Option<WorkspacePolicy>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let statement = locked!(
                 lock,
                 "SELECT workspace_id FROM workspace_policies WHERE workspace_id = $1"
@@ -57,7 +57,7 @@ impl PolicyTx for PostgresTx {
         id: &WorkspaceId,
         policy: &WorkspacePolicy,
     ) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query(
                 "INSERT INTO workspace_policies ( \
                      workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max) \
@@ -80,7 +80,7 @@ impl PolicyTx for PostgresTx {
     }
 
     async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             db.query("DELETE FROM workspace_policies WHERE workspace_id = $1")
                 .bind(id.as_str())
                 .execute(db.connection())
@@ -90,7 +90,7 @@ impl PolicyTx for PostgresTx {
     }
 }
 
-/// The policy of this workspace, if it has one.
+/// Returns the policy of this workspace, if it has one.
 async fn find(db: &mut Session, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
     let row = db.query(
         "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \

@@ -1,4 +1,5 @@
-//! The pools, which are made anew when all connections are thrown away: what a lost host holds up, holds up nobody else.
+//! The connection pools. They are replaced when all connections are discarded, so that a lost host blocks only its own
+//! pools.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +9,20 @@ use parking_lot::RwLock;
 use sqlx::postgres::PgPoolOptions;
 
 use super::hosts::ACQUIRE_TIMEOUT;
-use super::lane::Lane;
 use super::primary::Primary;
 use super::session;
+use super::shared_pool::SharedPool;
 
-/// How long a connection is kept. Where several servers share what one database grants, each has its turn at more.
+/// Maximum lifetime of a connection. If several servers share the connections that one database grants, each gets a
+/// chance to open more.
 const LIFETIME: Duration = Duration::from_mins(1);
 
-/// How many connections each pool has at most.
+/// Maximum number of connections in each pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSizes {
-    /// For reading.
+    /// Connections for reads.
     pub read: u32,
-    /// For writing.
+    /// Connections for writes.
     pub write: u32,
 }
 
@@ -30,49 +32,52 @@ impl Default for PoolSizes {
     }
 }
 
-/// Connections that were made since all were last thrown away.
+/// The pools of one generation.
 #[derive(Debug)]
 pub(super) struct Pools {
-    /// For transactions that write, so that readers who wait for a connection never wait for a lock.
-    pub(super) write: Lane,
-    /// For what reads.
-    pub(super) read: Lane,
+    /// Pool for transactions that write. It is separate, so that a read never waits for a transaction that waits for a
+    /// lock.
+    pub(super) write: SharedPool,
+    /// Pool for reads.
+    pub(super) read: SharedPool,
     pub(super) generation: u64,
 }
 
 impl Pools {
-    /// Connects to nobody yet.
+    /// Creates the pools without connecting.
     fn new(primary: &Arc<Primary>, sizes: PoolSizes) -> Self {
-        // Before the host is asked for: if another is the primary meanwhile, these are thrown away at their first use.
+        // Read the generation before the host. If another host becomes the primary in between, these pools are
+        // discarded at their first use.
         let generation = primary.generation();
         let options = primary.options();
-        // A connection that broke while it was idle is found out by whoever begins a transaction on it, or by whose read
-        // is run again: see `hold` and `read!`.
+        // sqlx need not test idle connections: a BEGIN finds a broken one, and a read on one is repeated. See `acquire`
+        // and `read!`.
         let pool = |most| {
-            let pool = asking(primary, generation).max_connections(most);
+            let pool = pool_options(primary, generation).max_connections(most);
             pool.max_lifetime(LIFETIME).test_before_acquire(false)
         };
-        // Behind a pooler reads are transactions too; without one, the timeout is the connection's own. What begins a
-        // transaction sets another, so each pool can lend the other a connection.
+        // Behind a pooler every read is a transaction with its own timeout. Otherwise the connection has the timeout of
+        // a read that decides. Other statements begin a transaction that sets another one, so the pools can lend each
+        // other connections.
         let options = if primary.pooled() {
             options
         } else {
             options.options([("statement_timeout", session::DECIDING)])
         };
-        let read = Lane::new(pool(sizes.read).connect_lazy_with(options.clone()));
-        let write = Lane::new(pool(sizes.write).connect_lazy_with(options));
+        let read = SharedPool::new(pool(sizes.read).connect_lazy_with(options.clone()));
+        let write = SharedPool::new(pool(sizes.write).connect_lazy_with(options));
         Self { write, read, generation }
     }
 
-    /// Makes no more connections, and keeps none that comes back.
+    /// Stops opening connections, and closes those that are returned.
     fn retire(&self) {
         self.read.retire();
         self.write.retire();
     }
 }
 
-/// A pool whose every connection is asked where it leads before it is used.
-pub(super) fn asking(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
+/// Returns the options of a pool that checks the origin of each new connection.
+pub(super) fn pool_options(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
     let primary = Arc::clone(primary);
     PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
         let primary = Arc::clone(&primary);
@@ -80,7 +85,7 @@ pub(super) fn asking(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
     })
 }
 
-/// The pools of now.
+/// The current pools.
 #[derive(Debug)]
 pub(super) struct Connections {
     primary: Arc<Primary>,
@@ -95,9 +100,10 @@ impl Connections {
         Self { primary, sizes, pools, closed: AtomicBool::new(false) }
     }
 
-    /// Those that were not thrown away; after the end, those that are closed.
+    /// Returns the pools of the current generation, or the closed ones after [`Self::close`].
     pub(super) fn pools(&self) -> Arc<Pools> {
-        let is_good = |pools: &Pools| !self.primary.is_thrown(pools.generation) || self.is_closed();
+        let is_good =
+            |pools: &Pools| !self.primary.is_discarded(pools.generation) || self.is_closed();
         let pools = Arc::clone(&self.pools.read());
         if is_good(&pools) {
             return pools;
@@ -110,10 +116,10 @@ impl Connections {
         Arc::clone(&pools)
     }
 
-    /// Closes a connection of those that all share, for one that is needed more; whether there was any.
-    pub(super) async fn give_one_up(&self) -> bool {
+    /// Closes one connection of the shared pools, for one that is needed more. Returns whether there was any.
+    pub(super) async fn close_one(&self) -> bool {
         let pools = self.pools();
-        pools.read.give_one_up().await || pools.write.give_one_up().await
+        pools.read.close_one().await || pools.write.close_one().await
     }
 
     pub(super) fn is_closed(&self) -> bool {

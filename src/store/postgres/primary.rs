@@ -1,5 +1,5 @@
-//! Which host is the primary, and what this process has seen of it. Whatever is seen that cannot be of the primary as this
-//! process knows it throws all connections away, and the primary is looked for anew.
+//! Which host is the primary, and what this process has seen of it. An answer that cannot come from the primary that
+//! this process knows discards all connections and starts a search for the primary.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,88 +11,90 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
-use super::reach::Reach;
+use super::reachability::Reachability;
 use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
-use crate::store::writes::Writes;
-use crate::store::{Admitted, Floor, Lineage, Place, Refused, TURN_TIMEOUT};
+use crate::store::write_health::WriteHealth;
+use crate::store::{Admitted, Floor, Lineage, Origin, PERMIT_TIMEOUT, StaleOrigin};
 
-/// How long a farewell may take.
-const GRACE: Duration = Duration::from_millis(100);
-/// Between two searches that found none.
+/// Time limit for closing a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
+/// Pause after a search before another one starts.
 const SEARCH_PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection is waited for before the other hosts are asked whether one of them is the primary.
-const LOOK_ELSEWHERE_AFTER: Duration = Duration::from_millis(200);
-/// Between two looks at them.
-const LOOK_ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// How long the feed waits for an answer before the store is asked on a connection of its own whether it is there.
-const SILENCE: Duration = Duration::from_millis(300);
-/// How long a search may take: it is all that stands between a store that is silent and one that counts as away.
+/// Time to wait for a connection before asking the other hosts whether one of them is the primary.
+const OTHER_HOSTS_DELAY: Duration = Duration::from_millis(200);
+/// Pause between two such searches.
+const OTHER_HOSTS_PAUSE: Duration = Duration::from_secs(1);
+/// Time that the feed waits for an answer before it probes the store on a new connection.
+const FEED_PROBE_DELAY: Duration = Duration::from_millis(300);
+/// Time limit for a search. It bounds the time until an unresponsive store counts as unreachable.
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long the first answer on a connection is waited for: to a BEGIN, which waits for nothing.
+/// Time limit for the answer to a BEGIN, which waits for no lock.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
-/// The same behind a pooler, where it waits for a server's connection, until others are asked whether they are served.
+/// Time behind a pooler, where BEGIN waits for a server connection, before checking whether the pooler serves others.
 const FIRST_ANSWER_POOLED: Duration = Duration::from_secs(3);
-/// How much later than the server ends a statement its answer is missed: only a connection whose other end is silent is.
-const LATE: Duration = Duration::from_millis(500);
-/// How long a statement that writes is waited for on a connection that is thrown away.
-const LAST_WORD: Duration = Duration::from_secs(3);
-/// Why connections are thrown away of which one was found to be silent: the others are as old, and lead the same way.
-pub(super) const SILENT: &str = "a connection does not answer any more";
-/// What is said of connections that are thrown away again and again for the same reason: once, until it was not so for so long.
-const QUIET: Duration = Duration::from_secs(10);
-/// How long the feed waits after the first of these, and the longest that it gets to.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// Time after the server's own limit until an answer counts as lost: the peer of the connection is gone.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
+/// Time to wait for a write on a connection that has been discarded.
+const DISCARDED_WRITE_GRACE: Duration = Duration::from_secs(3);
+/// Reason for discarding all connections when one of them gets no answer: the others are as old and use the same
+/// network path.
+pub(super) const UNANSWERED: &str = "a connection does not answer any more";
+/// Time for which a repeated discard for the same reason is logged at debug level only.
+const REPEAT_WINDOW: Duration = Duration::from_secs(10);
+/// Shortest and longest pause of the feed after repeated discards for the same reason.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
-/// What a statement gave, and where it was answered.
-pub(super) struct Seen<T> {
-    pub(super) place: Place,
+/// Value returned by a statement, with its origin and the revision there.
+pub(super) struct StatementResult<T> {
+    pub(super) origin: Origin,
     pub(super) revision: Revision,
-    pub(super) what: Result<T>,
+    pub(super) value: Result<T>,
 }
 
-/// The hosts, and what is known of them.
+/// The hosts of the store, and the state of the connections to them.
 pub(super) struct Primary {
-    /// As the URL has them.
+    /// Hosts, in the order of the URL.
     hosts: Vec<PgConnectOptions>,
     pooled: AtomicBool,
-    known: Mutex<Known>,
-    /// Whether it is known to be away.
-    pub(super) reach: Reach,
-    /// Whether it takes writes.
-    pub(super) writes: Writes,
-    /// How often all connections were thrown away: those of an earlier generation are not used.
+    state: Mutex<State>,
+    /// Whether the store is reachable.
+    pub(super) reachability: Reachability,
+    /// Whether the store accepts writes.
+    pub(super) write_health: WriteHealth,
+    /// Current generation: the number of times that all connections were discarded. Connections of an earlier
+    /// generation are not used.
     generation: watch::Sender<u64>,
-    /// Held while the primary is looked for: one search serves all who wait.
+    /// Locked during a search. One search serves all tasks that wait for it. Holds the last search.
     searching: tokio::sync::Mutex<Option<Search>>,
 }
 
-struct Known {
+struct State {
     lineage: Lineage,
-    /// The host that is the primary, as far as is known.
+    /// Index of the last known primary.
     target: usize,
-    /// Whether it is to be looked for before the next connection is made.
-    lost: bool,
-    last: Option<Thrown>,
+    /// Whether to search for the primary before opening the next connection.
+    must_search: bool,
+    last_discard: Option<Discard>,
 }
 
-/// When all connections were last thrown away.
-struct Thrown {
+/// The last time that all connections were discarded.
+struct Discard {
     why: String,
     at: Instant,
-    /// How long the feed waits after that.
+    /// Pause of the feed after this discard.
     pause: Duration,
 }
 
-/// A search that is over.
+/// A finished search.
 struct Search {
-    begun: Instant,
+    started: Instant,
     ended: Instant,
     outcome: Result<()>,
 }
 
-/// The hosts may hold a password.
+/// Omits the hosts, whose options may contain a password.
 impl fmt::Debug for Primary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Primary").finish_non_exhaustive()
@@ -100,150 +102,157 @@ impl fmt::Debug for Primary {
 }
 
 impl Primary {
-    /// Of these hosts this one was found to be the primary.
+    /// Starts with the host at index `target` as the primary.
     pub(super) fn new(hosts: Vec<PgConnectOptions>, target: usize, pooled: bool) -> Self {
-        let known = Known { lineage: Lineage::default(), target, lost: false, last: None };
+        let state =
+            State { lineage: Lineage::default(), target, must_search: false, last_discard: None };
         Self {
             hosts,
             pooled: AtomicBool::new(pooled),
-            known: Mutex::new(known),
-            reach: Reach::new(),
-            writes: Writes::new(),
+            state: Mutex::new(state),
+            reachability: Reachability::new(),
+            write_health: WriteHealth::new(),
             generation: watch::channel(0).0,
             searching: tokio::sync::Mutex::new(None),
         }
     }
 
-    /// How to connect to it.
+    /// Returns the options for connecting to the primary.
     pub(super) fn options(&self) -> PgConnectOptions {
-        open::prepare(&self.hosts[self.known.lock().target], self.pooled())
+        open::prepare(&self.hosts[self.state.lock().target], self.pooled())
     }
 
-    /// Whether a transaction-mode pooler stands between: nothing then outlives a transaction.
+    /// Returns whether there is a transaction-mode pooler. If so, no session state outlives a transaction.
     pub(super) fn pooled(&self) -> bool {
         self.pooled.load(Ordering::Acquire)
     }
 
-    /// Something on a connection of this generation shows that a pooler stands between, of which the URL says nothing:
-    /// from now on nothing is expected to outlive a transaction.
+    /// Records that an error has revealed a pooler that the URL does not mention. Discards the connections of this
+    /// generation, because they rely on session state.
     pub(super) fn notice_pooler(&self, generation: u64) {
         if !self.pooled.swap(true, Ordering::AcqRel) {
-            tracing::warn!("{}", open::POOLER_NOTICED);
+            tracing::warn!("{}", open::POOLER_DETECTED);
         }
-        self.throw(generation, "a pooler stands before Postgres");
+        self.discard_connections(generation, "there is a pooler in front of Postgres");
     }
 
-    /// What connections that are made now are of.
+    /// Returns the generation of connections opened now.
     pub(super) fn generation(&self) -> u64 {
         *self.generation.borrow()
     }
 
-    /// Whether connections of this generation are thrown away.
-    pub(super) fn is_thrown(&self, generation: u64) -> bool {
+    /// Returns whether connections of this generation have been discarded.
+    pub(super) fn is_discarded(&self, generation: u64) -> bool {
         self.generation() != generation
     }
 
-    /// What is known now: to be taken before a statement is sent.
+    /// Returns what is known now. Call it before sending a statement.
     pub(super) fn floor(&self) -> Floor {
-        self.known.lock().lineage.floor()
+        self.state.lock().lineage.floor()
     }
 
-    /// Runs a statement whose result decides something, on a connection of this generation: it counts only if it is the
-    /// primary's, and not behind what was known before it was sent.
-    pub(super) async fn counted<T>(
+    /// Runs a statement whose result decides something. The result counts only if it comes from the primary and is not
+    /// behind what was known before the statement was sent.
+    pub(super) async fn run_deciding<T>(
         &self,
         generation: u64,
-        statement: impl Future<Output = Result<Seen<T>>>,
+        statement: impl Future<Output = Result<StatementResult<T>>>,
     ) -> Result<T> {
         let floor = self.floor();
-        let seen = statement.await?;
-        self.admit(generation, &floor, &seen.place, seen.revision)?;
-        seen.what
+        let result = statement.await?;
+        self.admit(generation, &floor, &result.origin, result.revision)?;
+        result.value
     }
 
-    /// Judges where a statement was answered that was sent on a connection of this generation after `floor` was taken.
+    /// Checks the origin of a statement that was sent on a connection of this generation after `floor` was taken.
     pub(super) fn admit(
         &self,
         generation: u64,
         floor: &Floor,
-        place: &Place,
+        origin: &Origin,
         revision: Revision,
     ) -> Result<()> {
-        let admitted = self.known.lock().lineage.admit(floor, place, revision);
-        self.take(generation, admitted)?;
-        self.reach.hear();
+        let admitted = self.state.lock().lineage.admit(floor, origin, revision);
+        self.act_on(generation, admitted)?;
+        self.reachability.note_answer();
         Ok(())
     }
 
-    /// Notes that this is confirmed: a sync has fetched it, or a commit of this process made it.
-    pub(super) fn confirm(&self, place: &Place, revision: Revision) {
-        if let Place::Primary(life) = place {
-            self.known.lock().lineage.confirm(life, revision);
+    /// Records that `revision` is confirmed: a sync has fetched it, or a commit of this process created it.
+    pub(super) fn confirm(&self, origin: &Origin, revision: Revision) {
+        if let Origin::Primary(incarnation) = origin {
+            self.state.lock().lineage.confirm(incarnation, revision);
         }
     }
 
-    fn take(
+    fn act_on(
         &self,
         generation: u64,
-        admitted: std::result::Result<Admitted, Refused>,
+        admitted: std::result::Result<Admitted, StaleOrigin>,
     ) -> Result<()> {
         match admitted {
-            Ok(Admitted::AsKnown) => Ok(()),
+            Ok(Admitted::Unchanged) => Ok(()),
             Ok(Admitted::Moved) => {
-                self.throw(generation, "the store began another life");
+                self.discard_connections(generation, "the store began another incarnation");
                 Ok(())
             }
             Err(refused) => {
                 let text = refused.to_string();
-                self.throw(generation, &text);
+                self.discard_connections(generation, &text);
                 Err(StoreError::Unavailable(text))
             }
         }
     }
 
-    /// Throws all connections away, unless those of this generation are already.
-    pub(super) fn throw(&self, generation: u64, why: &str) {
-        let mut known = self.known.lock();
-        let thrown = self.generation.send_if_modified(|now| {
+    /// Discards all connections, unless those of this generation already are.
+    pub(super) fn discard_connections(&self, generation: u64, why: &str) {
+        let mut state = self.state.lock();
+        let discarded = self.generation.send_if_modified(|now| {
             let current = *now == generation;
             *now += u64::from(current);
             current
         });
-        if !thrown {
+        if !discarded {
             return;
         }
-        known.lost = true;
-        let again = known.last.as_ref().filter(|last| last.why == why && last.at.elapsed() < QUIET);
-        let [first, longest] = PAUSES;
+        state.must_search = true;
+        let again = state
+            .last_discard
+            .as_ref()
+            .filter(|last| last.why == why && last.at.elapsed() < REPEAT_WINDOW);
+        let [first, longest] = BACKOFF;
         let pause = again.map_or(Duration::ZERO, |last| (last.pause * 2).clamp(first, longest));
         if again.is_none() {
             tracing::warn!("all connections to the store are made anew: {why}");
         } else {
             tracing::debug!("all connections to the store are made anew, again: {why}");
         }
-        known.last = Some(Thrown { why: why.to_owned(), at: Instant::now(), pause });
+        state.last_discard = Some(Discard { why: why.to_owned(), at: Instant::now(), pause });
     }
 
-    /// What is wrong with a statement on a connection of this generation. A server that takes no writes is no primary.
-    pub(super) fn judge(&self, generation: u64, error: sqlx::Error) -> StoreError {
-        self.judge_by(generation, error, &["25006"])
+    /// Converts the error of a statement. A server that rejects writes is not a primary.
+    pub(super) fn classify_error(&self, generation: u64, error: sqlx::Error) -> StoreError {
+        self.classify_by_codes(generation, error, &["25006"])
     }
 
-    /// The same, of the begin of a transaction: a standby refuses even the wish to write in it, as a feature it lacks.
-    pub(super) fn judge_begin(&self, generation: u64, error: sqlx::Error) -> StoreError {
-        self.judge_by(generation, error, &["25006", "0A000"])
+    /// Converts the error of a BEGIN. A standby rejects BEGIN READ WRITE as an unsupported feature.
+    pub(super) fn classify_begin_error(&self, generation: u64, error: sqlx::Error) -> StoreError {
+        self.classify_by_codes(generation, error, &["25006", "0A000"])
     }
 
-    fn judge_by(&self, generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
+    fn classify_by_codes(&self, generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
         let code = error.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| codes.contains(&&*code)) {
-            let text = "it takes no writes: it is no primary";
-            self.throw(generation, text);
+            let text = "it rejects writes, so it is not the primary";
+            self.discard_connections(generation, text);
             return StoreError::Unavailable(text.to_owned());
         }
         let broken = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_));
         if broken && self.hosts.len() > 1 {
-            self.throw(generation, "a connection broke, and the primary may be another host");
+            self.discard_connections(
+                generation,
+                "a connection broke, and the primary may be another host",
+            );
         }
         let error = error.into();
         if let StoreError::Pooler { .. } = error {
@@ -252,29 +261,30 @@ impl Primary {
         error
     }
 
-    /// Behind a pooler each transaction may be on another server: whether this one is on the primary.
-    pub(super) async fn ask_behind_pooler(&self, db: &mut Session) -> Result<()> {
+    /// Checks that the current transaction is on the primary. Behind a pooler each transaction may be on another
+    /// server.
+    pub(super) async fn check_behind_pooler(&self, db: &mut Session) -> Result<()> {
         if !self.pooled() {
             return Ok(());
         }
         let floor = self.floor();
-        let place = hosts::place_of(db.connection(), true).await?;
-        let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
-        self.take(db.generation, admitted)
+        let origin = hosts::origin_of(db.connection(), true).await?;
+        let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
+        self.act_on(db.generation, admitted)
     }
 
-    /// Waits for a connection, unless those of this generation are thrown away meanwhile. While it takes long, all hosts
-    /// are asked whether one of them is the primary.
-    pub(super) async fn unless_thrown<T>(
+    /// Waits for a connection, unless this generation is discarded in the meantime. If that takes long, asks all hosts
+    /// whether one of them is the primary.
+    pub(super) async fn unless_discarded<T>(
         &self,
         generation: u64,
         work: impl Future<Output = T>,
     ) -> Result<T> {
         let lost = async {
             loop {
-                tokio::time::sleep(LOOK_ELSEWHERE_AFTER).await;
-                if let Err(error) = self.seek(LOOK_ELSEWHERE_PAUSE).await
-                    && !self.reach.was_heard_lately()
+                tokio::time::sleep(OTHER_HOSTS_DELAY).await;
+                if let Err(error) = self.shared_search(OTHER_HOSTS_PAUSE).await
+                    && !self.reachability.answered_recently()
                 {
                     return error;
                 }
@@ -283,14 +293,15 @@ impl Primary {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.thrown(generation) => Err(thrown()),
+            () = self.discarded(generation) => Err(discarded_error()),
             error = lost => Err(error),
         }
     }
 
-    /// Waits for what is answered on a connection of this generation, unless that is thrown away meanwhile. What the server
-    /// ends after `limit` and is not answered then never will be: this throws them away.
-    pub(super) async fn while_kept<T>(
+    /// Waits for an answer on a connection of this generation, unless it is discarded in the meantime. The server ends
+    /// a statement after `limit`. If there is no answer even then, there never will be, and this discards all
+    /// connections.
+    pub(super) async fn while_current<T>(
         &self,
         generation: u64,
         limit: Option<Duration>,
@@ -298,75 +309,78 @@ impl Primary {
     ) -> Result<T> {
         let silent = async {
             match limit {
-                Some(limit) => tokio::time::sleep(limit + LATE).await,
+                Some(limit) => tokio::time::sleep(limit + ANSWER_MARGIN).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             done = work => done,
-            () = self.thrown(generation) => Err(thrown()),
+            () = self.discarded(generation) => Err(discarded_error()),
             () = silent => {
-                self.throw(generation, SILENT);
-                Err(late())
+                self.discard_connections(generation, UNANSWERED);
+                Err(timeout_error())
             }
         }
     }
 
-    /// Waits for a statement that writes on a connection of this generation. Once that is thrown away, it is not waited for
-    /// longer than it may wait for a lock.
-    pub(super) async fn unless_lost<T>(
+    /// Waits for a write on a connection of this generation. If the generation is discarded, waits at most as long as a
+    /// statement may wait for a lock.
+    pub(super) async fn bounded_write<T>(
         &self,
         generation: u64,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let lost = async {
-            self.thrown(generation).await;
-            tokio::time::sleep(LAST_WORD).await;
+            self.discarded(generation).await;
+            tokio::time::sleep(DISCARDED_WRITE_GRACE).await;
         };
         tokio::select! {
             biased;
             done = work => done,
-            () = lost => Err(thrown()),
+            () = lost => Err(discarded_error()),
         }
     }
 
-    /// Waits for the first answer on a connection of this generation. Where it does not come, all are thrown away; behind
-    /// a pooler, which lets who comes wait, only if others are served that came later.
+    /// Waits for the first answer on a connection of this generation, and discards all connections if there is none. A
+    /// pooler may keep clients waiting, so behind one they are discarded only if a later client is served.
     pub(super) async fn first_answer(
         &self,
         generation: u64,
         work: impl Future<Output = sqlx::Result<()>>,
     ) -> sqlx::Result<()> {
-        let (mut work, begun) = (std::pin::pin!(work), Instant::now());
+        let (mut work, started) = (std::pin::pin!(work), Instant::now());
         let patience = if self.pooled() { FIRST_ANSWER_POOLED } else { FIRST_ANSWER };
         loop {
             if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
                 return done;
             }
-            if !self.pooled() || self.seek(Duration::ZERO).await.is_ok() {
-                self.throw(generation, SILENT);
+            if !self.pooled() || self.shared_search(Duration::ZERO).await.is_ok() {
+                self.discard_connections(generation, UNANSWERED);
                 return Err(sqlx::Error::PoolClosed);
             }
-            if begun.elapsed() > TURN_TIMEOUT {
+            if started.elapsed() > PERMIT_TIMEOUT {
                 return Err(sqlx::Error::PoolTimedOut);
             }
         }
     }
 
-    async fn thrown(&self, generation: u64) {
+    async fn discarded(&self, generation: u64) {
         let mut generations = self.generation.subscribe();
-        // The sender lives as long as this.
+        // Ignoring the error is safe: the sender lives as long as `self`.
         let _ = generations.wait_for(|now| *now != generation).await;
     }
 
-    /// Waits for what the feed asked for, unless the store turns out to be away meanwhile.
-    pub(super) async fn unless_gone<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Waits for a request of the feed, unless the store turns out to be unreachable.
+    pub(super) async fn unless_unreachable<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let gone = async {
             loop {
-                tokio::time::sleep(SILENCE).await;
+                tokio::time::sleep(FEED_PROBE_DELAY).await;
                 if self.probe().await.is_err()
-                    && let Err(error) = self.reach.refuse()
+                    && let Err(error) = self.reachability.check()
                 {
                     return error;
                 }
@@ -379,114 +393,118 @@ impl Primary {
         }
     }
 
-    /// Finds the primary, if it is to be looked for.
-    pub(super) async fn find(&self) -> Result<()> {
-        if self.known.lock().lost { self.seek(SEARCH_PAUSE).await } else { Ok(()) }
+    /// Searches for the primary, if a search is due.
+    pub(super) async fn ensure_found(&self) -> Result<()> {
+        if self.state.lock().must_search { self.shared_search(SEARCH_PAUSE).await } else { Ok(()) }
     }
 
-    /// Waits, where all connections are thrown away again and again for the same reason. Of the feed only, which finds out
-    /// whether it is still so: others would be held up for nothing.
-    pub(super) async fn rest(&self) {
-        let left = |last: &Thrown| last.pause.saturating_sub(last.at.elapsed());
-        let rest = self.known.lock().last.as_ref().map(left);
-        tokio::time::sleep(rest.unwrap_or_default()).await;
+    /// Waits if all connections have been discarded repeatedly for the same reason. Only for the feed, which probes
+    /// whether the reason persists; other requests would be delayed for nothing.
+    pub(super) async fn back_off(&self) {
+        let left = |last: &Discard| last.pause.saturating_sub(last.at.elapsed());
+        let remaining = self.state.lock().last_discard.as_ref().map(left);
+        tokio::time::sleep(remaining.unwrap_or_default()).await;
     }
 
-    /// Asks whether it is there. Of the feed only, which asks again and again: others rely on that.
+    /// Probes whether the store is reachable. Only for the feed, which probes regularly, and on which all other
+    /// requests rely.
     pub(super) async fn probe(&self) -> Result<()> {
-        self.reach.probe();
-        let outcome = self.seek(SEARCH_PAUSE).await;
-        self.reach.probe();
+        self.reachability.note_probe();
+        let outcome = self.shared_search(SEARCH_PAUSE).await;
+        self.reachability.note_probe();
         outcome
     }
 
-    /// Looks for the primary among all hosts. One search serves all who wait for it, and who comes this soon after it.
-    async fn seek(&self, pause: Duration) -> Result<()> {
-        let came = Instant::now();
+    /// Searches all hosts for the primary. One search serves all tasks that wait for it, and those that arrive within
+    /// `pause` after it.
+    async fn shared_search(&self, pause: Duration) -> Result<()> {
+        let arrived = Instant::now();
         let mut last = self.searching.lock().await;
-        if let Some(last) = last.as_ref().filter(|last| last.serves(came, pause)) {
+        if let Some(last) = last.as_ref().filter(|last| last.serves(arrived, pause)) {
             return last.outcome.clone();
         }
-        let (begun, generation) = (Instant::now(), self.generation());
+        let (started, generation) = (Instant::now(), self.generation());
         let searched = tokio::time::timeout(SEARCH_TIMEOUT, Box::pin(self.search())).await;
-        let outcome = match searched.unwrap_or_else(|_| Err(late())) {
+        let outcome = match searched.unwrap_or_else(|_| Err(timeout_error())) {
             Ok(target) => {
-                self.settle_on(target);
+                self.set_target(target);
                 Ok(())
             }
             Err(error) => {
-                if self.reach.miss(&error) {
-                    self.throw(generation, &error.cause());
+                if self.reachability.note_failed_search(&error) {
+                    self.discard_connections(generation, &error.cause());
                 }
                 Err(error)
             }
         };
-        *last = Some(Search { begun, ended: Instant::now(), outcome: outcome.clone() });
+        *last = Some(Search { started, ended: Instant::now(), outcome: outcome.clone() });
         outcome
     }
 
-    /// This host is the primary.
-    fn settle_on(&self, target: usize) {
-        let mut known = self.known.lock();
-        known.lost = false;
-        if target != known.target {
-            known.target = target;
-            // Pools that were made meanwhile lead to the other host.
+    /// Records which host is the primary.
+    fn set_target(&self, target: usize) {
+        let mut state = self.state.lock();
+        state.must_search = false;
+        if target != state.target {
+            state.target = target;
+            // Pools created in the meantime lead to the previous host.
             self.generation.send_modify(|now| *now += 1);
             tracing::warn!(
                 "all connections to the store are made anew: the primary is another host"
             );
         }
-        self.reach.find();
+        self.reachability.note_reachable();
     }
 
-    /// Asks all hosts; which of them is the primary.
+    /// Asks all hosts and returns the index of the primary.
     async fn search(&self) -> Result<usize> {
         let (floor, pooled) = (self.floor(), self.pooled());
         let hosts: Vec<_> = self.hosts.iter().map(|host| open::prepare(host, pooled)).collect();
         let mut found = hosts::find(&hosts).await?;
-        let place = hosts::place_of(&mut found.connection, pooled).await?;
+        let origin = hosts::origin_of(&mut found.connection, pooled).await?;
         let generation = self.generation();
-        let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
+        let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
         match admitted {
-            Ok(Admitted::AsKnown) => {}
-            Ok(Admitted::Moved) => self.throw(generation, "the store began another life"),
+            Ok(Admitted::Unchanged) => {}
+            Ok(Admitted::Moved) => {
+                self.discard_connections(generation, "the store began another incarnation");
+            }
             Err(refused) => return Err(StoreError::Unavailable(refused.to_string())),
         }
-        // It has told all that it was made for.
-        let _ = tokio::time::timeout(GRACE, found.connection.close()).await;
+        // The connection has served its purpose.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, found.connection.close()).await;
         Ok(found.host)
     }
 
-    /// Whether a connection that was just made is good for anything.
+    /// Checks the origin of a new connection.
     pub(super) async fn admit_connection(
         &self,
         generation: u64,
         connection: &mut PgConnection,
     ) -> sqlx::Result<()> {
         let floor = self.floor();
-        let place = hosts::place_of(connection, self.pooled()).await;
-        let outcome = place.and_then(|place| {
-            let admitted = self.known.lock().lineage.admit_connection(&floor, &place);
-            self.take(generation, admitted)
+        let origin = hosts::origin_of(connection, self.pooled()).await;
+        let outcome = origin.and_then(|origin| {
+            let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
+            self.act_on(generation, admitted)
         });
-        // sqlx would try again and again; a caller that waits for it is told that it is thrown away.
+        // This error keeps sqlx from retrying. A waiting caller learns that the connections were discarded.
         outcome.map_err(|error| sqlx::Error::Protocol(error.to_string()))
     }
 }
 
-/// What to say of connections that are not used any more.
-pub(super) fn thrown() -> StoreError {
-    StoreError::Unavailable("its connections are being made anew".to_owned())
+/// Error for connections that have been discarded.
+pub(super) fn discarded_error() -> StoreError {
+    StoreError::Unavailable("its connections are being replaced".to_owned())
 }
 
-fn late() -> StoreError {
+fn timeout_error() -> StoreError {
     StoreError::Unavailable("it did not answer in time".to_owned())
 }
 
 impl Search {
-    /// Whether a caller that came at that moment need not begin another.
-    fn serves(&self, came: Instant, pause: Duration) -> bool {
-        self.begun >= came || self.ended.elapsed() < pause
+    /// Returns whether the search serves a caller that arrived at this time.
+    fn serves(&self, arrived: Instant, pause: Duration) -> bool {
+        self.started >= arrived || self.ended.elapsed() < pause
     }
 }

@@ -1,14 +1,14 @@
-//! Request ids of calls that made a credential.
+//! Request ids, which keep a retry from creating a second credential.
 
 use async_trait::async_trait;
 
-use super::transaction::{PostgresTx, verb};
-use super::{Result, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{Result, Session, sql_time};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
-/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
-const FORGOTTEN_AT_ONCE: i64 = 100;
+/// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
+const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestTx for PostgresTx {
@@ -17,13 +17,13 @@ impl RequestTx for PostgresTx {
         request: &ClaimedRequest,
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        verb!(self, async |db| {
-            // Without a lock first: those who come later need not wait for each other.
+        run!(self, async |db| {
+            // Read without a lock first, so that later retries do not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
                 return Ok(Some(earlier));
             }
-            // Of two that race, the second waits here for the first to commit or to fail.
+            // If two requests race, the second waits here until the first has committed or failed.
             let done = db
                 .query(
                     "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
@@ -37,8 +37,8 @@ impl RequestTx for PostgresTx {
                 .bind(request.request_id.0)
                 .bind(&request.fingerprint.as_bytes()[..])
                 .bind(request.credential_id.0)
-                .bind(at(request.create_time))
-                .bind(at(forget_before))
+                .bind(sql_time(request.create_time))
+                .bind(sql_time(forget_before))
                 .execute(db.connection())
                 .await?;
             if done.rows_affected() == 0 {
@@ -50,8 +50,8 @@ impl RequestTx for PostgresTx {
                      SELECT ctid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2 \
                          FOR UPDATE SKIP LOCKED)",
             )
-            .bind(at(forget_before))
-            .bind(FORGOTTEN_AT_ONCE)
+            .bind(sql_time(forget_before))
+            .bind(EXPIRED_PER_CLAIM)
             .execute(db.connection())
             .await?;
             Ok(None)

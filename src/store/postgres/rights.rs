@@ -1,16 +1,16 @@
-//! Whether this role may do what the service does, and whether the database takes it.
+//! Whether the role has the rights that the service needs, and whether the database accepts writes.
 
 use sqlx::{PgConnection, Row as _};
 
-use super::hosts::place;
-use super::primary::Seen;
+use super::hosts::origin;
+use super::primary::StatementResult;
 use super::{Result, Session, StoreError};
 use crate::store::row;
 
-/// What the role lacks of what management needs, in words; NULL where it lacks nothing. Deleting is only asked for where
-/// management deletes: purging and retention may be another role's. Rights to some columns are enough, as far as can be told
-/// beforehand.
-macro_rules! lacking {
+/// Describes the rights that the role lacks for management, as text; NULL if none is missing. DELETE is required only
+/// on tables from which management deletes, because another role may do purging and retention. Rights to some columns
+/// of a table are enough.
+macro_rules! missing_rights {
     () => {
         "(SELECT 'the role ' || current_user || ' lacks ' || string_agg(lacked, '; ' ORDER BY lacked DESC) \
           FROM (SELECT verb || ' on ' || string_agg(name, ', ' ORDER BY name) AS lacked \
@@ -31,37 +31,37 @@ macro_rules! lacking {
     };
 }
 
-/// Fails where the database takes no writes of this role; where it was asked, and at which revision. Writes nothing.
-pub(super) async fn ping(db: &mut Session) -> Result<Seen<()>> {
+/// Fails if the role lacks a right or the database rejects its writes. Writes nothing.
+pub(super) async fn ping(db: &mut Session) -> Result<StatementResult<()>> {
     let row = db
         .query(concat!(
             "SELECT ",
-            place!(),
+            origin!(),
             ", revision, current_setting('default_transaction_read_only') = 'on', ",
-            lacking!(),
+            missing_rights!(),
             " FROM counter WHERE id = 1"
         ))
         .fetch_one(db.connection())
         .await?;
-    let (place, revision) = row::placed(&row)?;
-    let what = match row.try_get(3)? {
-        Some(lacking) => Err(StoreError::Denied(lacking)),
+    let (origin, revision) = row::origin_and_revision(&row)?;
+    let value = match row.try_get(3)? {
+        Some(missing) => Err(StoreError::Denied(missing)),
         None if row.try_get(2)? => {
-            let text = "it takes no writes of this role: default_transaction_read_only is on";
+            let text = "it rejects writes from this role: default_transaction_read_only is on";
             Err(StoreError::Denied(text.to_owned()))
         }
         None => Ok(()),
     };
-    Ok(Seen { place, revision, what })
+    Ok(StatementResult { origin, revision, value })
 }
 
-/// What the role lacks, if it lacks anything.
-pub(super) async fn lacking(connection: &mut PgConnection) -> Result<Option<String>> {
-    let row = sqlx::raw_sql(concat!("SELECT ", lacking!())).fetch_one(connection).await?;
+/// Describes the rights that the role lacks, or returns `None` if none is missing.
+pub(super) async fn missing_rights(connection: &mut PgConnection) -> Result<Option<String>> {
+    let row = sqlx::raw_sql(concat!("SELECT ", missing_rights!())).fetch_one(connection).await?;
     Ok(row.try_get(0)?)
 }
 
-/// Writes about as much as a management call does, into the table that each of them writes to; to be rolled back.
+/// Writes about as much as a management call, into the table that every call writes to. The caller rolls it back.
 pub(super) async fn try_to_write(db: &mut Session) -> Result<()> {
     let statement = db.query(
         "INSERT INTO audit_events (id, time, action, caller, target_kind, target_id, before) \

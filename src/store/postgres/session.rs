@@ -1,7 +1,7 @@
-//! A connection while it is held, with or without a transaction, and how to get one that is alive.
+//! Sessions: a pooled connection in use, with or without a transaction, and how to get one that works.
 //!
-//! Behind a transaction-mode pooler each transaction may be on another server connection. So there reads too are
-//! transactions, no statement is prepared by name, and settings are made by `SET LOCAL`.
+//! Behind a transaction-mode pooler each transaction may run on another server connection. So reads are transactions
+//! there too, statements are not prepared by name, and settings use `SET LOCAL`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,42 +10,42 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{Connection as _, PgPool, Postgres, QueryBuilder};
 
-use super::held::Held;
-use super::lane::Lane;
+use super::connection_guard::ConnectionGuard;
 use super::pools::Pools;
-use super::primary::{Primary, thrown};
+use super::primary::{Primary, discarded_error};
+use super::shared_pool::SharedPool;
 use super::{PostgresStore, Result, StoreError};
 
-/// How long a statement may take whose result decides something: it looks a few rows up.
+/// Time limit for a statement whose result decides something. Such a statement looks up a few rows.
 pub(super) const DECIDING: &str = "2s";
 const DECIDING_LIMIT: Duration = Duration::from_secs(2);
-/// How long all of any other read may take, each of whose statements has five seconds by [`Purpose::Read`]'s BEGIN: longer than
-/// a request may, so that a database that is slow and answers loses no connection over it. Those that fell silent are found
-/// by what decides, of which readiness asks something each second.
+/// Time limit for all other reads as a whole; each of their statements has five seconds (see [`Purpose::begin`]). It is
+/// longer than a request may take, so that a slow database does not lose its connections. The deciding statements
+/// detect a broken connection sooner: readiness sends one each second.
 const READING_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a session is for.
+/// Purpose of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A statement whose result decides something.
+    /// A statement whose result decides something, such as an introspection.
     Decide,
-    /// Reading for management, which may take longer.
+    /// Reads for management, which may take longer.
     Read,
     /// A transaction that writes.
     Write,
 }
 
 impl Purpose {
-    /// How its transaction begins, if it is one.
+    /// Returns the statements that begin the transaction, or `None` if the session needs none.
     const fn begin(self, pooled: bool) -> Option<&'static str> {
         match self {
             Self::Decide if pooled => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'"),
             Self::Decide => None,
             Self::Read => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'"),
-            // No statement_timeout: a COMMIT that it ends under synchronous replication has happened, and says so in a
-            // warning only. Waiting for locks is bounded instead, and so is holding them for a process that is gone.
-            // READ WRITE is what a standby refuses. A primary that is to take no writes for now, as while it is moved, is
-            // respected: it refuses each by itself.
+            // A `statement_timeout` could end a COMMIT that waits for synchronous replication: such a COMMIT has
+            // happened, and only a warning says so. Instead, waiting for locks is bounded, and so is the time that a
+            // vanished process holds them. A standby refuses READ WRITE. A primary that is set to reject writes, for
+            // example while it is being moved, must stay that way: each write then fails by itself.
             Self::Write => Some(
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
                  SELECT set_config('transaction_read_only', current_setting('default_transaction_read_only'), true); \
@@ -56,7 +56,7 @@ impl Purpose {
         }
     }
 
-    /// How long a statement may take, if that is bounded.
+    /// Returns the time limit for a statement, or `None` if there is none.
     const fn limit(self) -> Option<Duration> {
         match self {
             Self::Decide => Some(DECIDING_LIMIT),
@@ -65,8 +65,8 @@ impl Purpose {
         }
     }
 
-    /// The pool it is of, and the other.
-    const fn lanes(self, pools: &Pools) -> (&Lane, &Lane) {
+    /// Returns the pool for this purpose, and the other pool.
+    const fn pools_for(self, pools: &Pools) -> (&SharedPool, &SharedPool) {
         match self {
             Self::Decide | Self::Read => (&pools.read, &pools.write),
             Self::Write => (&pools.write, &pools.read),
@@ -74,26 +74,26 @@ impl Purpose {
     }
 }
 
-/// How long a connection may take to say that it is alive.
+/// Time limit for a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is held.
+/// A pooled connection in use, with or without a transaction.
 pub(super) struct Session {
-    held: Held,
-    /// Whether statements are prepared by name and kept, which saves a round trip each.
+    guard: ConnectionGuard,
+    /// Whether statements are prepared by name and cached, which saves a round trip each.
     persistent: bool,
-    /// What its connection is of: see [`Primary`].
+    /// Generation of the connection; see [`Primary`].
     pub(super) generation: u64,
 }
 
 impl Session {
-    /// A statement, to run on [`Self::connection`].
+    /// Returns a statement to run on [`Self::connection`].
     pub(super) fn query<'q>(&self, sql: &'static str) -> Query<'q, Postgres, PgArguments> {
         sqlx::query(sql).persistent(self.persistent)
     }
 
-    /// The statement that was built.
-    pub(super) fn built<'q>(
+    /// Returns the statement of a query builder, to run on [`Self::connection`].
+    pub(super) fn query_from<'q>(
         &self,
         query: &'q mut QueryBuilder<Postgres>,
     ) -> Query<'q, Postgres, PgArguments> {
@@ -101,54 +101,55 @@ impl Session {
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
-        self.held.connection()
+        self.guard.connection()
     }
 
-    /// How long a statement on it may take, if the server sees to that.
+    /// Returns the time limit that the server enforces for a statement, or `None` if there is none.
     pub(super) const fn limit(&self) -> Option<Duration> {
-        self.held.limit()
+        self.guard.limit()
     }
 
-    /// On a pool of a feed's own, whose connections are of this generation. Behind a pooler it is a transaction, which
-    /// [`Self::commit`] ends.
-    pub(super) async fn of_feed(
+    /// Begins a session on the pool of a feed, whose connections belong to this generation. Behind a pooler it is a
+    /// transaction, which [`Self::commit`] ends.
+    pub(super) async fn for_feed(
         pool: &PgPool,
         primary: &Arc<Primary>,
         generation: u64,
     ) -> Result<Self> {
         let pooled = primary.pooled();
         let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
-        let held = primary.unless_thrown(generation, async {
+        let guard = primary.unless_discarded(generation, async {
             let connection = pool.acquire().await?;
-            let mut held = Held::new(connection, None, None, Arc::clone(primary), generation);
+            let mut guard =
+                ConnectionGuard::new(connection, None, None, Arc::clone(primary), generation);
             if let Some(begin) = begin {
-                held.begin(begin).await?;
+                guard.begin(begin).await?;
             }
-            Ok(held)
+            Ok(guard)
         });
-        let held = held.await?;
-        if primary.is_thrown(generation) {
-            return Err(thrown());
+        let guard = guard.await?;
+        if primary.is_discarded(generation) {
+            return Err(discarded_error());
         }
-        let held = held.map_err(|error| primary.judge_begin(generation, error))?;
-        Ok(Self { held, persistent: !pooled, generation })
+        let guard = guard.map_err(|error| primary.classify_begin_error(generation, error))?;
+        Ok(Self { guard, persistent: !pooled, generation })
     }
 
-    /// Whether the server no longer answers on it.
+    /// Returns whether the server does not answer a ping.
     pub(super) async fn is_broken(&mut self) -> bool {
         !matches!(tokio::time::timeout(PING_TIMEOUT, self.connection().ping()).await, Ok(Ok(())))
     }
 
-    /// Commits, if it is a transaction.
+    /// Commits the transaction, if there is one.
     pub(super) async fn commit(self) -> Result<()> {
-        Ok(self.held.commit().await?)
+        Ok(self.guard.commit().await?)
     }
 }
 
 impl PostgresStore {
-    /// A session that reads, on a connection that answers. After a restart of the server all that were idle are
-    /// broken: each that is found so is dropped, and at last a new one is made.
-    pub(super) async fn live_session(&self, purpose: Purpose) -> Result<Session> {
+    /// Returns a session for reading whose connection answers a ping. After a restart of the server all idle
+    /// connections are broken: this drops one after the other until a new one is opened.
+    pub(super) async fn working_session(&self, purpose: Purpose) -> Result<Session> {
         for _ in 0..self.sizes.read {
             let mut session = self.session(purpose).await?;
             if !session.is_broken().await {
@@ -158,64 +159,76 @@ impl PostgresStore {
         Err(StoreError::Unavailable("its connections keep breaking".to_owned()))
     }
 
-    /// A transaction that writes.
+    /// Begins a transaction that writes.
     pub(super) async fn begin_write(&self) -> Result<Session> {
         self.session(Purpose::Write).await
     }
 
-    /// Holds a connection to the primary, as far as is known; where those that there were are thrown away meanwhile, one
-    /// that is made anew. Where the store is known to be away that is said at once. Without a transaction, it may have
-    /// broken while it was idle.
+    /// Returns a session on a connection to the last known primary. If the connections are discarded in the meantime,
+    /// it tries once more on a new one. If the store is known to be unreachable, it fails at once. Without a
+    /// transaction the connection may have broken while it was idle.
     pub(super) async fn session(&self, purpose: Purpose) -> Result<Session> {
-        let mut failed = thrown();
+        let mut failed = discarded_error();
         for _ in 0..2 {
             if !self.connections.is_closed() {
-                self.primary.reach.refuse()?;
-                self.primary.find().await?;
+                self.primary.reachability.check()?;
+                self.primary.ensure_found().await?;
             }
             let pooled = self.primary.pooled();
             let pools = self.connections.pools();
             let generation = pools.generation;
-            let held = Box::pin(self.hold(&pools, purpose, pooled));
-            match self.primary.unless_thrown(generation, held).await {
-                Ok(Ok(held)) => return Ok(Session { held, persistent: !pooled, generation }),
+            let guard = Box::pin(self.acquire(&pools, purpose, pooled));
+            match self.primary.unless_discarded(generation, guard).await {
+                Ok(Ok(guard)) => return Ok(Session { guard, persistent: !pooled, generation }),
                 Ok(Err(sqlx::Error::PoolTimedOut)) => {
-                    failed = purpose.lanes(&pools).0.none_in_time();
+                    failed = purpose.pools_for(&pools).0.timeout_error();
                 }
-                Ok(Err(error)) => failed = self.primary.judge_begin(generation, error),
+                Ok(Err(error)) => failed = self.primary.classify_begin_error(generation, error),
                 Err(error) => failed = error,
             }
-            if !self.primary.is_thrown(generation) || self.connections.is_closed() {
+            if !self.primary.is_discarded(generation) || self.connections.is_closed() {
                 break;
             }
         }
-        // Whoever was waiting when it was found to be away is told so too.
-        self.primary.reach.refuse()?;
+        // A caller that was waiting when the store became unreachable gets that error.
+        self.primary.reachability.check()?;
         Err(failed)
     }
 
-    /// A connection of these pools, in a transaction if it is to be in one: one that broke while it was idle is dropped.
-    async fn hold(&self, pools: &Pools, purpose: Purpose, pooled: bool) -> sqlx::Result<Held> {
-        let (lane, other) = purpose.lanes(pools);
+    /// Acquires a connection from these pools and begins the transaction, if there is one. Drops connections that broke
+    /// while they were idle.
+    async fn acquire(
+        &self,
+        pools: &Pools,
+        purpose: Purpose,
+        pooled: bool,
+    ) -> sqlx::Result<ConnectionGuard> {
+        let (pool, other) = purpose.pools_for(pools);
         let mut broken = 0;
         loop {
-            let (turn, connection) = lane.take(other).await?;
+            let (permit, connection) = pool.acquire(other).await?;
             let (primary, generation) = (Arc::clone(&self.primary), pools.generation);
-            let mut held = Held::new(connection, Some(turn), purpose.limit(), primary, generation);
-            let Some(begin) = purpose.begin(pooled) else { return Ok(held) };
-            match self.primary.first_answer(generation, held.begin(begin)).await {
-                Ok(()) => return Ok(held),
-                Err(error) if is_broken(&error) && broken < lane.most() => broken += 1,
+            let mut guard = ConnectionGuard::new(
+                connection,
+                Some(permit),
+                purpose.limit(),
+                primary,
+                generation,
+            );
+            let Some(begin) = purpose.begin(pooled) else { return Ok(guard) };
+            match self.primary.first_answer(generation, guard.begin(begin)).await {
+                Ok(()) => return Ok(guard),
+                Err(error) if is_broken(&error) && broken < pool.size() => broken += 1,
                 Err(error) => return Err(error),
             }
-            if self.primary.is_thrown(generation) {
+            if self.primary.is_discarded(generation) {
                 return Err(sqlx::Error::PoolClosed);
             }
         }
     }
 }
 
-/// Whether the server ended the connection, with or without saying so.
+/// Returns whether the server closed the connection, with or without an error message.
 fn is_broken(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
@@ -226,55 +239,55 @@ fn is_broken(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Runs a read, and runs it once more where its connection turns out to have broken while it was idle, or to lead to what
-/// is not the primary.
-macro_rules! again {
+/// Runs a read. Repeats it once if its connection broke while it was idle, or does not lead to the primary.
+macro_rules! with_retry {
     ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
         let read = async |$db: &mut Session| $read.await;
         let mut session = $store.session($purpose).await?;
         let (generation, limit) = (session.generation, session.limit());
-        let first = $store.primary.while_kept(generation, limit, read(&mut session)).await;
+        let first = $store.primary.while_current(generation, limit, read(&mut session)).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
             $store.primary.notice_pooler(generation);
         }
         match first {
             Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
-                if $store.primary.is_thrown(generation) || session.is_broken().await =>
+                if $store.primary.is_discarded(generation) || session.is_broken().await =>
             {
                 drop(session);
-                let mut session = $store.live_session($purpose).await?;
+                let mut session = $store.working_session($purpose).await?;
                 let (generation, limit) = (session.generation, session.limit());
-                $store.primary.while_kept(generation, limit, read(&mut session)).await
+                $store.primary.while_current(generation, limit, read(&mut session)).await
             }
             outcome => outcome,
         }
     }};
 }
 
-/// Runs a read that decides nothing: that its connection led to the primary when it was made is enough.
+/// Runs a read that decides nothing. It is enough that its connection led to the primary when it was opened.
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, Session, again};
-        again!($store, Purpose::Read, |$db| async {
-            $store.primary.ask_behind_pooler($db).await?;
+        use $crate::store::postgres::session::{Purpose, Session, with_retry};
+        with_retry!($store, Purpose::Read, |$db| async {
+            $store.primary.check_behind_pooler($db).await?;
             $read
         })
     }};
 }
 
-/// Runs a read whose result decides something: it counts only if it shows the primary itself.
+/// Runs a read whose result decides something. The result counts only if its own statement shows that the primary
+/// answered.
 macro_rules! decide {
     ($store:expr, async |$db:ident| $read:expr) => {{
         use $crate::store::StoreError;
-        use $crate::store::postgres::session::{Purpose, Session, again};
-        again!($store, Purpose::Decide, |$db| {
-            $store.primary.counted($db.generation, async { $read })
+        use $crate::store::postgres::session::{Purpose, Session, with_retry};
+        with_retry!($store, Purpose::Decide, |$db| {
+            $store.primary.run_deciding($db.generation, async { $read })
         })
     }};
 }
 
-/// Runs what writes, in a transaction of its own, to its commit.
+/// Runs a write in its own transaction and commits it.
 macro_rules! transact {
     ($store:expr, async |$db:ident| $write:expr) => {{
         let mut session = $store.begin_write().await?;
@@ -283,13 +296,13 @@ macro_rules! transact {
         if outcome.is_ok() {
             outcome = session.commit().await.and(outcome);
         }
-        $store.primary.writes.note(&outcome);
+        $store.primary.write_health.note(&outcome);
         outcome
     }};
 }
 
-/// The statement with the row lock that is asked for. Keys never change, so the weaker kind of exclusive lock will do:
-/// it does not hold up the foreign keys of others.
+/// Adds the row lock to a statement. Keys never change, so the weaker exclusive lock is enough, and it does not block
+/// foreign key checks of other transactions.
 macro_rules! locked {
     ($lock:expr, $sql:literal) => {
         match $lock {
@@ -299,4 +312,4 @@ macro_rules! locked {
     };
 }
 
-pub(super) use {again, decide, locked, read, transact};
+pub(super) use {decide, locked, read, transact, with_retry};

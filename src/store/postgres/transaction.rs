@@ -1,4 +1,4 @@
-//! A transaction that writes: READ COMMITTED, with the row locks that [`Lock`](crate::store::Lock) asks for.
+//! A transaction that writes, at isolation level READ COMMITTED. Rows are locked as [`Lock`](crate::store::Lock) says.
 
 use std::sync::Arc;
 
@@ -9,42 +9,43 @@ use super::{Result, Session, audit, changes};
 use crate::model::{AuditEvent, Revision};
 use crate::store::WriteTx;
 
-/// Dropping it rolls back.
+/// A transaction that writes. Dropping it rolls back.
 pub(super) struct PostgresTx {
     pub(super) session: Session,
     pub(super) primary: Arc<Primary>,
     pub(super) name: &'static str,
 }
 
-/// Runs a statement, and takes in how writing goes. On a connection that fell silent it is not waited for for ever.
-macro_rules! verb {
-    ($this:expr, async |$db:ident| $verb:expr) => {{
+/// Runs a statement of the transaction and records its outcome. On an unresponsive connection the wait is bounded.
+macro_rules! run {
+    ($this:expr, async |$db:ident| $statement:expr) => {{
         let generation = $this.session.generation;
         let outcome = {
             let $db = &mut $this.session;
-            $this.primary.unless_lost(generation, async { $verb }).await
+            $this.primary.bounded_write(generation, async { $statement }).await
         };
-        $this.primary.writes.note(&outcome);
+        $this.primary.write_health.note(&outcome);
         outcome
     }};
 }
 
-pub(super) use verb;
+pub(super) use run;
 
 #[async_trait]
 impl WriteTx for PostgresTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
-        verb!(self, async |db| audit::insert(db, audit).await)?;
-        // The deferred triggers run now, at the very end: they lock the counter, which every other writer waits for.
+        run!(self, async |db| audit::insert(db, audit).await)?;
+        // Run the deferred triggers last: they lock the counter, for which every other writer waits.
         let floor = self.primary.floor();
-        let (place, revision) = verb!(self, async |db| changes::append(db).await)?;
-        // What was read in it was of no primary, then, or of one that was behind: nothing of it happens.
-        self.primary.admit(self.session.generation, &floor, &place, revision)?;
+        let (origin, revision) = run!(self, async |db| changes::append(db).await)?;
+        // If the server is not the primary, or is behind, then so was everything that the transaction has read, and it
+        // must not commit.
+        self.primary.admit(self.session.generation, &floor, &origin, revision)?;
         let generation = self.session.generation;
-        let committed = self.primary.unless_lost(generation, self.session.commit()).await;
-        self.primary.writes.note(&committed);
+        let committed = self.primary.bounded_write(generation, self.session.commit()).await;
+        self.primary.write_health.note(&committed);
         committed?;
-        self.primary.confirm(&place, revision);
+        self.primary.confirm(&origin, revision);
         tracing::debug!(transaction = self.name, revision = revision.0, "committed");
         Ok(revision)
     }

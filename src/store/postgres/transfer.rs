@@ -1,12 +1,12 @@
-//! Import and export: many credentials in one statement. Lists go in as arrays.
+//! Import and export of credentials, with arrays as parameters, so that one statement handles many rows.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::session::read;
-use super::transaction::{PostgresTx, verb};
-use super::{PostgresStore, Result, Session, at};
+use super::transaction::{PostgresTx, run};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{CredentialId, Owner, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
@@ -37,7 +37,7 @@ impl TransferStore for PostgresStore {
                 query.push(" AND c.user_id = ").push_bind(user.as_str());
             }
             query.push(LIVE).push_bind(i64::from(limit));
-            let rows = db.built(&mut query).fetch_all(db.connection()).await?;
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
             rows.iter().map(row::stored_credential).collect()
         })
     }
@@ -50,9 +50,8 @@ impl TransferStore for PostgresStore {
 #[async_trait]
 impl TransferTx for PostgresTx {
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| {
-            // The owners are held in the order of their ids.
-            // First the locks and then the look, as in `find_credential`.
+        run!(self, async |db| {
+            // Lock the owners in the order of their ids, then read them, as in `find_credential`.
             db.query(
                 "SELECT id FROM workspaces WHERE id = ANY($1) OR slug = ANY($1) ORDER BY id FOR SHARE",
             )
@@ -68,16 +67,16 @@ impl TransferTx for PostgresTx {
     }
 
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| find(db, names).await)
+        run!(self, async |db| find(db, names).await)
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
-        verb!(self, async |db| {
-            // One change is logged for all: that what was unknown may be known.
+        run!(self, async |db| {
+            // One row of the change log covers all of them: unknown digests may have become known.
             if credentials.is_empty() {
                 return Ok(());
             }
-            // To the end of the transaction, since that is when the triggers run that it is for.
+            // The setting lasts until the end of the transaction, because the triggers that read it run then.
             db.query("SET LOCAL sophic_auth.bulk = 'on'").execute(db.connection()).await?;
             let rows = Arrays::of(credentials);
             let done = db
@@ -121,7 +120,7 @@ impl TransferTx for PostgresTx {
     }
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = db
                 .query("UPDATE counter SET epoch = $1 WHERE id = 1")
                 .bind(epoch)
@@ -132,7 +131,7 @@ impl TransferTx for PostgresTx {
     }
 }
 
-/// What is there of what a batch names.
+/// Reads the existing entries among those that a batch names.
 async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
     let mut found = ImportFound::default();
     if !names.workspaces.is_empty() {
@@ -175,7 +174,7 @@ async fn find(db: &mut Session, names: &ImportNames) -> Result<ImportFound> {
     Ok(found)
 }
 
-/// Rows turned on their side: an array for each column.
+/// The columns of many rows: one array for each column.
 #[derive(Default)]
 struct Arrays<'a> {
     id: Vec<Uuid>,
@@ -224,11 +223,11 @@ impl<'a> Arrays<'a> {
             arrays.scopes.push(i16::from(credential.scopes.bits()));
             arrays.ip_allowlist.push(credential.ip_allowlist.to_string());
             arrays.annotations.push(row::annotations_text(&credential.annotations));
-            arrays.create_time.push(at(credential.create_time));
-            arrays.expire_time.push(credential.expire_time.map(at));
-            arrays.disable_time.push(credential.disable_time.map(at));
-            arrays.revoke_time.push(credential.revoke_time.map(at));
-            arrays.last_use_time.push(credential.last_use.map(|last_use| at(last_use.time)));
+            arrays.create_time.push(sql_time(credential.create_time));
+            arrays.expire_time.push(credential.expire_time.map(sql_time));
+            arrays.disable_time.push(credential.disable_time.map(sql_time));
+            arrays.revoke_time.push(credential.revoke_time.map(sql_time));
+            arrays.last_use_time.push(credential.last_use.map(|last_use| sql_time(last_use.time)));
             let ip = credential.last_use.and_then(|last_use| last_use.ip);
             arrays.last_use_ip.push(ip.map(|ip| ip.to_string()));
             arrays.creator.push(&credential.creator);

@@ -1,5 +1,5 @@
-//! The URL of a Postgres database: read strictly, and never repeated in a text, since it may hold a password. It may name
-//! several hosts, as libpq has it: `postgres://user@a:5432,b:5433/db`. sqlx takes one.
+//! Parses the URL of a Postgres database. Parsing is strict, and errors never repeat the URL, because it may contain a
+//! password. A URL may name several hosts, as in libpq: `postgres://user@a:5432,b:5433/db`. sqlx takes only one.
 
 use std::str::FromStr as _;
 
@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::store::{Result, StoreError};
 
-/// Parameters that sqlx knows. It would log what it does not know with its value, a misspelt password too.
+/// Parameters that sqlx knows. It logs any other parameter with its value, which may be a password if the name is
+/// misspelt.
 const KNOWN: [&str; 16] = [
     "sslmode",
     "ssl-mode",
@@ -27,8 +28,8 @@ const KNOWN: [&str; 16] = [
     "application_name",
 ];
 
-/// Parameters that other clients know: to be named where they are refused. What nobody knows is not repeated: it may be a
-/// part of a password.
+/// Parameters that other clients know, and that an error may therefore repeat. Any other name could be a part of a
+/// password.
 const KNOWN_ELSEWHERE: [&str; 34] = [
     "channel_binding",
     "client_encoding",
@@ -65,126 +66,130 @@ const KNOWN_ELSEWHERE: [&str; 34] = [
     "statement_timeout",
     "tcp_user_timeout",
 ];
-/// What to say where a character stands as it is that separates the parts of a URL.
-const ENCODE: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
+/// Advice for a URL with an unencoded separator.
+const ENCODE_HINT: &str = "characters that separate the parts of a URL must be percent-encoded in a user name, password or \
      database name: / as %2F, ? as %3F, # as %23, @ as %40, % as %25";
 
-/// How TLS is asked for.
+/// Values of `sslmode`.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const PORTS: &str = "numbers from 1 to 65535";
-/// What a URL looks like.
-const FORM: &str = "it is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+/// Form of a URL.
+const URL_FORM: &str = "the form is postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
-/// Hosts that a URL may name.
+/// Maximum number of hosts in a URL.
 const HOSTS_MAX: usize = 16;
 
-/// What a URL says.
+/// A parsed URL.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    /// How to connect to each host, in the order of the URL; one at the least.
+    /// Options for connecting to each host, in the order of the URL. There is at least one.
     pub(super) hosts: Vec<PgConnectOptions>,
-    /// Whether it says that a transaction-mode pooler stands between: `pgbouncer=true` or `statement_cache_capacity=0`.
+    /// Whether the URL declares a transaction-mode pooler: `pgbouncer=true` or `statement_cache_capacity=0`.
     pub(super) pooled: bool,
 }
 
-/// Reads a URL.
+/// Parses a URL.
 pub(super) fn parse(url: &str) -> Result<Parsed> {
-    refuse_unencoded(url)?;
+    check_encoding(url)?;
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let bases = of_each_host(base)?;
+    let bases = url_for_each_host(base)?;
     let (user, _) = base.rsplit_once('@').unwrap_or_default();
-    let mut names_user =
+    let mut has_user =
         user.rsplit('/').next().is_some_and(|user| !user.is_empty() && !user.starts_with(':'));
-    let may_be_named = !query.contains('@');
+    let may_repeat_name = !query.contains('@');
     let mut pooled = false;
-    let mut kept = String::new();
+    let mut parameters = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
             ("pgbouncer", "true")
             | ("statement_cache_capacity" | "statement-cache-capacity", "0") => {
                 pooled = true;
             }
-            // The primary is looked for in any case.
+            // The program always searches for the primary.
             ("pgbouncer", "false") | ("target_session_attrs", "primary" | "read-write") => {}
             ("target_session_attrs", _) => {
-                return unusable("target_session_attrs can only be primary: nothing else counts");
+                return reject(
+                    "target_session_attrs must be primary, because only the primary counts",
+                );
             }
             ("pgbouncer", _) => return Err(bad_value("pgbouncer", "true and false")),
             (key @ ("statement_cache_capacity" | "statement-cache-capacity"), _) => {
-                return Err(bad_value(key, "0, which says that a pooler stands before Postgres"));
+                return Err(bad_value(key, "0, which declares a pooler in front of Postgres"));
             }
             (key @ ("host" | "hostaddr" | "port"), value) if bases.len() > 1 || is_list(value) => {
-                return Err(refused(format!(
-                    "the database URL has the parameter {key}, which cannot go with several hosts: they stand before \
-                     the database's name: postgres://USER@A:5432,B:5432/DATABASE"
+                return Err(invalid_url(format!(
+                    "the database URL has the parameter {key}, which does not allow several hosts: list them before \
+                     the database's name, as in postgres://USER@A:5432,B:5432/DATABASE"
                 )));
             }
             (key, value)
                 if KNOWN.contains(&key) || key == "options" || key.starts_with("options[") =>
             {
-                refuse_value(key, value)?;
-                names_user |= key == "user" && !value.is_empty();
-                kept.push(if kept.is_empty() { '?' } else { '&' });
-                kept.push_str(parameter);
+                check_value(key, value)?;
+                has_user |= key == "user" && !value.is_empty();
+                parameters.push(if parameters.is_empty() { '?' } else { '&' });
+                parameters.push_str(parameter);
             }
-            (key, _) => return Err(unknown(key, parameter, may_be_named)),
+            (key, _) => return Err(unknown(key, parameter, may_repeat_name)),
         }
     }
-    if !names_user && std::env::var_os("PGUSER").is_none_or(|user| user.is_empty()) {
-        kept.push_str(if kept.is_empty() { "?user=" } else { "&user=" });
-        kept.extend(system_user()?.bytes().map(|byte| format!("%{byte:02X}")));
+    if !has_user && std::env::var_os("PGUSER").is_none_or(|user| user.is_empty()) {
+        parameters.push_str(if parameters.is_empty() { "?user=" } else { "&user=" });
+        parameters.extend(system_user()?.bytes().map(|byte| format!("%{byte:02X}")));
     }
-    let hosts = bases.iter().map(|base| one(&format!("{base}{kept}"))).collect::<Result<_>>()?;
+    let hosts = bases
+        .iter()
+        .map(|base| parse_single_host(&format!("{base}{parameters}")))
+        .collect::<Result<_>>()?;
     Ok(Parsed { hosts, pooled })
 }
 
-/// Who runs this process, as other clients take it where nobody is named.
+/// Returns the name of the user that runs this process: the default user, as in other clients.
 fn system_user() -> Result<String> {
     match nix::unistd::User::from_uid(nix::unistd::geteuid()) {
         Ok(Some(user)) => Ok(user.name),
-        _ => unusable(
-            "the database URL names no user, and the operating system has no name for who runs this process: \
+        _ => reject(
+            "the database URL names no user, and the operating system has no name for the user of this process: write \
              postgres://USER@HOST/DATABASE",
         ),
     }
 }
 
-/// What to say of a parameter that is not taken. The name of one that nobody knows is repeated only where it cannot be a part
-/// of a password.
-fn unknown(key: &str, parameter: &str, may_be_named: bool) -> StoreError {
+/// Error for a parameter that is not accepted. An unknown name is repeated only if it cannot be a part of a password.
+fn unknown(key: &str, parameter: &str, may_repeat_name: bool) -> StoreError {
     let lower = key.to_ascii_lowercase();
     let taken = KNOWN.iter().chain(&["options", "pgbouncer", "target_session_attrs"]);
     let what = if let Some(taken) = taken.into_iter().find(|taken| **taken == lower) {
         format!("the parameter {taken} in capitals: it is written {taken}")
     } else if let Some(known) = KNOWN_ELSEWHERE.iter().find(|known| **known == lower) {
-        format!("the parameter {known}, which is not taken")
+        format!("the parameter {known}, which is not supported")
     } else if parameter.contains('@') {
-        format!("a parameter that is not known, with an @ in it: {ENCODE}")
-    } else if may_be_named && key.len() <= 40 && key.bytes().all(is_of_name) {
+        format!("an unknown parameter that contains an @: {ENCODE_HINT}")
+    } else if may_repeat_name && key.len() <= 40 && key.bytes().all(is_name_byte) {
         format!("the parameter {key}, which is not known")
     } else {
-        "a parameter that is not known".to_owned()
+        "an unknown parameter".to_owned()
     };
-    refused(format!(
-        "the database URL has {what}; known are {}, options, target_session_attrs=primary, \
+    invalid_url(format!(
+        "the database URL has {what}; supported are {}, options, target_session_attrs=primary, \
          pgbouncer=true",
         KNOWN.join(", ")
     ))
 }
 
-const fn is_of_name(byte: u8) -> bool {
+const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'[' | b']')
 }
 
-/// The value itself is never repeated.
+/// Error for a value that is not accepted. It does not repeat the value.
 fn bad_value(key: &str, allowed: &str) -> StoreError {
-    refused(format!(
-        "the database URL has a value of the parameter {key} that is not taken; allowed are {allowed}"
+    invalid_url(format!(
+        "the database URL has an invalid value of the parameter {key}; allowed are {allowed}"
     ))
 }
 
-/// Refuses a value that cannot be meant.
-fn refuse_value(key: &str, value: &str) -> Result<()> {
+/// Checks the value of a parameter.
+fn check_value(key: &str, value: &str) -> Result<()> {
     match key {
         "sslmode" | "ssl-mode" if !SSL_MODES.contains(&&*value.to_ascii_lowercase()) => {
             Err(bad_value(key, &SSL_MODES.join(", ")))
@@ -201,8 +206,8 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// What a URL speaks of, without its password and its parameters.
-pub fn place_of_url(url: &str) -> Result<String> {
+/// Returns the URL for messages, without password and parameters.
+pub fn display_url(url: &str) -> Result<String> {
     let Parsed { hosts, .. } = parse(url)?;
     let hosts_and_ports = hosts.iter().map(|options| match options.get_socket() {
         Some(socket) => socket.display().to_string(),
@@ -212,88 +217,88 @@ pub fn place_of_url(url: &str) -> Result<String> {
         None => format!("{}:{}", options.get_host(), options.get_port()),
     });
     let shown = hosts_and_ports.collect::<Vec<_>>().join(",");
-    // There is one host at the least, and they share user and database.
+    // There is at least one host, and all share the user and the database.
     let (user, database) = hosts.first().map_or(("", ""), |options| {
         (options.get_username(), options.get_database().unwrap_or(options.get_username()))
     });
     Ok(format!("postgres://{user}@{shown}/{database}"))
 }
 
-/// Refuses a URL in which a character that separates its parts seems to be meant as it is. What comes of it otherwise is
-/// another host, or a database that is not there.
-fn refuse_unencoded(url: &str) -> Result<()> {
+/// Refuses a URL that seems to contain an unencoded separator. Parsed literally, it would name another host or a
+/// database that does not exist.
+fn check_encoding(url: &str) -> Result<()> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (base, _) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = base.split_once('/').unwrap_or((base, ""));
-    // What follows a # would be dropped without a word; hosts stand before the path, and so does what names the user.
+    // Everything after a `#` would be dropped silently. The hosts and the user come before the path.
     let misplaced = path.contains('@') || (!authority.contains('@') && query_holds_host(rest));
     if rest.contains('#') || misplaced {
-        return Err(refused(format!("the database URL cannot be read: {ENCODE}")));
+        return Err(invalid_url(format!("the database URL cannot be read: {ENCODE_HINT}")));
     }
     Ok(())
 }
 
-/// Whether what follows the first ? looks like the end of a password and a host.
+/// Returns whether the text after the first `?` looks like the end of a password and a host.
 fn query_holds_host(rest: &str) -> bool {
     let after = rest.split_once('?').map_or("", |(_, after)| after);
     let first = after.split('&').next().unwrap_or("");
     !first.contains('=') && first.contains('@')
 }
 
-fn refused(text: String) -> StoreError {
-    StoreError::Misnamed(text)
+fn invalid_url(text: String) -> StoreError {
+    StoreError::InvalidLocation(text)
 }
 
 fn unreadable() -> StoreError {
-    refused(format!("the database URL cannot be read: {FORM}; {ENCODE}"))
+    invalid_url(format!("the database URL cannot be read: {URL_FORM}; {ENCODE_HINT}"))
 }
 
-fn unusable<T>(text: &str) -> Result<T> {
-    Err(refused(text.to_owned()))
+fn reject<T>(text: &str) -> Result<T> {
+    Err(invalid_url(text.to_owned()))
 }
 
-/// Whether there is a comma in it, spelled one way or the other.
+/// Returns whether the value contains a comma, encoded or not.
 fn is_list(value: &str) -> bool {
     value.contains(',') || value.to_ascii_lowercase().contains("%2c")
 }
 
-/// The URL, without its parameters, as it would be for each host alone.
-fn of_each_host(base: &str) -> Result<Vec<String>> {
+/// Returns the URL without its parameters, once for each host.
+fn url_for_each_host(base: &str) -> Result<Vec<String>> {
     let Some((scheme, rest)) = base.split_once("://") else {
         return Err(unreadable());
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    // A password may hold commas, and hosts hold no @.
+    // A password may contain commas, and a host never contains an `@`.
     let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
     let hosts: Vec<_> = hosts.split(',').collect();
     if hosts.len() > HOSTS_MAX {
-        return unusable("the database URL names too many hosts");
+        return reject("the database URL names too many hosts");
     }
     if hosts.len() > 1 && hosts.iter().any(|host| host.is_empty() || host.starts_with(':')) {
-        return unusable("the database URL names several hosts, and one of them is empty");
+        return reject("the database URL names several hosts, and one of them is empty");
     }
     for host in &hosts {
-        // After the address in brackets, if it is one of IPv6.
+        // Skip an IPv6 address in brackets.
         let after = host.rsplit_once(']').map_or(*host, |(_, after)| after);
         if let Some((_, port)) = after.split_once(':')
             && !port.is_empty()
             && !is_port(port)
         {
-            return Err(refused(format!(
-                "the database URL has a port that cannot be one: allowed are {PORTS}; {FORM}; {ENCODE}"
+            return Err(invalid_url(format!(
+                "the database URL has an invalid port: allowed are {PORTS}; {URL_FORM}; {ENCODE_HINT}"
             )));
         }
     }
     Ok(hosts.iter().map(|host| format!("{scheme}://{user}{host}{path}")).collect())
 }
 
-/// Reads the URL of one host.
-fn one(url: &str) -> Result<PgConnectOptions> {
+/// Parses a URL with one host.
+fn parse_single_host(url: &str) -> Result<PgConnectOptions> {
     let Ok(options) = PgConnectOptions::from_str(url) else {
         return Err(unreadable());
     };
     let bare = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    // The brackets are the URL's, and no part of an address.
+    // The brackets belong to the URL, not to the address.
     let bare = bare.map(str::to_owned);
     Ok(match bare {
         Some(host) => options.host(&host),
@@ -313,13 +318,13 @@ mod tests {
 
     fn refusal(url: &str) -> String {
         match parse(url).expect_err("it is refused") {
-            StoreError::Misnamed(text) => text,
+            StoreError::InvalidLocation(text) => text,
             error => panic!("{error:?}"),
         }
     }
 
     #[test]
-    fn a_url_of_one_host_is_as_ever() {
+    fn a_url_with_one_host_is_parsed() {
         let parsed = parse("postgres://sophic:pw@db:6432/auth?pgbouncer=true").expect("it is one");
         assert!(parsed.pooled);
         let [options] = &parsed.hosts[..] else { panic!("one host") };
@@ -329,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_hosts_has_its_port_and_they_share_the_rest() {
+    fn several_hosts_have_their_own_ports_and_share_the_rest() {
         let url = "postgresql://sophic:p%2Cw@a:5433,10.0.0.2:5434,c:1/auth?application_name=x&\
                    target_session_attrs=read-write";
         let expected = [("a", 5433), ("10.0.0.2", 5434), ("c", 1)];
@@ -342,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_ipv6_stand_in_brackets() {
+    fn ipv6_addresses_are_in_brackets() {
         let expected = [("::1", 5433), ("fe80::2", 5432), ("b", 5434)];
         let read = hosts("postgres://sophic@[::1]:5433,[fe80::2]:5432,b:5434/auth");
         assert_eq!(read, expected.map(|(host, port)| (host.to_owned(), port)));
@@ -350,14 +355,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_hold_what_separates_hosts() {
+    fn a_password_may_contain_commas() {
         assert_eq!(hosts("postgres://u:a,b@h:1/auth"), [("h".to_owned(), 1)]);
         let read = hosts("postgres://u:a,b@h:1,i:2/auth");
         assert_eq!(read, [("h".to_owned(), 1), ("i".to_owned(), 2)]);
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_and_never_repeated() {
+    fn an_invalid_url_is_refused_and_its_secrets_are_not_repeated() {
         let many = ["hunter2.example:1"; HOSTS_MAX + 1].join(",");
         let wrong = [
             "postgres:hunter2",
@@ -390,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_is_refused_is_named() {
+    fn a_refused_parameter_is_named() {
         for (url, named) in [
             ("postgres://u@a/auth?sslmode=require&channel_binding=require", "channel_binding"),
             ("postgres://u@a/auth?connect_timeout=10", "connect_timeout"),
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_refused_is_told_by_the_name_of_its_parameter_and_by_what_is_allowed() {
+    fn a_refused_value_is_reported_with_its_parameter_and_the_allowed_values() {
         for (url, named) in [
             ("postgres://u@a/auth?sslmode=bogus", ["parameter sslmode", "verify-full"]),
             ("postgres://u@a/auth?pgbouncer=yes", ["parameter pgbouncer", "true and false"]),
@@ -425,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn who_runs_this_is_the_user_where_nobody_is_named() {
+    fn the_default_user_is_the_one_that_runs_the_process() {
         let runs = nix::unistd::User::from_uid(nix::unistd::geteuid()).expect("it can be read");
         let runs = std::env::var("PGUSER").ok().or(runs.map(|user| user.name)).expect("a name");
         for (url, user) in [
@@ -440,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_with_what_separates_parts_gets_a_hint() {
+    fn an_unencoded_separator_in_a_password_gets_a_hint() {
         for password in ["a/b", "a?b", "a#b", "1/b", "1?b", "a?b=c", "a/b@c", "a?b@c"] {
             let refused = refusal(&format!("postgres://u:{password}@h:1/auth"));
             assert!(refused.contains("percent-encoded") && refused.contains("%2F"), "{refused}");

@@ -1,12 +1,12 @@
-//! The audit log: appended to, read, and cut by retention.
+//! The audit log: appending events, reading them, and deleting old ones.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{AuditEvent, EventId, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
@@ -21,7 +21,7 @@ impl AuditStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
         read!(self, async |db| {
-            // Only what the filter asks for stands in the statement, so that each has its index.
+            // The statement has only the conditions that the filter sets, so that SQLite can use an index for each.
             let mut query = QueryBuilder::<Sqlite>::new(concat!(
                 "SELECT ",
                 audit_event_columns!(),
@@ -30,14 +30,14 @@ impl AuditStore for SqliteStore {
             query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
             if let Some(start) = filter.start_time {
                 query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
-                query.push(" AND time >= ").push_bind(at(start));
+                query.push(" AND time >= ").push_bind(sql_time(start));
             }
             if let Some(end) = filter.end_time {
                 query.push(" AND id < ").push_bind(EventId::first_after(end).0);
-                query.push(" AND time < ").push_bind(at(end));
+                query.push(" AND time < ").push_bind(sql_time(end));
             }
-            // The first that is asked for picks the index, the one that leaves fewest rows first: SQLite would guess. A '+' keeps
-            // the others from being picked.
+            // The first condition selects the index. The conditions are in order of selectivity, because SQLite keeps
+            // no statistics to choose by. The unary `+` keeps SQLite from choosing the index of a later condition.
             let mut plus = "";
             let target_id = filter.target_id.as_deref();
             let conditions = [
@@ -67,8 +67,8 @@ impl AuditStore for SqliteStore {
 #[async_trait]
 impl AuditTx for SqliteTx {
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()> {
-        verb!(self, async |db| {
-            // One statement: they go in as JSON, the id in it as hexadecimal digits.
+        run!(self, async |db| {
+            // One statement inserts all of them. They are bound as JSON, with the id in hexadecimal.
             if events.is_empty() {
                 return Ok(());
             }
@@ -88,14 +88,14 @@ impl AuditTx for SqliteTx {
     }
 
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query("UPDATE audit_retention SET enabled = 1").execute(&mut *db).await?;
             let done = sqlx::query(
                 "DELETE FROM audit_events \
                  WHERE id IN (SELECT id FROM audit_events WHERE id < $1 AND time < $2 ORDER BY id LIMIT $3)",
             )
             .bind(EventId::first_after(cutoff).0)
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .execute(&mut *db)
             .await?;
@@ -113,7 +113,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
         ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     ))
     .bind(event.id.0)
-    .bind(at(event.time))
+    .bind(sql_time(event.time))
     .bind(&event.action)
     .bind(&event.caller)
     .bind(event.acting_user.as_ref().map(crate::model::UserId::as_str))
@@ -129,11 +129,11 @@ pub(super) async fn insert(db: &mut SqliteConnection, event: &AuditEvent) -> Res
     Ok(())
 }
 
-/// A row as an array, in the order of the columns.
+/// Returns the event as a JSON array, in the order of the columns.
 fn fields(event: &AuditEvent) -> Value {
     json!([
         hex::encode(event.id.0.as_bytes()),
-        at(event.time),
+        sql_time(event.time),
         event.action,
         event.caller,
         event.acting_user.as_ref().map(UserId::as_str),

@@ -1,4 +1,4 @@
-//! A copy of the database as it is at one moment, while others go on reading and writing.
+//! Online backup: a consistent copy of the database while other processes read and write it.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,27 +12,27 @@ use sqlx::{Connection as _, SqliteConnection};
 use tempfile::{TempDir, TempPath};
 
 use super::file;
-use super::look::look;
+use super::inspect::inspect;
 use super::open::{connect, options};
 use crate::store::migrations::SQLITE;
 use crate::store::{Result, StoreError};
 
-/// How often SQLite is asked to look whether it is to go on, in steps of its own machine: many times a second.
-const STEPS: i32 = 10_000;
-/// How long the end of a copy that is given up is waited for.
+/// Number of SQLite virtual machine steps between two calls of the progress handler. It runs many times a second.
+const STEPS_PER_CALL: i32 = 10_000;
+/// How long dropping a `BackupInProgress` waits for SQLite to stop.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the copy beside its place and moves it there when it is whole and on the disk. A copy by `cp` would miss what is
-/// in the write-ahead log.
+/// Writes the copy to a temporary folder beside `to`, and renames it once it is complete and synced. Copying the file
+/// with `cp` would miss the commits in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
-    let (path, access) = file::existing(path)?;
-    // What is no store would look like a backup until the day that it is needed.
-    look(&path, access).await?.known(&path.display().to_string(), SQLITE)?;
+    let (path, access) = file::require(path)?;
+    // Otherwise a copy of the wrong file would pass for a backup until somebody needs it.
+    inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {
         let text = format!("{} is there already: it is not written over", to.display());
-        StoreError::Misnamed(text)
+        StoreError::InvalidLocation(text)
     };
     if to.symlink_metadata().is_ok() {
         return Err(taken());
@@ -42,19 +42,22 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     };
     let parent = to.parent().unwrap_or(&to);
     if !parent.is_dir() {
-        return Err(StoreError::Misnamed(format!("there is no folder {}", parent.display())));
+        return Err(StoreError::InvalidLocation(format!(
+            "there is no folder {}",
+            parent.display()
+        )));
     }
     let folder = tempfile::Builder::new()
         .prefix(".sophic-auth-backup-")
         .tempdir_in(parent)
         .map_err(fails)?;
     let copy = folder.path().join("copy.db");
-    // Readable by its owner only, as SQLite leaves it.
+    // Mode 0600, as for the database itself.
     let file = File::options().write(true).create_new(true).mode(0o600).open(&copy);
     let file = file.map_err(fails)?;
     let target = copy.to_str().ok_or_else(|| refuse("its path is not UTF-8".to_owned()))?;
-    let mut copying = Copying::begin(connect(&options(&path)).await?, folder).await?;
-    copying.vacuum(target).await?;
+    let mut backup = BackupInProgress::begin(connect(&options(&path)).await?, folder).await?;
+    backup.vacuum(target).await?;
     file.sync_all().map_err(fails)?;
     let whole = TempPath::try_from_path(&copy).map_err(fails)?;
     whole.persist_noclobber(&to).map_err(|error| {
@@ -64,31 +67,31 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
             fails(error.error)
         }
     })?;
-    // The new name is in the folder, which has to reach the disk too.
+    // Sync the folder too, so that the new name survives a power cut.
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)
 }
 
-/// A copy that is being made. Dropped early it ends SQLite's work first, on a thread of its own, and then takes away the folder
-/// with all that SQLite has made there, its journal too.
-struct Copying {
-    /// Taken when its work is done.
+/// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the folder
+/// with everything that SQLite has created there, the journal included.
+struct BackupInProgress {
+    /// `None` when the copy is complete.
     connection: Option<SqliteConnection>,
-    given_up: Arc<AtomicBool>,
-    /// Its other end goes with the connection.
+    cancelled: Arc<AtomicBool>,
+    /// Disconnected when SQLite drops the connection and its progress handler.
     ended: Receiver<()>,
     _folder: TempDir,
 }
 
-impl Copying {
+impl BackupInProgress {
     async fn begin(mut connection: SqliteConnection, folder: TempDir) -> Result<Self> {
-        let given_up = Arc::new(AtomicBool::new(false));
+        let cancelled = Arc::new(AtomicBool::new(false));
         let (sender, ended) = channel::<()>();
-        let asked = Arc::clone(&given_up);
-        connection.lock_handle().await?.set_progress_handler(STEPS, move || {
+        let asked = Arc::clone(&cancelled);
+        connection.lock_handle().await?.set_progress_handler(STEPS_PER_CALL, move || {
             let _until_it_ends = &sender;
             !asked.load(Ordering::Acquire)
         });
-        Ok(Self { connection: Some(connection), given_up, ended, _folder: folder })
+        Ok(Self { connection: Some(connection), cancelled, ended, _folder: folder })
     }
 
     async fn vacuum(&mut self, target: &str) -> Result<()> {
@@ -102,12 +105,12 @@ impl Copying {
     }
 }
 
-impl Drop for Copying {
+impl Drop for BackupInProgress {
     fn drop(&mut self) {
-        self.given_up.store(true, Ordering::Release);
+        self.cancelled.store(true, Ordering::Release);
         if let Some(connection) = self.connection.take() {
             drop(connection);
-            // Nobody sends: it is over when the other end is gone.
+            // Nothing is ever sent. The call returns when the sender is dropped.
             let _ = self.ended.recv_timeout(END_TIMEOUT);
         }
     }

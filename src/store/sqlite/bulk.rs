@@ -1,11 +1,11 @@
-//! Credentials by the batch: ending, purging, and noting the use of many in few statements.
+//! Batches of credentials: revoking, purging, and recording their last use.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read, transact};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{Credential, CredentialId, LastUse, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
@@ -37,9 +37,9 @@ impl BulkStore for SqliteStore {
         })
     }
 
-    async fn list_dead(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
+    async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>> {
         read!(self, async |db| {
-            // Dead by themselves, which has its indexes, or with their owner.
+            // Revoked or expired, each by its index, or ended with the owner.
             let rows = sqlx::query(
                 "SELECT revoked.id FROM ( \
                      SELECT c.id FROM credentials AS c \
@@ -57,7 +57,7 @@ impl BulkStore for SqliteStore {
                      WHERE u.generation > 0 AND COALESCE(u.generation_time, u.update_time) < $1 LIMIT $2) AS pats \
                  LIMIT $2",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .fetch_all(db)
             .await?;
@@ -67,7 +67,7 @@ impl BulkStore for SqliteStore {
 
     async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            // Replicas race, and none may turn back what another wrote.
+            // Replicas write concurrently. An earlier use must not overwrite a later one.
             let mut written = 0;
             for (id, last_use) in uses {
                 let done = sqlx::query(
@@ -75,7 +75,7 @@ impl BulkStore for SqliteStore {
                      WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
                 )
                 .bind(id.0)
-                .bind(at(last_use.time))
+                .bind(sql_time(last_use.time))
                 .bind(last_use.ip.map(|ip| ip.to_string()))
                 .execute(&mut *db)
                 .await?;
@@ -89,12 +89,12 @@ impl BulkStore for SqliteStore {
 #[async_trait]
 impl BulkTx for SqliteTx {
     async fn find_credentials(&mut self, ids: &[CredentialId]) -> Result<Vec<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let rows = sqlx::query(concat!(
                 select_credentials!(),
                 " WHERE c.id IN (SELECT unhex(value) FROM json_each($1)) ORDER BY c.id"
             ))
-            .bind(list(ids))
+            .bind(uuids(ids))
             .fetch_all(db)
             .await?;
             rows.iter().map(row::credential).collect()
@@ -107,17 +107,17 @@ impl BulkTx for SqliteTx {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>> {
-        verb!(self, async |db| list_revocable(db, filter, after, limit).await)
+        run!(self, async |db| list_revocable(db, filter, after, limit).await)
     }
 
     async fn revoke_credentials(&mut self, ids: &[CredentialId], time: Timestamp) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query(
                 "UPDATE credentials SET revoke_time = $2, version = version + 1 \
                  WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND revoke_time IS NULL",
             )
-            .bind(list(ids))
-            .bind(at(time))
+            .bind(uuids(ids))
+            .bind(sql_time(time))
             .execute(db)
             .await?;
             expect_rows(ids.len() as u64, done.rows_affected())
@@ -125,12 +125,12 @@ impl BulkTx for SqliteTx {
     }
 
     async fn delete_credentials(&mut self, ids: &[CredentialId]) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query(
                 "DELETE FROM credentials \
                  WHERE id IN (SELECT unhex(value) FROM json_each($1))",
             )
-            .bind(list(ids))
+            .bind(uuids(ids))
             .execute(db)
             .await?;
             expect_rows(ids.len() as u64, done.rows_affected())
@@ -138,7 +138,7 @@ impl BulkTx for SqliteTx {
     }
 }
 
-/// Credentials that the filter names after this one, by id.
+/// Returns the credentials that the filter matches, ordered by id, after the given id.
 async fn list_revocable(
     db: &mut SqliteConnection,
     filter: &RevokeFilter,
@@ -153,7 +153,7 @@ async fn list_revocable(
     rows.iter().map(row::credential).collect()
 }
 
-/// Not revoked, neither by itself nor with its owner's watermark, and what the filter asks for.
+/// Adds the conditions: the credential is revoked neither itself nor by the owner's watermark, and the filter matches.
 fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {
@@ -169,16 +169,16 @@ fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
         query.push(" AND c.creator = ").push_bind(creator.clone());
     }
     if let Some(time) = filter.created_before {
-        query.push(" AND c.create_time < ").push_bind(at(time));
+        query.push(" AND c.create_time < ").push_bind(sql_time(time));
     }
     if let Some(time) = filter.last_used_before {
-        query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(at(time));
+        query.push(" AND (c.last_use_time IS NULL OR c.last_use_time < ").push_bind(sql_time(time));
         query.push(")");
     }
 }
 
-/// Ids as a JSON array of hexadecimal texts: one parameter, however many they are.
-fn list(ids: &[CredentialId]) -> String {
+/// Returns the ids as a JSON array of hexadecimal strings, so that any number of them is one parameter.
+fn uuids(ids: &[CredentialId]) -> String {
     let ids = ids.iter().map(|id| id.0.simple().to_string().into());
     serde_json::Value::Array(ids.collect()).to_string()
 }

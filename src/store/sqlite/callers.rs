@@ -1,9 +1,9 @@
-//! Services that call this one.
+//! Callers: the services that call this one.
 
 use async_trait::async_trait;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
@@ -22,7 +22,7 @@ impl CallerStore for SqliteStore {
             .fetch_optional(db)
             .await?;
             let caller = row.as_ref().map(row::caller).transpose()?;
-            // The index has found it; this compares all of it, in a time that tells nothing.
+            // The index found the row. This compares the whole digest in constant time.
             Ok(caller.filter(|caller| caller.has_token(digest)))
         })
     }
@@ -60,7 +60,7 @@ impl CallerStore for SqliteStore {
 #[async_trait]
 impl CallerTx for SqliteTx {
     async fn find_caller(&mut self, id: CallerId, _lock: Lock) -> Result<Option<Caller>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row =
                 sqlx::query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
                     .bind(id.0)
@@ -71,7 +71,7 @@ impl CallerTx for SqliteTx {
     }
 
     async fn find_caller_by_name(&mut self, name: &str, _lock: Lock) -> Result<Option<Caller>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = sqlx::query(concat!(
                 "SELECT ",
                 caller_columns!(),
@@ -85,7 +85,7 @@ impl CallerTx for SqliteTx {
     }
 
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (digest, san) = identity(caller);
             sqlx::query(concat!(
                 "INSERT INTO callers (",
@@ -98,10 +98,10 @@ impl CallerTx for SqliteTx {
             .bind(digest)
             .bind(san)
             .bind(&caller.hint)
-            .bind(at(caller.create_time))
-            .bind(caller.revoke_time.map(at))
+            .bind(sql_time(caller.create_time))
+            .bind(caller.revoke_time.map(sql_time))
             .bind(previous_digest(caller))
-            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
             .execute(db)
             .await?;
@@ -110,7 +110,7 @@ impl CallerTx for SqliteTx {
     }
 
     async fn update_caller(&mut self, caller: &Caller) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (digest, san) = identity(caller);
             let done = sqlx::query(
                 "UPDATE callers \
@@ -124,9 +124,9 @@ impl CallerTx for SqliteTx {
                 .bind(digest)
                 .bind(san)
                 .bind(&caller.hint)
-            .bind(caller.revoke_time.map(at))
+            .bind(caller.revoke_time.map(sql_time))
             .bind(previous_digest(caller))
-            .bind(caller.previous.map(|previous| at(previous.expire_time)))
+            .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
             .execute(db)
             .await?;
@@ -135,7 +135,7 @@ impl CallerTx for SqliteTx {
     }
 }
 
-/// The digest of its service token, or the name in its certificate.
+/// Returns the digest of the service token, or the name in the client certificate.
 fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     match &caller.identity {
         CallerIdentity::Token(digest) => (Some(&digest.as_bytes()[..]), None),
@@ -143,7 +143,7 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     }
 }
 
-/// The digest of its token from before the last rotation.
+/// Returns the digest of the token that the last rotation replaced.
 fn previous_digest(caller: &Caller) -> Option<&[u8]> {
     caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

@@ -1,9 +1,9 @@
-//! The change log, as its readers see it, and its purging: triggers write it.
+//! The change log: reading and purging. Triggers write it.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::{Result, SqliteStore, at, read, transact};
+use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{EventId, Revision, StoreTime, Timestamp};
 use crate::store::{Change, ChangeStore, row};
 
@@ -11,7 +11,7 @@ use crate::store::{Change, ChangeStore, row};
 impl ChangeStore for SqliteStore {
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>> {
         read!(self, async |db| {
-            // A revision beyond what the database can count to has nothing after it.
+            // A revision above `i64::MAX` cannot exist, so no change comes after it.
             let after = i64::try_from(after.0).unwrap_or(i64::MAX);
             let rows = sqlx::query(
                 "SELECT revision, entity, entity_id, digest \
@@ -30,8 +30,8 @@ impl ChangeStore for SqliteStore {
 
     async fn delete_changes(&self, cutoff: Timestamp, limit: u32) -> Result<u64> {
         transact!(self, async |db| {
-            // Every condition is an upper bound on a prefix, so that what stays has no gap: a row behind a younger one stays
-            // with it.
+            // Only a prefix of the log is deleted, so that the rest has no gap. An old row behind a newer one therefore
+            // stays.
             let done = sqlx::query(
                 "WITH head AS (SELECT revision, commit_time FROM changes ORDER BY revision LIMIT $2) \
                  DELETE FROM changes \
@@ -42,7 +42,7 @@ impl ChangeStore for SqliteStore {
                    AND revision <= COALESCE((SELECT min(replicas.applied) FROM replicas WHERE replicas.end_time IS NULL), \
                                            9223372036854775807)",
             )
-            .bind(at(cutoff))
+            .bind(sql_time(cutoff))
             .bind(i64::from(limit))
             .execute(db)
             .await?;
@@ -56,7 +56,7 @@ impl ChangeStore for SqliteStore {
 
     async fn time(&self) -> Result<StoreTime> {
         read!(self, async |db| {
-            // A file has no clock but that of whoever opens it.
+            // A file has no clock besides that of the process that opens it.
             let row = sqlx::query(
                 "SELECT NULL, (SELECT time FROM audit_events ORDER BY id DESC LIMIT 1)",
             )
@@ -76,7 +76,7 @@ impl ChangeStore for SqliteStore {
     }
 }
 
-/// The newest revision.
+/// Returns the newest revision.
 pub(super) async fn revision(db: &mut SqliteConnection) -> Result<Revision> {
     let row = sqlx::query("SELECT revision FROM counter WHERE id = 1").fetch_one(db).await?;
     row::revision(&row)

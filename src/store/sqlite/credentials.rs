@@ -1,10 +1,10 @@
-//! Keys and personal access tokens: the look-up that every introspection is decided by, and their management.
+//! Keys and personal access tokens: the look-up that every introspection needs, and their management.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{Credential, CredentialId, Digest, Facts, Owner, Timestamp};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
@@ -18,7 +18,7 @@ impl CredentialStore for SqliteStore {
 
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>> {
         read!(self, async |db| {
-            // One transaction, hence one snapshot. There is no round trip to save.
+            // One transaction, so that all answers come from one snapshot. SQLite has no round trips to save.
             let mut transaction = db.begin().await?;
             let mut answers = Vec::with_capacity(asked.len());
             for (digest, workspace) in asked {
@@ -41,11 +41,11 @@ impl CredentialTx for SqliteTx {
         id: CredentialId,
         _lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| find(db, id).await)
+        run!(self, async |db| find(db, id).await)
     }
 
     async fn peek_credential(&mut self, id: CredentialId) -> Result<Option<Credential>> {
-        verb!(self, async |db| find(db, id).await)
+        run!(self, async |db| find(db, id).await)
     }
 
     async fn find_credential_by_digest(
@@ -53,7 +53,7 @@ impl CredentialTx for SqliteTx {
         digest: &Digest,
         _lock: Lock,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = sqlx::query(concat!(select_credentials!(), " WHERE c.digest = $1"))
                 .bind(&digest.as_bytes()[..])
                 .fetch_optional(db)
@@ -63,7 +63,7 @@ impl CredentialTx for SqliteTx {
     }
 
     async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (workspace, user, max_role) = match &credential.owner {
                 Owner::Workspace(id) => (Some(id.as_str()), None, None),
                 Owner::User { id, max_role } => {
@@ -90,11 +90,11 @@ impl CredentialTx for SqliteTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(at(credential.create_time))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
-            .bind(credential.last_use.map(|last_use| at(last_use.time)))
+            .bind(sql_time(credential.create_time))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
+            .bind(credential.last_use.map(|last_use| sql_time(last_use.time)))
             .bind(credential.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
             .bind(&credential.creator)
             .bind(credential.predecessor_id.map(|id| id.0))
@@ -107,7 +107,7 @@ impl CredentialTx for SqliteTx {
     }
 
     async fn update_credential(&mut self, credential: &Credential) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let max_role = match &credential.owner {
                 Owner::Workspace(_) => None,
                 Owner::User { max_role, .. } => Some(i16::from(max_role.number())),
@@ -125,9 +125,9 @@ impl CredentialTx for SqliteTx {
             .bind(i16::from(credential.scopes.bits()))
             .bind(credential.ip_allowlist.to_string())
             .bind(row::annotations_text(&credential.annotations))
-            .bind(credential.expire_time.map(at))
-            .bind(credential.disable_time.map(at))
-            .bind(credential.revoke_time.map(at))
+            .bind(credential.expire_time.map(sql_time))
+            .bind(credential.disable_time.map(sql_time))
+            .bind(credential.revoke_time.map(sql_time))
             .bind(credential.version)
             .execute(db)
             .await?;
@@ -136,7 +136,7 @@ impl CredentialTx for SqliteTx {
     }
 
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query("UPDATE credentials SET digest = $2 WHERE id = $1")
                 .bind(id.0)
                 .bind(&digest.as_bytes()[..])
@@ -151,7 +151,7 @@ impl CredentialTx for SqliteTx {
         id: CredentialId,
         now: Timestamp,
     ) -> Result<Option<Credential>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = sqlx::query(concat!(
                 select_credentials!(),
                 " WHERE c.predecessor_id = $1 \
@@ -162,7 +162,7 @@ impl CredentialTx for SqliteTx {
                  LIMIT 1"
             ))
             .bind(id.0)
-            .bind(at(now))
+            .bind(sql_time(now))
             .fetch_optional(db)
             .await?;
             row.as_ref().map(row::credential).transpose()
@@ -176,7 +176,7 @@ impl CredentialTx for SqliteTx {
         now: Timestamp,
         most: u32,
     ) -> Result<u32> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let (statement, id) = match owner {
                 Owner::Workspace(id) => (
                     "SELECT count(*) FROM ( \
@@ -198,24 +198,24 @@ impl CredentialTx for SqliteTx {
             let row = sqlx::query(statement)
                 .bind(id)
                 .bind(generation)
-                .bind(at(now))
+                .bind(sql_time(now))
                 .bind(i64::from(most))
                 .fetch_one(db)
                 .await?;
-            // No more than `most`, which is a u32.
+            // The count is at most `most`, which is a `u32`.
             Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(most))
         })
     }
 }
 
-/// All that an introspection of this digest is decided by: one statement, hence one snapshot.
+/// Returns everything that an introspection of this digest needs. It is one statement, so it reads one snapshot.
 async fn look_up(
     db: &mut SqliteConnection,
     digest: &Digest,
     workspace: Option<&str>,
 ) -> Result<Facts> {
-    // From the counter outwards, so that a digest that nobody has still gives the revision. Ids and slugs share one
-    // namespace; the id comes first, so that a slug inserted by hand cannot take another workspace's place.
+    // The joins start at the counter, so that an unknown digest still returns the revision. Ids and slugs share one
+    // namespace. Ids take precedence, so that a slug inserted by hand cannot shadow the id of another workspace.
     let row = sqlx::query(concat!(
         "SELECT counter.revision, c.digest, ",
         credential_columns!("c.revoke_time"),
@@ -241,10 +241,10 @@ async fn look_up(
     .bind(workspace)
     .fetch_one(db)
     .await?;
-    row::looked_up(&row, digest)
+    row::facts(&row, digest)
 }
 
-/// The credential of this id.
+/// Returns the credential with this id.
 async fn find(db: &mut SqliteConnection, id: CredentialId) -> Result<Option<Credential>> {
     let row = sqlx::query(concat!(select_credentials!(), " WHERE c.id = $1"))
         .bind(id.0)

@@ -1,10 +1,10 @@
-//! Workspaces and their names, users, memberships.
+//! Workspaces and their names, users, and memberships.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{Membership, Slug, Timestamp, User, UserId, Workspace, WorkspaceId};
 use crate::store::sql::{membership_columns, user_columns, workspace_columns};
 use crate::store::{DirectoryStore, DirectoryTx, Lock, NameHolder, row};
@@ -77,7 +77,7 @@ impl DirectoryStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Membership>> {
         read!(self, async |db| {
-            // Only what is asked for stands in the statement, so that each has its index.
+            // The statement has only the conditions that the caller sets, so that SQLite can use an index for each.
             let (after_workspace, after_user) =
                 after.map_or(("", ""), |(workspace, user)| (workspace.as_str(), user.as_str()));
             let mut query = QueryBuilder::<Sqlite>::new(concat!(
@@ -106,7 +106,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn find_name_holder(&mut self, name: &str, now: Timestamp) -> Result<Option<NameHolder>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = sqlx::query(
                 "SELECT id, NULL AS release_time, 1 AS rank FROM workspaces WHERE id = $1 \
                  UNION ALL \
@@ -117,7 +117,7 @@ impl DirectoryTx for SqliteTx {
                  LIMIT 1",
             )
             .bind(name)
-            .bind(at(now))
+            .bind(sql_time(now))
             .fetch_optional(db)
             .await?;
             row.as_ref().map(row::name_holder).transpose()
@@ -130,7 +130,7 @@ impl DirectoryTx for SqliteTx {
         id: &WorkspaceId,
         release_time: Timestamp,
     ) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query(
                 "INSERT INTO reserved_slugs (slug, workspace_id, release_time) \
                  VALUES ($1, $2, $3) \
@@ -139,7 +139,7 @@ impl DirectoryTx for SqliteTx {
             )
             .bind(slug.as_str())
             .bind(id.as_str())
-            .bind(at(release_time))
+            .bind(sql_time(release_time))
             .execute(db)
             .await?;
             Ok(())
@@ -147,7 +147,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn release_slug(&mut self, slug: &Slug) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query("DELETE FROM reserved_slugs WHERE slug = $1")
                 .bind(slug.as_str())
                 .execute(db)
@@ -157,7 +157,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn find_workspace(&mut self, name: &str, _lock: Lock) -> Result<Option<Workspace>> {
-        verb!(self, async |db| find_workspace(db, name).await)
+        run!(self, async |db| find_workspace(db, name).await)
     }
 
     async fn find_workspace_row(
@@ -165,7 +165,7 @@ impl DirectoryTx for SqliteTx {
         id: &WorkspaceId,
         _lock: Lock,
     ) -> Result<Option<Workspace>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let row = sqlx::query(concat!(
                 "SELECT ",
                 workspace_columns!("w"),
@@ -179,7 +179,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn put_workspace(&mut self, workspace: &Workspace) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query(
                 "INSERT INTO workspaces ( \
                      id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
@@ -194,10 +194,10 @@ impl DirectoryTx for SqliteTx {
             .bind(workspace.display_name.as_str())
             .bind(workspace.disabled)
             .bind(workspace.generation)
-            .bind(workspace.generation_time.map(at))
-            .bind(at(workspace.create_time))
-            .bind(at(workspace.update_time))
-            .bind(workspace.delete_time.map(at))
+            .bind(workspace.generation_time.map(sql_time))
+            .bind(sql_time(workspace.create_time))
+            .bind(sql_time(workspace.update_time))
+            .bind(workspace.delete_time.map(sql_time))
             .execute(db)
             .await?;
             Ok(())
@@ -205,11 +205,11 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn find_user_row(&mut self, id: &UserId, _lock: Lock) -> Result<Option<User>> {
-        verb!(self, async |db| find_user_row(db, id).await)
+        run!(self, async |db| find_user_row(db, id).await)
     }
 
     async fn put_user(&mut self, user: &User) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query(
                 "INSERT INTO users ( \
                      id, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
@@ -223,10 +223,10 @@ impl DirectoryTx for SqliteTx {
             .bind(user.display_name.as_str())
             .bind(user.disabled)
             .bind(user.generation)
-            .bind(user.generation_time.map(at))
-            .bind(at(user.create_time))
-            .bind(at(user.update_time))
-            .bind(user.delete_time.map(at))
+            .bind(user.generation_time.map(sql_time))
+            .bind(sql_time(user.create_time))
+            .bind(sql_time(user.update_time))
+            .bind(user.delete_time.map(sql_time))
             .execute(db)
             .await?;
             Ok(())
@@ -239,11 +239,11 @@ impl DirectoryTx for SqliteTx {
         user: &UserId,
         _lock: Lock,
     ) -> Result<Option<Membership>> {
-        verb!(self, async |db| find_membership(db, workspace, user).await)
+        run!(self, async |db| find_membership(db, workspace, user).await)
     }
 
     async fn put_membership(&mut self, membership: &Membership) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query(
                 "INSERT INTO memberships (user_id, workspace_id, role, create_time, update_time) \
                  VALUES ($1, $2, $3, $4, $5) \
@@ -253,8 +253,8 @@ impl DirectoryTx for SqliteTx {
             .bind(membership.user_id.as_str())
             .bind(membership.workspace_id.as_str())
             .bind(i16::from(membership.role.number()))
-            .bind(at(membership.create_time))
-            .bind(at(membership.update_time))
+            .bind(sql_time(membership.create_time))
+            .bind(sql_time(membership.update_time))
             .execute(db)
             .await?;
             Ok(())
@@ -262,7 +262,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn delete_membership(&mut self, workspace: &WorkspaceId, user: &UserId) -> Result<bool> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done =
                 sqlx::query("DELETE FROM memberships WHERE user_id = $1 AND workspace_id = $2")
                     .bind(user.as_str())
@@ -274,7 +274,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn delete_memberships_of_workspace(&mut self, workspace: &WorkspaceId) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query("DELETE FROM memberships WHERE workspace_id = $1")
                 .bind(workspace.as_str())
                 .execute(db)
@@ -284,7 +284,7 @@ impl DirectoryTx for SqliteTx {
     }
 
     async fn delete_memberships_of_user(&mut self, user: &UserId) -> Result<u64> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query("DELETE FROM memberships WHERE user_id = $1")
                 .bind(user.as_str())
                 .execute(db)
@@ -294,7 +294,7 @@ impl DirectoryTx for SqliteTx {
     }
 }
 
-/// The workspace of this slug or id, unless it is deleted. Ids come first, as in `look_up`.
+/// Returns the workspace with this slug or id, unless it is deleted. Ids take precedence, as in `look_up`.
 async fn find_workspace(db: &mut SqliteConnection, name: &str) -> Result<Option<Workspace>> {
     let row = sqlx::query(concat!(
         "SELECT ",
@@ -309,7 +309,7 @@ async fn find_workspace(db: &mut SqliteConnection, name: &str) -> Result<Option<
     row.as_ref().map(row::workspace).transpose()
 }
 
-/// The user of this id, deleted or not.
+/// Returns the user with this id, deleted or not.
 async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<User>> {
     let row = sqlx::query(concat!("SELECT ", user_columns!(), " FROM users AS u WHERE u.id = $1"))
         .bind(id.as_str())
@@ -318,7 +318,7 @@ async fn find_user_row(db: &mut SqliteConnection, id: &UserId) -> Result<Option<
     row.as_ref().map(row::user).transpose()
 }
 
-/// The user's membership of the workspace.
+/// Returns the user's membership of the workspace.
 async fn find_membership(
     db: &mut SqliteConnection,
     workspace: &WorkspaceId,

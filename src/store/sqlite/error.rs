@@ -1,13 +1,13 @@
-//! What a failure of SQLite means.
+//! Maps SQLite errors to `StoreError`.
 
 use sqlx::error::DatabaseError;
 
 use crate::store::{StoreError, Unique};
 
-/// How the text of a failure of SQLite's disk begins.
+/// Prefix of the error text for an I/O error of SQLite.
 pub(super) const DISK_FAILS: &str = "its disk fails";
 
-/// By extended result code (<https://sqlite.org/rescode.html>). SQLite's messages name columns, never values.
+/// Maps by extended result code (<https://sqlite.org/rescode.html>). SQLite's messages name columns, never values.
 pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default().into_owned();
     let number: i32 = code.parse().unwrap_or(0);
@@ -19,10 +19,10 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
             "another process or connection holds the file's lock: {}",
             text()
         )),
-        13 => StoreError::Full(text()),
+        13 => StoreError::DiskFull(text()),
         // IOERR.
         10 => StoreError::Unavailable(format!("{DISK_FAILS}: {}", text())),
-        // READONLY only because another process has yet to put the log right, or to make it: RECOVERY, CANTLOCK, CANTINIT.
+        // READONLY, but only until another process has recovered or created the log: RECOVERY, CANTLOCK, CANTINIT.
         8 if matches!(number >> 8, 1 | 2 | 5) => StoreError::Unavailable(text()),
         // PERM, READONLY, AUTH.
         3 | 8 | 23 => StoreError::Denied(text()),
@@ -40,7 +40,7 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
     }
 }
 
-/// What the violated constraint keeps unique. SQLite names its column, and only in the error's message.
+/// Returns which uniqueness was violated. SQLite names the column only in the message of the error.
 fn violated(error: &dyn DatabaseError) -> Option<Unique> {
     let column = error.message().strip_prefix("UNIQUE constraint failed: ")?;
     Unique::ALL.into_iter().find(|unique| unique.column() == column)

@@ -1,4 +1,4 @@
-//! Following the change log: a connection that nothing else waits for.
+//! The change feed, on a dedicated connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
 use crate::store::feed::process_name;
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, Incarnation, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
 };
 
-/// How often to look whether another connection, of this process or another, has committed: it costs microseconds.
+/// Interval between two checks for commits of other connections, in this process or another. A check takes
+/// microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The time by this machine's clock, in microseconds: for people, and for cleaning up.
+/// The current time of this machine in microseconds. It is only for display and for cleaning up.
 macro_rules! now {
     () => {
         "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
@@ -65,32 +66,33 @@ impl FeedStore for SqliteStore {
         .bind(seq)
         .execute(&mut *db)
         .await;
-        let done = self.file.note(done.map_err(StoreError::from))?;
+        let done = self.file.record(done.map_err(StoreError::from))?;
         Ok(done.rows_affected() == 1)
     }
 }
 
-/// One connection.
+/// A change feed on one connection.
 pub(super) struct SqliteFeed {
     db: SqliteConnection,
-    /// SQLite's count of other connections' commits, when it was last looked at.
+    /// `PRAGMA data_version` at the last check. It changes when another connection commits.
     seen: i64,
     file: Arc<Watched>,
 }
 
 impl SqliteFeed {
-    /// Opens the file as the store has it. Whoever follows the log is also who finds a damaged file whole again.
+    /// Opens the file as the store has it. After damage, this is also what triggers the check of the whole file.
     pub(super) async fn open(store: &SqliteStore) -> Result<Self> {
-        store.look_again().await?;
+        store.recheck_damaged_file().await?;
         let options = store.options.clone();
-        // A row that says how far this process got need not wait for the disk: what loses it ends this process too.
+        // The replica's row need not be durable. A crash that loses the row also ends this process.
         let db = options.synchronous(SqliteSynchronous::Normal).connect().await?;
         store.file.check()?;
         Ok(Self { db, seen: 0, file: Arc::clone(&store.file) })
     }
 
     async fn data_version(&mut self) -> Result<i64> {
-        // Often enough: memory is believed on the strength of this file being the one at its path.
+        // Every call checks the path, because answers from memory are only valid while this file is the one at its
+        // path.
         self.file.check()?;
         let row = sqlx::query("PRAGMA data_version").fetch_one(&mut self.db).await?;
         Ok(row.try_get(0)?)
@@ -102,7 +104,7 @@ impl SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         sqlx::query(concat!("DELETE FROM replicas WHERE end_time < ", now!(), " - 3600000000"))
             .execute(&mut self.db)
             .await?;
@@ -120,7 +122,7 @@ impl SqliteFeed {
         let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
             .fetch_one(&mut self.db)
             .await?;
-        row::incarnation(&row)
+        row::incarnation_and_revision(&row)
     }
 
     async fn synced(
@@ -129,7 +131,7 @@ impl SqliteFeed {
         published: &Published,
         limit: u32,
     ) -> Result<Option<Synced>> {
-        // Before the snapshot: what is committed after it will be seen as new.
+        // Read before the snapshot, so that a later commit counts as new.
         self.seen = self.data_version().await?;
         let mut transaction = self.db.begin_with("BEGIN IMMEDIATE").await?;
         let applied = i64::try_from(published.applied.0).unwrap_or(i64::MAX);
@@ -175,9 +177,9 @@ impl ChangeFeed for SqliteFeed {
         &mut self,
         id: ReplicaId,
         lease: Duration,
-    ) -> Result<(Incarnation, Revision)> {
+    ) -> Result<(IncarnationId, Revision)> {
         let registered = self.registered(id, lease).await;
-        self.file.note(registered)
+        self.file.record(registered)
     }
 
     async fn sync(
@@ -187,7 +189,7 @@ impl ChangeFeed for SqliteFeed {
         limit: u32,
     ) -> Result<Option<Synced>> {
         let synced = self.synced(id, published, limit).await;
-        self.file.note(synced)
+        self.file.record(synced)
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<Hint> {
@@ -201,7 +203,7 @@ impl ChangeFeed for SqliteFeed {
                     sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")
                         .fetch_one(&mut self.db)
                         .await?;
-                return Ok(Hint::Revision(row::incarnation(&row)?.1));
+                return Ok(Hint::Revision(row::incarnation_and_revision(&row)?.1));
             }
         }
         Ok(Hint::Look)

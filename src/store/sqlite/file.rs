@@ -1,4 +1,4 @@
-//! The database's file: made readable to its owner only, and refused where SQLite could not keep it safe.
+//! The database file: creating it with mode 0600, and refusing paths on which SQLite is not safe.
 //!
 //! An existing file is never opened here. When any descriptor of a file is closed, POSIX drops all locks that the
 //! process has on it, those of SQLite's other connections included.
@@ -8,34 +8,34 @@ use std::path::{Path, PathBuf};
 
 use crate::store::{Result, StoreError};
 
-/// What may be done with a file that is there.
+/// How an existing file can be accessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Read and written.
+    /// Readable and writable.
     Write,
-    /// Read only; `settled` where nobody has it open.
-    Read { settled: bool },
+    /// Read-only. `immutable` is true if no process has the file open.
+    Read { immutable: bool },
 }
 
-/// Makes the file if it is not there; its absolute path.
-pub(super) fn prepare(path: &Path) -> Result<PathBuf> {
+/// Creates the file if it does not exist, and returns its absolute path.
+pub(super) fn create_if_missing(path: &Path) -> Result<PathBuf> {
     let path = absolute(path)?;
     let shown = path.display();
-    if is_there(&path)? {
+    if is_file(&path)? {
         return Ok(path);
     }
     match create(&path) {
         Ok(()) => Ok(path),
-        // Another process was faster; it is as good.
+        // Another process created it first, which is just as good.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
         Err(error) => refuse(format!("{shown} cannot be made: {error}")),
     }
 }
 
-/// The absolute path of a file that is there, and what may be done with it. Makes nothing.
-pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
+/// Returns the absolute path of an existing file and how it can be accessed. Creates nothing.
+pub(super) fn require(path: &Path) -> Result<(PathBuf, Access)> {
     let path = absolute(path)?;
-    if !is_there(&path)? {
+    if !is_file(&path)? {
         return Err(StoreError::Missing(format!(
             "there is no store {}: `sophic-auth migrate` and `sophic-auth serve` make one",
             path.display()
@@ -45,7 +45,7 @@ pub(super) fn existing(path: &Path) -> Result<(PathBuf, Access)> {
     Ok((path, access))
 }
 
-/// Whether no more can be written beside this file, by this user: the disk is full, or a quota is used up.
+/// Returns whether this user can write no more beside the file, because the disk is full or a quota is exhausted.
 pub(super) fn is_full(path: &Path) -> bool {
     let folder = path.parent().unwrap_or(path);
     tempfile::tempfile_in(folder).and_then(|file| try_to_fill(&file)).is_err_and(|error| {
@@ -56,23 +56,24 @@ pub(super) fn is_full(path: &Path) -> bool {
 fn try_to_fill(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt as _;
     file.write_all_at(&[0x5a; 16_384], 0)?;
-    // Where room is only taken when it is written out.
+    // Some file systems allocate space only when the data is written out.
     file.sync_data()
 }
 
 fn refuse<T>(text: String) -> Result<T> {
-    Err(StoreError::Misnamed(text))
+    Err(StoreError::InvalidLocation(text))
 }
 
-/// Absolute, so that SQLite takes no name for a URI, and none changes its meaning with the working directory.
+/// Returns the absolute path. SQLite cannot mistake it for a URI, and a change of the working directory does not affect
+/// it.
 fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path.as_os_str() == ":memory:" {
         return refuse(
             "sqlite: needs the path of a file: nothing would survive in memory".to_owned(),
         );
     }
-    let path =
-        std::path::absolute(path).map_err(|error| StoreError::Misnamed(error.to_string()))?;
+    let path = std::path::absolute(path)
+        .map_err(|error| StoreError::InvalidLocation(error.to_string()))?;
     let directory = path.parent().unwrap_or(&path);
     if !directory.is_dir() {
         return refuse(format!(
@@ -90,8 +91,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether it is there, and a file.
-fn is_there(path: &Path) -> Result<bool> {
+/// Returns whether the path exists and is a regular file.
+fn is_file(path: &Path) -> Result<bool> {
     let shown = path.display();
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(true),
@@ -106,20 +107,21 @@ fn is_there(path: &Path) -> Result<bool> {
 
 fn access(path: &Path) -> Access {
     let writable = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-    // Whoever has it open, open to write, has its log beside it.
+    // A process that has the file open for writing keeps a log beside it.
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    let settled = !Path::new(&log).exists();
-    // The first to write makes the log.
-    let has_log = !settled || path.parent().is_some_and(writable);
-    if writable(path) && has_log { Access::Write } else { Access::Read { settled } }
+    let immutable = !Path::new(&log).exists();
+    // The first connection that writes creates the log in the folder.
+    let has_log = !immutable || path.parent().is_some_and(writable);
+    if writable(path) && has_log { Access::Write } else { Access::Read { immutable } }
 }
 
-/// Makes an empty file of mode 0600, which SQLite takes for a new database. Its `-wal` and `-shm` get the same mode.
+/// Creates an empty file of mode 0600, which SQLite treats as a new database. SQLite gives its `-wal` and `-shm` files
+/// the same mode.
 #[cfg(target_os = "linux")]
 fn create(path: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    // Not opened, hence not closed: see the top of this file.
+    // `mknod` does not open the file, so no descriptor is closed: see the module documentation.
     Ok(mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0)?)
 }
 
@@ -129,10 +131,10 @@ fn create(path: &Path) -> std::io::Result<()> {
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(|_| ())
 }
 
-/// The name of the network file system that the directory is on, if it is on one.
+/// Returns the name of the network file system that the directory is on, or `None` for a local one.
 #[cfg(target_os = "linux")]
 fn network_filesystem(directory: &Path) -> Option<&'static str> {
-    /// By `f_type` of statfs(2).
+    /// Values of `f_type` in `statfs(2)`.
     const KNOWN: [(u64, &str); 8] = [
         (0x6969, "NFS"),
         (0x517b, "SMB"),
@@ -144,7 +146,7 @@ fn network_filesystem(directory: &Path) -> Option<&'static str> {
         (0x0bd0_0bd0, "Lustre"),
     ];
     let stat = rustix::fs::statfs(directory).ok()?;
-    // The field is signed on some machines and narrower on others; the numbers are of 32 bits.
+    // `f_type` is signed on some platforms and narrower on others. The values have 32 bits.
     let kind = u64::try_from(stat.f_type).ok()? & 0xffff_ffff;
     KNOWN.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
@@ -159,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_room_is_told_from_what_has_none() {
+    fn a_full_disk_is_recognized() {
         let folder = tempfile::TempDir::new().expect("a folder");
         assert!(!is_full(&folder.path().join("store.db")));
         let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");

@@ -1,20 +1,20 @@
-//! Pages of credentials: how `store::listing` walks an index, in SQL.
+//! Pages of credentials: the SQL for the index walks of `store::listing`.
 
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{Result, SqliteStore, at, read};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, Narrow};
+use crate::store::listing::{self, Driver, SelectiveFilter};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
-    CredentialFilter, CredentialOrder, CredentialPosition, Listed, ListingStore, row,
+    CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
 };
 
 type Query = QueryBuilder<Sqlite>;
 
-/// Where what was never used stands in the order of last uses: `last_use_order`.
+/// Value of `last_use_order` for a credential that was never used.
 const NEVER: i64 = -9_000_000_000_000_000_000;
 
 #[async_trait]
@@ -25,10 +25,10 @@ impl ListingStore for SqliteStore {
         now: Timestamp,
         after: Option<CredentialPosition>,
         limit: u32,
-    ) -> Result<Listed> {
+    ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
                 parts.push(walk.run(db).await?);
             }
@@ -45,11 +45,11 @@ impl ListingStore for SqliteStore {
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
             let mut plans = Vec::new();
-            for filter in walks(db, filter).await? {
+            for filter in walks_of(db, filter).await? {
                 let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
-                let (end, narrow) = walk.ways(db).await?;
+                let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN QUERY PLAN ");
-                walk.push_page(&mut query, end, narrow);
+                walk.push_page(&mut query, end, selective);
                 for row in query.build().fetch_all(&mut *db).await? {
                     plans.push(row.try_get(3)?);
                 }
@@ -61,7 +61,7 @@ impl ListingStore for SqliteStore {
     async fn list_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<Digest>> {
         read!(self, async |db| {
             let rows = sqlx::query(select_digests!())
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db)
                 .await?;
@@ -72,7 +72,7 @@ impl ListingStore for SqliteStore {
     async fn explain_digests(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<String>> {
         read!(self, async |db| {
             let rows = sqlx::query(concat!("EXPLAIN QUERY PLAN ", select_digests!()))
-                .bind(place(after))
+                .bind(digest_bytes(after))
                 .bind(i64::from(limit))
                 .fetch_all(db)
                 .await?;
@@ -81,8 +81,8 @@ impl ListingStore for SqliteStore {
     }
 }
 
-/// What is walked: one index, or what a user sees, which is an index of each owner.
-async fn walks(
+/// Returns the filters to walk, one index each. What a user sees takes one walk for each owner.
+async fn walks_of(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,
 ) -> Result<Vec<CredentialFilter>> {
@@ -94,15 +94,18 @@ async fn walks(
         return Ok(vec![filter.clone()]);
     };
     let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
-    for id in administered(db, user).await? {
+    for id in administered_workspaces(db, user).await? {
         walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
     }
     walks.retain(|walk| !listing::is_impossible(walk));
     Ok(walks)
 }
 
-/// The workspaces that the user is admin or owner of.
-async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<WorkspaceId>> {
+/// Returns the workspaces of which the user is an admin or owner.
+async fn administered_workspaces(
+    db: &mut SqliteConnection,
+    user: &UserId,
+) -> Result<Vec<WorkspaceId>> {
     let rows = sqlx::query(
         "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
     )
@@ -112,7 +115,7 @@ async fn administered(db: &mut SqliteConnection, user: &UserId) -> Result<Vec<Wo
     rows.iter().map(row::workspace_id).collect()
 }
 
-/// One walk along one index.
+/// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
@@ -122,22 +125,23 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    async fn run(&self, db: &mut SqliteConnection) -> Result<Listed> {
-        let (end, narrow) = self.ways(db).await?;
+    async fn run(&self, db: &mut SqliteConnection) -> Result<CredentialPage> {
+        let (end, selective) = self.plan(db).await?;
         let mut query = Query::new("");
-        self.push_page(&mut query, end, narrow);
+        self.push_page(&mut query, end, selective);
         let rows = query.build().fetch_all(db).await?;
         let credentials: Vec<_> = rows.iter().map(row::credential).collect::<Result<_>>()?;
         let short = credentials.len() < self.limit as usize;
-        Ok(Listed { credentials, resume: end.filter(|_| short) })
+        Ok(CredentialPage { credentials, resume: end.filter(|_| short) })
     }
 
-    /// Where the walk has to end at the latest, if at all; or the filter that leaves few rows, all of which are read.
-    async fn ways(
+    /// Returns the position at which the walk must end, if any, or a filter that leaves so few rows that all of them
+    /// are read.
+    async fn plan(
         &self,
         db: &mut SqliteConnection,
-    ) -> Result<(Option<CredentialPosition>, Option<Narrow>)> {
-        if !self.driver.leaves_to_filter(self.filter) {
+    ) -> Result<(Option<CredentialPosition>, Option<SelectiveFilter>)> {
+        if !self.driver.needs_row_filter(self.filter) {
             return Ok((None, None));
         }
         let mut query = Query::new(match self.filter.order {
@@ -152,13 +156,13 @@ impl Walk<'_> {
         let Some(end) = query.build().fetch_optional(&mut *db).await? else {
             return Ok((None, None));
         };
-        for narrow in listing::narrow(self.filter, self.driver) {
+        for selective in listing::selective_filters(self.filter, self.driver) {
             let mut query = Query::new("SELECT count(*) FROM (SELECT 1 FROM credentials AS c");
-            self.push_narrow(&mut query, narrow);
+            self.push_selective(&mut query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX) + 1).push(") AS few");
             let count: i64 = query.build().fetch_one(&mut *db).await?.try_get(0)?;
             if count <= i64::from(LIST_SCAN_MAX) {
-                return Ok((None, Some(narrow)));
+                return Ok((None, Some(selective)));
             }
         }
         Ok((Some(row::credential_position(&end)?), None))
@@ -168,11 +172,11 @@ impl Walk<'_> {
         &self,
         query: &mut Query,
         end: Option<CredentialPosition>,
-        narrow: Option<Narrow>,
+        selective: Option<SelectiveFilter>,
     ) {
-        if let Some(narrow) = narrow {
+        if let Some(selective) = selective {
             query.push("WITH credentials AS MATERIALIZED (SELECT c.* FROM main.credentials AS c");
-            self.push_narrow(query, narrow);
+            self.push_selective(query, selective);
             query.push(" LIMIT ").push_bind(i64::from(LIST_SCAN_MAX)).push(") ");
         }
         query.push(select_credentials!());
@@ -182,7 +186,7 @@ impl Walk<'_> {
         query.push(" LIMIT ").push_bind(i64::from(self.limit));
     }
 
-    /// The rows that are walked: what the index begins with, behind the place where the page begins, up to `end`.
+    /// Adds the rows to walk: the prefix of the index, from the start of the page up to `end`.
     fn push_walked(&self, query: &mut Query, end: Option<CredentialPosition>) {
         let filter = self.filter;
         query.push(" WHERE ");
@@ -203,15 +207,15 @@ impl Walk<'_> {
             CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {}
             CredentialOrder::LastUseTime => {
                 if let Some(time) = filter.unused_since {
-                    query.push(" AND c.last_use_order < ").push_bind(at(time));
+                    query.push(" AND c.last_use_order < ").push_bind(sql_time(time));
                 }
             }
             CredentialOrder::ExpireTime => {
                 query.push(" AND c.expire_time IS NOT NULL");
                 if let Some(time) = filter.expires_before {
-                    query.push(" AND c.expire_time < ").push_bind(at(time));
+                    query.push(" AND c.expire_time < ").push_bind(sql_time(time));
                     if self.after.is_none() {
-                        query.push(" AND c.expire_time > ").push_bind(at(self.now));
+                        query.push(" AND c.expire_time > ").push_bind(sql_time(self.now));
                     }
                 }
             }
@@ -224,12 +228,12 @@ impl Walk<'_> {
         }
     }
 
-    /// What is looked at row by row. A `+` keeps SQLite, which knows no numbers, from taking the index of a filter that
-    /// leaves more than what is walked.
+    /// Adds the conditions that are checked row by row. SQLite keeps no statistics. A unary `+` keeps it from using the
+    /// index of a condition that would leave more rows than the walk.
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
-            // Asked once, not of each row.
+            // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query
                     .push(" AND EXISTS (SELECT 1 FROM memberships AS m WHERE m.role >= 3 AND m.user_id = ")
@@ -259,12 +263,12 @@ impl Walk<'_> {
             push_prefix(query, "+c.name", prefix);
         }
         if let Some(time) = filter.expires_before {
-            query.push(" AND +c.expire_time > ").push_bind(at(self.now));
-            query.push(" AND +c.expire_time < ").push_bind(at(time));
+            query.push(" AND +c.expire_time > ").push_bind(sql_time(self.now));
+            query.push(" AND +c.expire_time < ").push_bind(sql_time(time));
             query.push(" AND NOT ").push(REVOKED);
         }
         if let Some(time) = filter.unused_since {
-            query.push(" AND +c.last_use_order < ").push_bind(at(time));
+            query.push(" AND +c.last_use_order < ").push_bind(sql_time(time));
         }
     }
 
@@ -277,46 +281,51 @@ impl Walk<'_> {
         });
     }
 
-    /// The rows that a narrow filter leaves, in the order of its own index, so that no other is taken.
-    fn push_narrow(&self, query: &mut Query, narrow: Narrow) {
+    /// Adds the rows that a narrow filter leaves. They are sorted by that filter's index, so that SQLite uses no other.
+    fn push_selective(&self, query: &mut Query, selective: SelectiveFilter) {
         let filter = self.filter;
         query.push(" WHERE ");
-        match narrow {
-            Narrow::Family => query
+        match selective {
+            SelectiveFilter::Family => query
                 .push("c.family_id = ")
                 .push_bind(filter.family_id.map(|id| id.0))
                 .push(" ORDER BY c.family_id, c.id"),
-            Narrow::Creator => query
+            SelectiveFilter::Creator => query
                 .push("c.creator = ")
                 .push_bind(filter.creator.clone())
                 .push(" ORDER BY c.creator, c.id"),
-            Narrow::NamePrefix => {
+            SelectiveFilter::NamePrefix => {
                 push_prefix(query, "c.name", filter.name_prefix.as_deref().unwrap_or_default());
                 query.push(" ORDER BY c.name, c.id")
             }
-            Narrow::ExpiresBefore => query
+            SelectiveFilter::ExpiresBefore => query
                 .push("c.expire_time > ")
-                .push_bind(at(self.now))
+                .push_bind(sql_time(self.now))
                 .push(" AND c.expire_time < ")
-                .push_bind(filter.expires_before.map(at))
+                .push_bind(filter.expires_before.map(sql_time))
                 .push(" ORDER BY c.expire_time, c.id"),
-            Narrow::UnusedSince => query
+            SelectiveFilter::UnusedSince => query
                 .push("c.last_use_order < ")
-                .push_bind(filter.unused_since.map(at))
+                .push_bind(filter.unused_since.map(sql_time))
                 .push(" ORDER BY c.last_use_order, c.id"),
         };
     }
 }
 
-/// Which side of a place, in the list's order.
+/// Which side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,
     Through,
 }
 
-fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: CredentialPosition) {
-    let time = place.time.map_or(NEVER, at);
+fn push_compared(
+    query: &mut Query,
+    order: CredentialOrder,
+    side: Side,
+    position: CredentialPosition,
+) {
+    let time = position.time.map_or(NEVER, sql_time);
     let operator = match (side, order) {
         (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
         (Side::After, _) => " > ",
@@ -325,14 +334,14 @@ fn push_compared(query: &mut Query, order: CredentialOrder, side: Side, place: C
     };
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
-            query.push(" AND c.id").push(operator).push_bind(place.id.0);
+            query.push(" AND c.id").push(operator).push_bind(position.id.0);
             return;
         }
         CredentialOrder::LastUseTime => " AND (c.last_use_order, c.id)",
         CredentialOrder::ExpireTime => " AND (c.expire_time, c.id)",
     };
     query.push(columns).push(operator).push("(").push_bind(time).push(", ");
-    query.push_bind(place.id.0).push(")");
+    query.push_bind(position.id.0).push(")");
 }
 
 fn push_prefix(query: &mut Query, column: &str, prefix: &str) {
@@ -349,15 +358,16 @@ fn push_equal<'q>(query: &'q mut Query, column: &str, id: Option<&impl ToString>
 const REVOKED: &str =
     "(c.revoke_time IS NOT NULL OR c.generation < COALESCE(w.generation, u.generation))";
 
-/// The same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled, active.
+/// Checks in the same order as [`Credential::state`](crate::model::Credential::state): revoked, expired, disabled,
+/// active.
 fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     query.push(if state == CredentialState::Revoked { " AND " } else { " AND NOT " }).push(REVOKED);
     match state {
         CredentialState::Revoked => return,
-        CredentialState::Expired => query.push(" AND +c.expire_time <= ").push_bind(at(now)),
+        CredentialState::Expired => query.push(" AND +c.expire_time <= ").push_bind(sql_time(now)),
         CredentialState::Disabled | CredentialState::Active => query
             .push(" AND (+c.expire_time IS NULL OR +c.expire_time > ")
-            .push_bind(at(now))
+            .push_bind(sql_time(now))
             .push(")"),
     };
     match state {
@@ -367,7 +377,7 @@ fn push_state(query: &mut Query, state: CredentialState, now: Timestamp) {
     };
 }
 
-/// No bytes at all come before every digest.
-fn place(after: Option<&Digest>) -> &[u8] {
+/// The empty byte string sorts before every digest.
+fn digest_bytes(after: Option<&Digest>) -> &[u8] {
     after.map_or(&[], |digest| digest.as_bytes())
 }

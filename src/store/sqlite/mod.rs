@@ -1,6 +1,6 @@
-//! The store in an SQLite file: WAL, every commit synced, one connection that writes and a few that read.
+//! The store in an SQLite file: WAL mode, every commit synced, one connection for writes and a few for reads.
 //!
-//! All SQL for SQLite is here and nothing else. `diff -r` against `postgres` shows the dialect.
+//! All SQL for SQLite is in this folder, and only that. `diff -r` against `postgres` shows how the dialects differ.
 
 mod audit;
 mod backup;
@@ -12,9 +12,10 @@ mod directory;
 mod error;
 mod feed;
 mod file;
+mod inspect;
 mod listing;
-mod look;
 mod open;
+mod pending_ends;
 mod policies;
 mod pools;
 mod requests;
@@ -22,14 +23,13 @@ mod restore;
 mod rights;
 mod transaction;
 mod transfer;
-mod untold;
 mod watched;
 
 pub use backup::backup;
 pub(in crate::store) use error::failure;
-pub use open::{migrate, pending};
-pub use restore::Restoring;
-pub use rights::lacking;
+pub use open::{migrate, pending_migrations};
+pub use restore::PreparedRestore;
+pub use rights::missing_rights;
 
 use std::sync::Arc;
 
@@ -48,12 +48,12 @@ use crate::model::Timestamp;
 /// The store in an SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// Made anew after the file read as damaged.
+    /// Replaced after the file read as damaged.
     pools: RwLock<Pools>,
     options: SqliteConnectOptions,
-    /// The file itself.
+    /// Watches whether the file is still at its path and undamaged.
     file: Arc<Watched>,
-    /// Whether a file that read as damaged is whole, while that is looked at.
+    /// The running check of a file that read as damaged.
     check: Mutex<Option<pools::Check>>,
 }
 
@@ -66,27 +66,27 @@ impl SqliteStore {
         self.pools.read().write.clone()
     }
 
-    /// A connection that reads.
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>> {
+    /// Returns a connection for reading.
+    async fn read_connection(&self) -> Result<PoolConnection<Sqlite>> {
         self.file.check()?;
         let connection = self.read_pool().acquire().await?;
-        // It may have waited for its turn at a file that is given up meanwhile.
+        // The file may have been replaced while this call waited for a connection.
         self.file.check()?;
         Ok(connection)
     }
 
-    /// A transaction that writes. One that reads before it writes would fail at once, without waiting, if another wrote
-    /// between: so it takes the lock at its beginning.
+    /// Begins a write transaction and takes the lock at once. If it read first and another connection then wrote, its
+    /// own first write would fail without waiting.
     async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>> {
         self.file.check()?;
         let begun = self.write_pool().begin_with("BEGIN IMMEDIATE").await;
-        self.file.note(begun.map_err(StoreError::from))
+        self.file.record(begun.map_err(StoreError::from))
     }
 
-    /// Runs what writes, to its commit. It counts only if the file is still there to be found.
+    /// Commits. The commit counts only if the file is still at its path.
     async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<()> {
         self.file.check()?;
-        self.file.note(transaction.commit().await.map_err(StoreError::from))?;
+        self.file.record(transaction.commit().await.map_err(StoreError::from))?;
         self.file.check()
     }
 }
@@ -94,20 +94,20 @@ impl SqliteStore {
 /// Runs a read.
 macro_rules! read {
     ($store:expr, async |$db:ident| $read:expr) => {{
-        let mut held = $store.reader().await?;
+        let mut held = $store.read_connection().await?;
         let $db = &mut *held;
         let outcome: $crate::store::Result<_> = async { $read }.await;
-        $store.file.note(outcome)
+        $store.file.record(outcome)
     }};
 }
 
-/// Runs what writes, in a transaction of its own, to its commit.
+/// Runs a write in a transaction and commits it.
 macro_rules! transact {
     ($store:expr, async |$db:ident| $write:expr) => {{
         let mut transaction = $store.begin_write().await?;
         let $db = &mut *transaction;
         let outcome: $crate::store::Result<_> = async { $write }.await;
-        let outcome = $store.file.note(outcome)?;
+        let outcome = $store.file.record(outcome)?;
         $store.commit(transaction).await?;
         Ok(outcome)
     }};
@@ -115,28 +115,28 @@ macro_rules! transact {
 
 use {read, transact};
 
-/// A time as SQLite keeps it.
-fn at(time: Timestamp) -> i64 {
+/// Returns the time as SQLite stores it.
+fn sql_time(time: Timestamp) -> i64 {
     time.unix_micros()
 }
 
 #[async_trait]
 impl ReadStore for SqliteStore {
     async fn ping(&self) -> Result<()> {
-        let doubts = self.file.writes.doubts();
-        // Taking the lock finds a file that may only be read.
+        let doubts = self.file.write_health.doubts();
+        // Only taking the lock shows whether the file is read-only.
         let mut transaction = self.begin_write().await?;
         let Some(doubts) = doubts else { return Ok(transaction.rollback().await?) };
-        self.file.note(rights::try_to_write(&mut transaction).await)?;
+        self.file.record(rights::try_to_write(&mut transaction).await)?;
         self.commit(transaction).await?;
-        self.file.writes.prove(doubts);
+        self.file.write_health.prove(doubts);
         Ok(())
     }
 
     async fn close(&self) {
         self.file.close();
         self.read_pool().close().await;
-        // Last: the last connection to close folds the write-ahead log into the file.
+        // The write pool closes last, because the last connection to close merges the write-ahead log into the file.
         self.write_pool().close().await;
     }
 }

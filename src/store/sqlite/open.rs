@@ -1,4 +1,4 @@
-//! Opening and migrating, and the settings that the promises rest on.
+//! Opening and migrating a file, with the settings that durability and safety depend on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,51 +10,51 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
 use super::file::{self, Access};
-use super::look::{look, schema};
+use super::inspect::{inspect, schema};
 use super::pools::Pools;
 use super::watched::{Watched, beside, identity};
-use crate::store::migrations::{self, Migrated, SQLITE};
+use crate::store::migrations::{self, MigrationSummary, SQLITE};
 use crate::store::{Result, StoreError};
 
-/// How long a connection waits for another process's lock.
+/// How long a connection waits for the lock of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long starting up waits for another process that is starting up or migrating.
+/// How long a start waits for another process that is starting or migrating.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Before it, a checkpoint at a bad moment could corrupt the file (<https://sqlite.org/wal.html#walresetbug>).
+/// Oldest safe SQLite. In earlier versions a checkpoint can corrupt the file
+/// (<https://sqlite.org/wal.html#walresetbug>).
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 
 impl SqliteStore {
-    /// Opens the file for a server, which is made if it is not there, and migrates it.
+    /// Opens the file for a server. Creates it if it does not exist, and migrates it.
     pub async fn open(path: &Path) -> Result<Self> {
         migrate(path).await?;
         Self::open_to_serve(path).await
     }
 
-    /// Opens the file for a server, as [`Self::open_as_is`] does. One that may only be read and that nobody has open would be
-    /// read as if nothing ever changed in it: a revocation would not be heard of.
+    /// Opens the file for a server, as [`Self::open_existing`] does. Refuses a read-only file that no process has open:
+    /// SQLite would read it as immutable, and the server would miss every revocation.
     pub async fn open_to_serve(path: &Path) -> Result<Self> {
-        if let (path, Access::Read { settled: true }) = file::existing(path)? {
+        if let (path, Access::Read { immutable: true }) = file::require(path)? {
             return Err(StoreError::Denied(format!(
                 "{} may only be read by this user, and a server has to write to it, as to its folder",
                 path.display()
             )));
         }
-        Self::open_as_is(path).await
+        Self::open_existing(path).await
     }
 
-    /// Opens the file, which must be there, and whose schema must be this program's. Where it may only be read, it can be
-    /// read.
-    pub async fn open_as_is(path: &Path) -> Result<Self> {
+    /// Opens an existing file whose schema is current. A read-only file can be read.
+    pub async fn open_existing(path: &Path) -> Result<Self> {
         let had_log = has_log(path);
-        Self::open_file(path).await.map_err(|error| explained(error, path, had_log))
+        Self::open_file(path).await.map_err(|error| with_likely_cause(error, path, had_log))
     }
 
     async fn open_file(path: &Path) -> Result<Self> {
-        let (path, access) = file::existing(path)?;
-        look(&path, access).await?.refuse_other(&path.display().to_string(), SQLITE)?;
+        let (path, access) = file::require(path)?;
+        inspect(&path, access).await?.require_current(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
-            Access::Read { settled } => reading(&path, settled),
+            Access::Read { immutable } => read_only_options(&path, immutable),
         };
         let before = identity(&path);
         connect(&options).await?.close().await?;
@@ -73,50 +73,51 @@ impl SqliteStore {
     }
 }
 
-/// Brings the file's schema to this program's version.
-pub async fn migrate(path: &Path) -> Result<Migrated> {
+/// Migrates the file's schema to this program's version.
+pub async fn migrate(path: &Path) -> Result<MigrationSummary> {
     let had_log = has_log(path);
-    migrate_file(path).await.map_err(|error| explained(error, path, had_log))
+    migrate_file(path).await.map_err(|error| with_likely_cause(error, path, had_log))
 }
 
-async fn migrate_file(path: &Path) -> Result<Migrated> {
+async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
     let shown = path.display().to_string();
-    let found = match file::existing(path) {
+    let found = match file::require(path) {
         Err(StoreError::Missing(_)) => 0,
         existing => {
             let (path, access) = existing?;
-            let schema = look(&path, access).await?;
-            if let Some(version) = schema.settled() {
-                return Ok(Migrated::between(version, version, SQLITE));
+            let schema = inspect(&path, access).await?;
+            if let Some(version) = schema.current_version() {
+                return Ok(MigrationSummary::between(version, version, SQLITE));
             }
-            schema.to_migrate(&shown, SQLITE)?
+            schema.version_to_migrate(&shown, SQLITE)?
         }
     };
-    let path = file::prepare(path)?;
+    let path = file::create_if_missing(path)?;
     let migrated = migrate_locked(&path, &shown).await;
-    migrated.map_err(|error| migrations::denied(found, SQLITE, error))
+    migrated.map_err(|error| migrations::denied_error(found, SQLITE, error))
 }
 
-/// Does what is missing.
-async fn migrate_locked(path: &Path, shown: &str) -> Result<Migrated> {
+/// Applies the pending migrations.
+async fn migrate_locked(path: &Path, shown: &str) -> Result<MigrationSummary> {
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
-    // The lock that other processes wait for, and one transaction for all of it.
+    // Other processes wait for this lock. All migrations are one transaction.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = schema(&mut transaction).await?.to_migrate(shown, SQLITE)?;
+    let from = schema(&mut transaction).await?.version_to_migrate(shown, SQLITE)?;
     migrations::run(&mut *transaction, SQLITE).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(Migrated::between(from, to, SQLITE))
+    Ok(MigrationSummary::between(from, to, SQLITE))
 }
 
-/// Whether a write-ahead log lies beside the file that has something in it.
+/// Returns whether the file has a write-ahead log that is not empty.
 fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// Of a file that is damaged, what may have been done to it: a log says nothing of the file that it belongs to.
-fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
+/// Adds the likely cause to an error about a damaged file. A log does not identify the file that it belongs to, so a
+/// log left beside a copied file damages the copy.
+fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     match error {
         StoreError::Lost(text) if had_log => StoreError::Lost(format!(
             "{text}; if it was copied here by hand, the log {} beside it was another file's, and spoiled it: put the copy in \
@@ -127,23 +128,24 @@ fn explained(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     }
 }
 
-/// What [`migrate`] would do. A file that is not there is not made.
-pub async fn pending(path: &Path) -> Result<Migrated> {
-    let (path, access) = match file::existing(path) {
-        Err(StoreError::Missing(_)) => return Migrated::pending(0, SQLITE),
+/// Returns what [`migrate`] would do. Does not create a missing file.
+pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
+    let (path, access) = match file::require(path) {
+        Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
         existing => existing?,
     };
-    let from = look(&path, access).await?.to_migrate(&path.display().to_string(), SQLITE)?;
-    Migrated::pending(from, SQLITE)
+    let from =
+        inspect(&path, access).await?.version_to_migrate(&path.display().to_string(), SQLITE)?;
+    MigrationSummary::pending(from, SQLITE)
 }
 
-/// For reading only. Beside a file that nobody has open SQLite would make a log, which may not be possible, and would be in
-/// the way of its owner: it is told that nothing changes meanwhile.
-pub(super) fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
+/// Options for reading only. Beside a file that no process has open, SQLite would create a log, which may be impossible
+/// and would hinder the owner of the file. The `immutable` flag prevents that.
+pub(super) fn read_only_options(path: &Path, immutable: bool) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
-        .immutable(settled)
+        .immutable(immutable)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cell_size_check", "ON")
         .disable_statement_logging()
@@ -152,22 +154,22 @@ pub(super) fn reading(path: &Path, settled: bool) -> SqliteConnectOptions {
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        // Readers and the writer do not wait for each other.
+        // Readers and the writer do not block each other.
         .journal_mode(SqliteJournalMode::Wal)
-        // NORMAL would lose the last commits in a power cut, and a revocation among them.
+        // NORMAL would lose the last commits in a power cut, possibly a revocation.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
-        // What is deleted is overwritten: names are about people.
+        // Deleted content is overwritten, because names are personal data.
         .pragma("secure_delete", "ON")
-        // Finds a damaged page before it is believed.
+        // Detects a damaged page before its content is used.
         .pragma("cell_size_check", "ON")
-        // A log that a long reader let grow is cut back.
+        // Truncates a log that grew during a long read.
         .pragma("journal_size_limit", "67108864")
         .disable_statement_logging()
 }
 
-/// Connects, and waits where going over to WAL meets another process that does the same: SQLite itself does not.
+/// Connects. Retries while another process switches the file to WAL mode too, for which SQLite does not wait.
 pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
     let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
     let mut connection = loop {
@@ -184,7 +186,7 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
     Ok(connection)
 }
 
-/// Refuses a library with the bug of [`VERSION_MIN`], were one ever linked instead of the bundled one.
+/// Refuses an SQLite library with the bug that [`VERSION_MIN`] avoids. The bundled one does not have it.
 async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
     let text: String =
         sqlx::query("SELECT sqlite_version()").fetch_one(connection).await?.try_get(0)?;
@@ -200,7 +202,7 @@ async fn refuse_old_sqlite(connection: &mut SqliteConnection) -> Result<()> {
     Ok(())
 }
 
-/// The schema's version; 0 without any.
+/// Returns the version of the schema, `0` if there is none.
 pub(super) async fn version(connection: &mut SqliteConnection) -> Result<i64> {
     let migrated = sqlx::query(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",

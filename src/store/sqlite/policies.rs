@@ -1,9 +1,9 @@
-//! What workspaces ask of their keys beyond the server's own policy.
+//! Policies of workspaces for their keys, which restrict the server's policy further.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::transaction::{SqliteTx, verb};
+use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read};
 use crate::model::{WorkspaceId, WorkspacePolicy};
 use crate::store::{Lock, PolicyStore, PolicyTx, row};
@@ -42,7 +42,7 @@ impl PolicyTx for SqliteTx {
         id: &WorkspaceId,
         _lock: Lock,
     ) -> Result<Option<WorkspacePolicy>> {
-        verb!(self, async |db| find(db, id).await)
+        run!(self, async |db| find(db, id).await)
     }
 
     async fn put_workspace_policy(
@@ -50,7 +50,7 @@ impl PolicyTx for SqliteTx {
         id: &WorkspaceId,
         policy: &WorkspacePolicy,
     ) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query(
                 "INSERT INTO workspace_policies ( \
                      workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max) \
@@ -73,7 +73,7 @@ impl PolicyTx for SqliteTx {
     }
 
     async fn delete_workspace_policy(&mut self, id: &WorkspaceId) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             sqlx::query("DELETE FROM workspace_policies WHERE workspace_id = $1")
                 .bind(id.as_str())
                 .execute(db)
@@ -83,7 +83,7 @@ impl PolicyTx for SqliteTx {
     }
 }
 
-/// The policy of this workspace, if it has one.
+/// Returns the policy of this workspace, if it has one.
 async fn find(db: &mut SqliteConnection, id: &WorkspaceId) -> Result<Option<WorkspacePolicy>> {
     let row = sqlx::query(
         "SELECT workspace_id, key_lifetime_max, key_expiry_required, keys_max, overlap_min, overlap_max \

@@ -1,4 +1,4 @@
-//! The pools, which are made anew after the file read as damaged: what their connections have read then is not believed.
+//! The connection pools. They are replaced after the file read as damaged, because their page caches cannot be trusted.
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
@@ -7,30 +7,32 @@ use sqlx::{Connection as _, Row as _, SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
 use super::open::version;
-use crate::store::{Result, StoreError, TURN_TIMEOUT};
+use crate::store::{PERMIT_TIMEOUT, Result, StoreError};
 
-/// Connections that read.
+/// Number of connections for reading.
 const READERS: u32 = 4;
 
-/// Pools of a file that was checked. Whoever waits for it may stop and wait again later: it is not begun anew.
+/// A running check of the file, which returns new pools. A waiter may give up and resume later without starting the
+/// check anew.
 pub(super) type Check = Shared<BoxFuture<'static, Result<Pools>>>;
 
-/// The connections.
+/// The connection pools.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
-    /// One connection, since SQLite has one writer at a time: waiting for it here is fair, waiting in SQLite is not.
+    /// One connection, since SQLite allows one writer at a time. Waiting in this pool is fair; waiting in SQLite is
+    /// not.
     pub(super) write: SqlitePool,
-    /// Connections that are refused every write.
+    /// Read-only connections.
     pub(super) read: SqlitePool,
 }
 
 impl Pools {
-    /// Opens the file, and its log, which stays as long as one of them does.
+    /// Opens the file and its log. The log stays while any connection is open.
     pub(super) async fn open(options: &SqliteConnectOptions) -> Result<Self> {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(TURN_TIMEOUT)
-            // A file does not go away as a server does: connections live as long as the store.
+            .acquire_timeout(PERMIT_TIMEOUT)
+            // A file does not go away as a server does, so connections are never recycled.
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
@@ -39,19 +41,19 @@ impl Pools {
             .await?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .acquire_timeout(TURN_TIMEOUT)
+            .acquire_timeout(PERMIT_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await?;
-        // Whoever reads first opens the log.
+        // The first read opens the log.
         version(&mut *read.acquire().await?).await?;
         Ok(Self { write, read })
     }
 
-    /// The same of a file that read as damaged, once all of it was read and is whole. The old ones are open meanwhile: were
-    /// the last connection closed, SQLite would take its log away.
+    /// Opens new pools for a file that read as damaged, after a check of the whole file succeeds. The old pools stay
+    /// open meanwhile, since SQLite would delete the log with the last connection.
     async fn check(options: SqliteConnectOptions) -> Result<Self> {
         let pools = Self::open(&options).await?;
         let row = sqlx::query("PRAGMA integrity_check(1)")
@@ -65,9 +67,9 @@ impl Pools {
 }
 
 impl SqliteStore {
-    /// Where the file read as damaged, looks whether it still does, as often as it is time to; fails while it does.
-    pub(super) async fn look_again(&self) -> Result<()> {
-        if !self.file.wants_check()? {
+    /// Checks a file that read as damaged, if the next check is due. Fails while the file is damaged.
+    pub(super) async fn recheck_damaged_file(&self) -> Result<()> {
+        if !self.file.is_check_due()? {
             return Ok(());
         }
         let begin = || Pools::check(self.options.clone()).boxed().shared();
@@ -75,16 +77,16 @@ impl SqliteStore {
         let outcome = check.await;
         *self.check.lock() = None;
         let checked = outcome.map(|pools| *self.pools.write() = pools);
-        self.file.checked(checked)
+        self.file.record_check(checked)
     }
 }
 
-/// Whether a connection that comes back to its pool is out of any transaction; it is closed otherwise.
+/// Returns whether a connection returned to its pool has no open transaction. The pool closes it otherwise.
 ///
-/// A full disk and a failure of it can make SQLite roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx
-/// 0.9.0 does not see that: its own ROLLBACK fails, and it takes the connection for one in a transaction for ever.
+/// On a full or failing disk SQLite can roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx 0.9.0
+/// does not notice: its own ROLLBACK fails, and it believes the connection to be in a transaction for ever.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // It answers when what was sent before has been done, the ROLLBACK of what was dropped included.
+    // Returns after everything sent before is done, including the ROLLBACK of a dropped transaction.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }

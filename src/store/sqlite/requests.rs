@@ -1,15 +1,15 @@
-//! Request ids of calls that made a credential.
+//! Request ids of calls that created a credential.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, at};
+use super::transaction::{SqliteTx, run};
+use super::{Result, sql_time};
 use crate::model::{RequestId, Timestamp};
 use crate::store::{ClaimedRequest, RequestTx, row};
 
-/// Rows beyond their time that each claim drops: more than are made, so that none pile up.
-const FORGOTTEN_AT_ONCE: i64 = 100;
+/// Number of expired rows that each claim deletes. It deletes more than it inserts, so that they cannot pile up.
+const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestTx for SqliteTx {
@@ -18,7 +18,7 @@ impl RequestTx for SqliteTx {
         request: &ClaimedRequest,
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             // Without a lock first: those who come later need not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
@@ -37,8 +37,8 @@ impl RequestTx for SqliteTx {
             .bind(request.request_id.0)
             .bind(&request.fingerprint.as_bytes()[..])
             .bind(request.credential_id.0)
-            .bind(at(request.create_time))
-            .bind(at(forget_before))
+            .bind(sql_time(request.create_time))
+            .bind(sql_time(forget_before))
             .execute(&mut *db)
             .await?;
             if done.rows_affected() == 0 {
@@ -49,8 +49,8 @@ impl RequestTx for SqliteTx {
                  WHERE rowid IN ( \
                      SELECT rowid FROM requests WHERE create_time <= $1 ORDER BY create_time LIMIT $2)",
             )
-            .bind(at(forget_before))
-            .bind(FORGOTTEN_AT_ONCE)
+            .bind(sql_time(forget_before))
+            .bind(EXPIRED_PER_CLAIM)
             .execute(&mut *db)
             .await?;
             Ok(None)

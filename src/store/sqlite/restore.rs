@@ -1,4 +1,5 @@
-//! Putting a backup in the place of the database: checked before, all at once, and nothing of the old one mixed in.
+//! Restoring a backup in the place of the database. The backup is checked first and put in place in one step, and
+//! nothing of the old database is mixed in.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,41 +11,41 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tempfile::TempDir;
 
 use super::file;
-use super::look::{look, schema};
+use super::inspect::{inspect, schema};
 use super::open::{connect, migrate, options};
 use super::watched::{beside, identity};
 use crate::model::Timestamp;
-use crate::store::migrations::{self, Migrated, SQLITE, Schema};
+use crate::store::migrations::{self, MigrationSummary, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
-/// As many names are tried for what is kept.
+/// Maximum number of names to try for the old database.
 const NAMES_MAX: u32 = 1_000;
 
-/// A copy of a backup, beside the database whose place it is to take. Dropping it leaves nothing behind.
+/// A copy of a backup beside the database that it will replace. Dropping it removes the copy.
 #[derive(Debug)]
-pub struct Restoring {
+pub struct PreparedRestore {
     folder: TempDir,
     target: PathBuf,
-    /// The copy: a store of its own until it is put in place, to be closed before.
+    /// Path of the copy. It can be opened as a store until [`Self::finish`], and must be closed before that.
     pub copy: PathBuf,
-    /// What its schema was, and is now.
-    pub migrated: Migrated,
-    /// When what the backup knows ends: its last audit event.
+    /// The version of its schema before and after migrating.
+    pub migrated: MigrationSummary,
+    /// Time of the last audit event in the backup.
     pub until: Option<Timestamp>,
 }
 
-impl Restoring {
-    /// Copies the backup and checks the copy; refuses while any process has the database open.
+impl PreparedRestore {
+    /// Copies the backup and checks the copy. Refuses while any process has the database open.
     pub async fn begin(target: &Path, backup: &Path) -> Result<Self> {
-        let target = resolved(target)?;
+        let target = resolve_links(target)?;
         let backup = std::path::absolute(backup).map_err(|error| refuse(error.to_string()))?;
         let shown = backup.display();
         if !backup.is_file() {
-            return Err(StoreError::Misnamed(format!("there is no backup {shown}")));
+            return Err(StoreError::InvalidLocation(format!("there is no backup {shown}")));
         }
         if identity(&backup) == identity(&target) {
             let text = format!("{shown} is the database itself, not a backup of it");
-            return Err(StoreError::Misnamed(text));
+            return Err(StoreError::InvalidLocation(text));
         }
         let log = beside(&backup, "-wal");
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
@@ -55,7 +56,7 @@ impl Restoring {
             )));
         }
         drop(lock(&target)?);
-        refuse_anothers(&target).await?;
+        refuse_foreign_database(&target).await?;
         let parent = target.parent().unwrap_or(&target);
         let folder = tempfile::Builder::new()
             .prefix(".sophic-auth-restore-")
@@ -70,22 +71,23 @@ impl Restoring {
         Ok(Self { folder, target, copy, migrated, until })
     }
 
-    /// The database that is to be replaced, if there is one.
+    /// Returns the path of the database that will be replaced, if it exists.
     pub fn replaced(&self) -> Option<&Path> {
         self.target.exists().then_some(&*self.target)
     }
 
-    /// Moves the copy to its place, for good; where what was there is kept.
+    /// Moves the copy into place. Returns the path under which the old database is kept.
     pub async fn finish(self) -> Result<Option<PathBuf>> {
         let Self { folder, target, copy, .. } = self;
         let fails = |error: std::io::Error| {
             refuse(format!("{} cannot be replaced: {error}", target.display()))
         };
         File::open(&copy).and_then(|file| file.sync_all()).map_err(fails)?;
-        fold(&target).await?;
-        // Held until the new one is there. No SQLite of this process has the file open, whose locks it would drop.
+        merge_log(&target).await?;
+        // The lock is held until the new file is in place. No SQLite connection of this process has the file open, so
+        // closing the descriptor drops no lock of one.
         let held = lock(&target)?;
-        let kept = held.is_some().then(|| set_aside(&target)).transpose().map_err(fails)?;
+        let kept = held.is_some().then(|| move_aside(&target)).transpose().map_err(fails)?;
         fs::rename(&copy, &target).map_err(fails)?;
         let parent = target.parent().unwrap_or(&target);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)?;
@@ -98,19 +100,19 @@ fn refuse(text: String) -> StoreError {
     StoreError::Unusable(text)
 }
 
-/// Refuses to put a store in the place of another program's database. What is damaged, or no database, is replaced.
-async fn refuse_anothers(target: &Path) -> Result<()> {
-    let Ok((target, access)) = file::existing(target) else { return Ok(()) };
-    match look(&target, access).await {
-        Ok(schema @ Schema::Anothers { .. }) => {
-            schema.known(&target.display().to_string(), SQLITE).map(|_| ())
+/// Refuses to replace the database of another program. A damaged file, or one that is not a database, is replaced.
+async fn refuse_foreign_database(target: &Path) -> Result<()> {
+    let Ok((target, access)) = file::require(target) else { return Ok(()) };
+    match inspect(&target, access).await {
+        Ok(schema @ Schema::Occupied { .. }) => {
+            schema.existing_version(&target.display().to_string(), SQLITE).map(|_| ())
         }
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// The file that a path leads to, were it by a symbolic link.
-fn resolved(target: &Path) -> Result<PathBuf> {
+/// Returns the path of the file, with symbolic links resolved.
+fn resolve_links(target: &Path) -> Result<PathBuf> {
     let target = std::path::absolute(target).map_err(|error| refuse(error.to_string()))?;
     match fs::symlink_metadata(&target) {
         Err(_) => Ok(target),
@@ -119,8 +121,8 @@ fn resolved(target: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Locks all of the file, as no process can that has it open in SQLite beside another; nothing if there is none. Every
-/// connection in WAL mode holds a lock for as long as it is open (<https://sqlite.org/walformat.html>).
+/// Locks the whole file, which fails while any process has it open in SQLite: every connection in WAL mode holds a lock
+/// as long as it is open (<https://sqlite.org/walformat.html>). Returns `None` if there is no file.
 fn lock(target: &Path) -> Result<Option<File>> {
     let file = match File::options().read(true).write(true).open(target) {
         Ok(file) => file,
@@ -142,7 +144,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let copied = || {
         let mut source = File::open(from)?;
-        // Readable by its owner only, whatever the backup is.
+        // Mode 0600, whatever the mode of the backup.
         let mut copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
         copy.set_permissions(fs::Permissions::from_mode(0o600))?;
         std::io::copy(&mut source, &mut copy)?;
@@ -153,12 +155,12 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
-/// Whether it is whole, and a store of this program's.
+/// Checks that the copy is undamaged and a store of this program.
 async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
     match schema(&mut db).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
-        Schema::Empty | Schema::Room(_) | Schema::Anothers { .. } => {
+        Schema::Empty | Schema::Shared(_) | Schema::Occupied { .. } => {
             return Err(refuse("it is no store of sophic-auth".to_owned()));
         }
     }
@@ -173,10 +175,11 @@ async fn check(copy: &Path) -> Result<()> {
     Ok(db.close().await?)
 }
 
-/// Drops the rows of servers of then, whom nobody need wait for; when the last event was.
+/// Deletes the rows of servers that ran at the time of the backup, for which no revocation must wait. Returns the time
+/// of the last audit event.
 async fn forget_replicas(copy: &Path) -> Result<Option<Timestamp>> {
     let mut db = connect(&options(copy)).await?;
-    // A backup that was made while servers ran has rows without a mark, and those cannot be deleted.
+    // A backup of a running server has rows without an end time, which a trigger protects from deletion.
     sqlx::query("UPDATE replicas SET end_time = heartbeat WHERE end_time IS NULL")
         .execute(&mut db)
         .await?;
@@ -194,9 +197,9 @@ async fn last_event(db: &mut SqliteConnection) -> Result<Option<Timestamp>> {
     Ok(micros.and_then(Timestamp::from_unix_micros))
 }
 
-/// Folds the log into the file that is to be kept, which takes that nobody else has it open. Of one that is damaged the
-/// log is kept as it is.
-async fn fold(target: &Path) -> Result<()> {
+/// Merges the log into the file that will be kept, which needs exclusive access. If the file is damaged, its log is
+/// kept beside it.
+async fn merge_log(target: &Path) -> Result<()> {
     if !target.exists() {
         return Ok(());
     }
@@ -212,12 +215,12 @@ async fn fold(target: &Path) -> Result<()> {
     }
 }
 
-/// Gives what is there another name, and takes away what SQLite would take for part of the new one.
-fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
+/// Gives the old database another name, and removes the files that SQLite would take for part of the new one.
+fn move_aside(target: &Path) -> std::io::Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a name for people")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs();
-    let kept = keep(target, &beside(target, &format!(".before-restore-{now}")))?;
+    let kept = link_under_free_name(target, &beside(target, &format!(".before-restore-{now}")))?;
     for suffix in ["-wal", "-journal"] {
         match fs::rename(beside(target, suffix), beside(&kept, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -230,14 +233,14 @@ fn set_aside(target: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Gives it a name more, so that there is a database at its own at every moment: this one, or with a number where another
-/// restore of the same second took it.
-fn keep(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
+/// Adds a second name to the old database, so that there is a database at its path at every moment. A number is
+/// appended if another restore took the name in the same second.
+fn link_under_free_name(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
     let mut kept = name.to_owned();
     for number in 2..=NAMES_MAX {
         let outcome = match fs::hard_link(target, &kept) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                copy_anew(target, &kept)
+                copy_to_new_file(target, &kept)
             }
             outcome => outcome,
         };
@@ -251,8 +254,8 @@ fn keep(target: &Path, name: &Path) -> std::io::Result<PathBuf> {
     Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
-/// Where there are no hard links.
-fn copy_anew(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Copies the file, on file systems without hard links.
+fn copy_to_new_file(from: &Path, to: &Path) -> std::io::Result<()> {
     if to.exists() {
         return Err(std::io::ErrorKind::AlreadyExists.into());
     }

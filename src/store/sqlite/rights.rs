@@ -1,4 +1,4 @@
-//! Whether the file takes writes.
+//! Whether this process can write to the file.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 use super::Result;
 use super::file::{self, Access};
 
-/// Writes about as many pages as a management call does, to be committed: only then do they go to the disk. What is deleted
-/// is overwritten (`secure_delete`), so they are written though nothing is left of them.
+/// Writes about as many pages as a management call, to be committed, because only a commit goes to the disk. Deleted
+/// rows are overwritten (`secure_delete`), so the pages are written although no rows remain.
 pub(super) async fn try_to_write(db: &mut SqliteConnection) -> Result<()> {
     sqlx::query(
         "WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 16) \
@@ -24,9 +24,9 @@ pub(super) async fn try_to_write(db: &mut SqliteConnection) -> Result<()> {
     Ok(())
 }
 
-/// Why the file cannot be written to, as far as the file system tells.
-pub fn lacking(path: &Path) -> Option<String> {
-    match file::existing(path).ok()? {
+/// Returns why the file cannot be written to, if the file system shows a reason.
+pub fn missing_rights(path: &Path) -> Option<String> {
+    match file::require(path).ok()? {
         (path, Access::Read { .. }) => Some(format!(
             "this user may only read {}, or write nothing in its folder, where SQLite keeps its log",
             path.display()

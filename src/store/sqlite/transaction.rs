@@ -1,4 +1,4 @@
-//! A transaction that writes. It holds the one lock there is from its beginning, so [`Lock`](crate::store::Lock) asks for nothing more.
+//! Write transactions. Each holds SQLite's only lock from the beginning, so [`Lock`](crate::store::Lock) has no effect.
 
 use std::sync::Arc;
 
@@ -10,24 +10,26 @@ use super::{Result, audit, changes};
 use crate::model::{AuditEvent, Revision};
 use crate::store::{StoreError, WriteTx};
 
-/// Dropping it rolls back.
+/// A write transaction. Dropping it rolls back.
 pub(super) struct SqliteTx {
     pub(super) transaction: Transaction<'static, Sqlite>,
     pub(super) file: Arc<Watched>,
-    /// What went wrong in it: SQLite may have rolled it back by itself then, and another statement would be on its own.
+    /// The first error. SQLite may have rolled the transaction back, and a further statement would then run outside of
+    /// it.
     pub(super) failed: Option<StoreError>,
     pub(super) name: &'static str,
 }
 
 impl SqliteTx {
-    /// Refuses whatever comes after a failure.
-    pub(super) fn go_on(&self) -> Result<()> {
+    /// Fails if an earlier statement has failed.
+    pub(super) fn refuse_if_failed(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Takes in the outcome of a statement. A constraint that was violated undoes that statement alone.
-    pub(super) fn note<T>(&mut self, outcome: Result<T>) -> Result<T> {
-        let outcome = self.file.note(outcome);
+    /// Records the outcome of a statement. A violated constraint undoes only that statement, so the transaction can go
+    /// on.
+    pub(super) fn record<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let outcome = self.file.record(outcome);
         self.failed = match &outcome {
             Ok(_) | Err(StoreError::Conflict(_)) => None,
             Err(error) => Some(error.clone()),
@@ -36,29 +38,29 @@ impl SqliteTx {
     }
 }
 
-/// Runs a statement, unless one has failed.
-macro_rules! verb {
-    ($this:expr, async |$db:ident| $verb:expr) => {{
-        $this.go_on()?;
+/// Runs a statement, unless an earlier one has failed.
+macro_rules! run {
+    ($this:expr, async |$db:ident| $statement:expr) => {{
+        $this.refuse_if_failed()?;
         let outcome: $crate::store::Result<_> = {
             let $db = &mut *$this.transaction;
-            async { $verb }.await
+            async { $statement }.await
         };
-        $this.note(outcome)
+        $this.record(outcome)
     }};
 }
 
-pub(super) use verb;
+pub(super) use run;
 
 #[async_trait]
 impl WriteTx for SqliteTx {
     async fn commit(mut self: Box<Self>, audit: &AuditEvent) -> Result<Revision> {
-        verb!(self, async |db| audit::insert(db, audit).await)?;
-        let revision = verb!(self, async |db| changes::revision(db).await)?;
+        run!(self, async |db| audit::insert(db, audit).await)?;
+        let revision = run!(self, async |db| changes::revision(db).await)?;
         let Self { transaction, file, name, .. } = *self;
-        // What fails here is rolled back, by SQLite or when the connection is given back; see `is_clean`.
-        file.note(transaction.commit().await.map_err(StoreError::from))?;
-        // It counts only if it is in the file that others find.
+        // If this fails, SQLite rolls back, or the pool does when the connection is returned; see `is_clean`.
+        file.record(transaction.commit().await.map_err(StoreError::from))?;
+        // The commit counts only if the file is still at its path.
         file.check()?;
         tracing::debug!(transaction = name, revision = revision.0, "committed");
         Ok(revision)

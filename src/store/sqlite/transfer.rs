@@ -1,12 +1,12 @@
-//! Import and export: many credentials in one statement. Lists go in as JSON, bytes in it as hexadecimal digits.
+//! Import and export: many credentials in one statement. Lists are bound as JSON, with bytes in hexadecimal.
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::transaction::{SqliteTx, verb};
-use super::{Result, SqliteStore, at, read};
+use super::transaction::{SqliteTx, run};
+use super::{Result, SqliteStore, read, sql_time};
 use crate::model::{Credential, CredentialId, Digest, Owner, Timestamp, UserId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
@@ -50,16 +50,16 @@ impl TransferStore for SqliteStore {
 #[async_trait]
 impl TransferTx for SqliteTx {
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| find(db, names).await)
+        run!(self, async |db| find(db, names).await)
     }
 
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound> {
-        verb!(self, async |db| find(db, names).await)
+        run!(self, async |db| find(db, names).await)
     }
 
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()> {
-        verb!(self, async |db| {
-            // One change is logged for all: that what was unknown may be known.
+        run!(self, async |db| {
+            // One change is logged for all of them: unknown digests may now be known.
             if credentials.is_empty() {
                 return Ok(());
             }
@@ -86,7 +86,7 @@ impl TransferTx for SqliteTx {
     }
 
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()> {
-        verb!(self, async |db| {
+        run!(self, async |db| {
             let done = sqlx::query("UPDATE counter SET epoch = $1 WHERE id = 1")
                 .bind(epoch)
                 .execute(db)
@@ -96,7 +96,7 @@ impl TransferTx for SqliteTx {
     }
 }
 
-/// What is there of what a batch names.
+/// Returns what already exists of the names in a batch.
 async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Result<ImportFound> {
     let mut found = ImportFound::default();
     if !names.workspaces.is_empty() {
@@ -140,14 +140,14 @@ async fn find(db: &mut SqliteConnection, names: &ImportNames) -> Result<ImportFo
     Ok(found)
 }
 
-/// A row as an array, in the order in which `insert` takes it apart.
+/// Returns the row as a JSON array, in the order in which `insert_credentials` reads it.
 fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
     let Credential { owner, .. } = credential;
     let (workspace, user, max_role) = match owner {
         Owner::Workspace(id) => (Some(id.as_str()), None, None),
         Owner::User { id, max_role } => (None, Some(id.as_str()), Some(max_role.number())),
     };
-    let time = |time: Option<Timestamp>| time.map(at);
+    let time = |time: Option<Timestamp>| time.map(sql_time);
     json!([
         hex::encode(credential.id.0.as_bytes()),
         credential.kind.number(),
@@ -161,7 +161,7 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         credential.scopes.bits(),
         credential.ip_allowlist.to_string(),
         row::annotations_text(&credential.annotations),
-        at(credential.create_time),
+        sql_time(credential.create_time),
         time(credential.expire_time),
         time(credential.disable_time),
         time(credential.revoke_time),

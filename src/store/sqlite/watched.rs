@@ -1,6 +1,8 @@
-//! That the file which is open is still the one at its path, and whole. Once another is there it is given up until the program
-//! is started again: a commit into a file that nobody will find would be acknowledged and lost. One that reads as damaged is
-//! given up until a check finds all of it whole: a disk that fails for a moment looks the same.
+//! Watches that the open file is still the one at its path, and undamaged.
+//!
+//! If another file is at the path, the store is unusable until the program restarts: a commit into an unreachable file
+//! would be acknowledged and lost. If the file reads as damaged, the store is unusable until a check finds the whole
+//! file intact, because a disk that fails for a moment looks the same.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,20 +15,21 @@ use tokio::time::Instant;
 
 use super::error::DISK_FAILS;
 use super::file;
-use crate::store::writes::Writes;
+use crate::store::write_health::WriteHealth;
 use crate::store::{Result, StoreError};
 
-/// What SQLite works with: the database, its log, and the index of that.
+/// The files that SQLite uses: the database, its log, and the index of the log.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// When a file that read as damaged is checked first, and how far apart checks get: each reads all of it.
+/// Delays between checks of a file that read as damaged. They grow from the first to the last, since each check reads
+/// the whole file.
 const CHECK_FIRST: Duration = Duration::from_secs(1);
 const CHECK_LAST: Duration = Duration::from_secs(30);
 
-/// Which file it is: device and inode.
+/// Device and inode, `None` if there is no file.
 type Identity = Option<(u64, u64)>;
 
-/// What was found in the file.
+/// Damage found in the file.
 #[derive(Debug)]
 struct Damage {
     text: String,
@@ -38,18 +41,18 @@ struct Damage {
 #[derive(Debug)]
 pub(super) struct Watched {
     files: [(PathBuf, Identity); 3],
-    /// Why it is given up for good.
+    /// Why the file is lost for good.
     lost: OnceLock<String>,
-    /// Why it is given up for now.
+    /// Why the file is unusable for now.
     damage: RwLock<Option<Damage>>,
-    /// At the end SQLite takes its log away itself.
+    /// Set when the store closes, since SQLite then removes its log itself.
     closed: AtomicBool,
-    /// Whether it takes writes.
-    pub(super) writes: Writes,
+    /// Whether the file can be written to.
+    pub(super) write_health: WriteHealth,
 }
 
 impl Watched {
-    /// The files at this path. To be called while SQLite has them open: then none of them goes by itself.
+    /// Records the files at this path. Call it while SQLite has them open, so that SQLite does not remove any of them.
     pub(super) fn new(path: &Path) -> Self {
         let files = SUFFIXES.map(|suffix| {
             let path = beside(path, suffix);
@@ -61,26 +64,26 @@ impl Watched {
             lost: OnceLock::new(),
             damage: RwLock::default(),
             closed: AtomicBool::new(false),
-            writes: Writes::new(),
+            write_health: WriteHealth::new(),
         }
     }
 
-    /// Whether the database itself is this one.
+    /// Returns whether the database file has this identity.
     pub(super) fn is(&self, identity: Identity) -> bool {
         self.files[0].1 == identity
     }
 
-    /// Refuses a file that is given up, and gives up one that is not at its path any more.
+    /// Fails if the file is lost or damaged, or is no longer at its path.
     pub(super) fn check(&self) -> Result<()> {
-        self.is_there()?;
+        self.check_path()?;
         match &*self.damage.read() {
             Some(damage) => Err(StoreError::Lost(damage.text.clone())),
             None => Ok(()),
         }
     }
 
-    /// The same of one that may be damaged.
-    fn is_there(&self) -> Result<()> {
+    /// Like [`Self::check`], but accepts a damaged file.
+    fn check_path(&self) -> Result<()> {
         if let Some(text) = self.lost.get() {
             return Err(StoreError::Lost(text.clone()));
         }
@@ -93,37 +96,41 @@ impl Watched {
                 let what = if found.is_some() { "another file now" } else { "gone" };
                 let text =
                     format!("{} is {what}, under a program that had it open", path.display());
-                return Err(self.give_up(text));
+                return Err(self.mark_lost(text));
             }
         }
         Ok(())
     }
 
-    /// Looks no more: the store is being closed.
+    /// Stops watching, because the store is being closed.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The outcome of a statement. One that found the file damaged ends all use of it for now.
-    pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
-        self.writes.note(&outcome);
+    /// Records the outcome of a statement. Damage makes the file unusable for now.
+    pub(super) fn record<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.write_health.note(&outcome);
         match outcome {
-            // A disk that fails, say: the next write shows it.
+            // The disk may be failing, for example. The next write shows whether it is.
             Err(StoreError::Unavailable(text)) => {
-                self.writes.doubt();
-                // SQLite does not tell a quota that is used up from a disk that is broken.
+                self.write_health.doubt();
+                // SQLite reports an exhausted quota as a disk error.
                 let is_full = text.starts_with(DISK_FAILS) && file::is_full(&self.files[0].0);
-                Err(if is_full { StoreError::Full(text) } else { StoreError::Unavailable(text) })
+                Err(if is_full {
+                    StoreError::DiskFull(text)
+                } else {
+                    StoreError::Unavailable(text)
+                })
             }
             Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
-                self.reads_as_damaged(&text);
+                self.mark_damaged(&text);
                 Err(StoreError::Lost(text))
             }
             outcome => outcome,
         }
     }
 
-    fn reads_as_damaged(&self, text: &str) {
+    fn mark_damaged(&self, text: &str) {
         let mut damage = self.damage.write();
         if damage.is_some() {
             return;
@@ -133,12 +140,12 @@ impl Watched {
         );
         let (text, pause) = (text.to_owned(), CHECK_FIRST);
         *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
-        self.writes.doubt();
+        self.write_health.doubt();
     }
 
-    /// Whether the file read as damaged and it is time to check it; fails while it is not yet.
-    pub(super) fn wants_check(&self) -> Result<bool> {
-        self.is_there()?;
+    /// Returns whether the file read as damaged and a check is due. Fails if the check is not due yet.
+    pub(super) fn is_check_due(&self) -> Result<bool> {
+        self.check_path()?;
         match &*self.damage.read() {
             None => Ok(false),
             Some(damage) if damage.next_check <= Instant::now() => Ok(true),
@@ -146,8 +153,8 @@ impl Watched {
         }
     }
 
-    /// A check found it whole, or did not.
-    pub(super) fn checked(&self, outcome: Result<()>) -> Result<()> {
+    /// Records the outcome of a check.
+    pub(super) fn record_check(&self, outcome: Result<()>) -> Result<()> {
         let mut damage = self.damage.write();
         let (Err(error), Some(found)) = (&outcome, &mut *damage) else {
             if damage.take().is_some() {
@@ -161,7 +168,7 @@ impl Watched {
         Err(StoreError::Lost(found.text.clone()))
     }
 
-    fn give_up(&self, text: String) -> StoreError {
+    fn mark_lost(&self, text: String) -> StoreError {
         let first = self.lost.set(text.clone()).is_ok();
         if first {
             tracing::error!(
@@ -173,14 +180,14 @@ impl Watched {
     }
 }
 
-/// The path of a file that SQLite keeps beside the database.
+/// Returns the path of a file that SQLite keeps beside the database.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Which file is at this path, if there is one.
+/// Returns the identity of the file at this path, if there is one.
 pub(super) fn identity(path: &Path) -> Identity {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))

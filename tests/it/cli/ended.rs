@@ -106,7 +106,8 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     let mut server = p.start(lease);
     server.json();
     // The server listens before it is registered in the store.
-    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("the store opens");
+    let store =
+        sophic_auth::store::open_existing(&p.database.url()).await.expect("the store opens");
     eventually("the server is registered in the store", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })

@@ -177,7 +177,7 @@ fn listed(any: &[Permission]) -> String {
 
 /// Returns the permissions that allow the RPC at this path.
 fn permission(path: &str) -> String {
-    let rpc = Rpc::at(path).unwrap_or_else(|| panic!("{path} has no row"));
+    let rpc = Rpc::from_path(path).unwrap_or_else(|| panic!("{path} has no row"));
     match rpc.row().rule {
         Rule::Open => "anybody".to_owned(),
         Rule::AnyOf(any) => listed(any),
@@ -189,7 +189,8 @@ fn permission(path: &str) -> String {
                 } else {
                     format!("by `{}`: ", case.names)
                 };
-                let (alone, acting) = (listed(case.grant.alone), listed(case.grant.acting));
+                let (alone, acting) =
+                    (listed(case.grant.without_acting_user), listed(case.grant.with_acting_user));
                 if alone == acting {
                     return format!("{by}{alone}");
                 }

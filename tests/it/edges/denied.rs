@@ -1,5 +1,5 @@
-//! A store that takes no writes of this server, or does not let it read: health, the answers and the log tell, and it is over as
-//! soon as a person has put it right.
+//! A store that refuses writes, or reads, of this server. Health, the answers and the log report it, and the server
+//! recovers as soon as somebody has fixed the store.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::raw;
 use crate::stores::Database;
 use crate::waits::eventually;
 
-/// A server, and who owns its database.
+/// A server, and the owner of its database.
 struct Scene {
     p: Program,
     role: String,
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Runs as this role of the documentation's.
+    /// Starts the server as this role of the documentation.
     async fn new(part: &str) -> Self {
         let database = Arc::new(Database::postgres().await);
         let Database::Postgres { name } = &*database else { unreachable!("it is in the cluster") };
@@ -38,7 +38,7 @@ impl Scene {
         let token = p.run(create).word();
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut serve = command();
-        // The schema is up to date, so that takes no more rights than `--no-migrate`.
+        // The schema is current, so migrating needs no more privileges than `--no-migrate`.
         serve.args(split(SERVE)).args(["--database-url", &url]);
         let said = Stdio::from(log.reopen().expect("it opens"));
         let mut serving = Serving::start_logging(serve, said);
@@ -48,13 +48,13 @@ impl Scene {
         Self { p, role, log, http: url("http"), remote, _serving: serving }
     }
 
-    async fn owner(&self, statement: &str) {
+    async fn as_owner(&self, statement: &str) {
         raw::run(&self.p.database, &statement.replace(":role", &self.role)).await;
     }
 
-    /// Sees what a new connection sees.
-    async fn owner_anew(&self, statement: &str) {
-        self.owner(&format!(
+    /// Changes what only new connections see, and ends the existing ones.
+    async fn as_owner_reconnecting(&self, statement: &str) {
+        self.as_owner(&format!(
             "{statement}; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ':role'"
         ))
         .await;
@@ -64,8 +64,8 @@ impl Scene {
         std::fs::read_to_string(self.log.path()).expect("it can be read")
     }
 
-    /// Management is refused for what nobody mends by trying again, and introspection goes on.
-    async fn does_not_manage(&self, why: &str) {
+    /// Checks that management is refused with an error that a retry does not fix, and that introspection works.
+    async fn assert_management_refused(&self, why: &str) {
         until_management(&self.http, false).await;
         let refused = self.remote.make_key("refused").await.expect_err("it may not");
         assert_eq!(
@@ -85,39 +85,39 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_role_may_only_read_answers_and_does_not_manage() {
+async fn a_server_with_a_read_only_role_answers_but_does_not_manage() {
     let scene = Scene::new("reader").await;
-    scene.does_not_manage("permission denied for table").await;
+    scene.assert_management_refused("permission denied for table").await;
     let said = scene.said();
     let lines: Vec<_> =
         said.lines().filter(|line| line.contains("management does not work")).collect();
     assert!(lines.len() == 1 && lines[0].contains("lacks UPDATE on callers, counter"), "{said}");
-    scene.owner("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :role").await;
+    scene.as_owner("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :role").await;
     until_management(&scene.http, true).await;
     scene.remote.make_key("allowed").await.expect("now it may");
 
-    // What an introspection reads is what readiness is about.
-    scene.owner("REVOKE SELECT ON credentials FROM :role").await;
+    // Readiness depends on the tables that an introspection reads.
+    scene.as_owner("REVOKE SELECT ON credentials FROM :role").await;
     eventually("it is not ready", async || page(&scene.http, "/readyz").await == 503).await;
-    scene.owner("GRANT SELECT ON credentials TO :role").await;
+    scene.as_owner("GRANT SELECT ON credentials TO :role").await;
     until_management(&scene.http, true).await;
     scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
+async fn a_database_set_to_read_only_gets_no_writes() {
     let scene = Scene::new("server").await;
     until_management(&scene.http, true).await;
-    scene.owner_anew("ALTER ROLE :role SET default_transaction_read_only = on").await;
-    scene.does_not_manage("read-only transaction").await;
-    // A standby would be looked for another primary.
+    scene.as_owner_reconnecting("ALTER ROLE :role SET default_transaction_read_only = on").await;
+    scene.assert_management_refused("read-only transaction").await;
+    // If the server took this for a standby, it would drop its connections and look for another primary.
     let thrown = || scene.said().matches("connections to the store are made anew").count();
     let before = thrown();
     for _ in 0..5 {
         scene.remote.make_key("refused").await.expect_err("it may not");
     }
     assert_eq!(thrown(), before, "{}", scene.said());
-    scene.owner_anew("ALTER ROLE :role RESET default_transaction_read_only").await;
+    scene.as_owner_reconnecting("ALTER ROLE :role RESET default_transaction_read_only").await;
     until_management(&scene.http, true).await;
     eventually("it writes", async || scene.remote.make_key("allowed").await.is_ok()).await;
     scene.end().await;
@@ -127,9 +127,9 @@ async fn a_database_that_is_to_take_no_writes_for_now_is_respected() {
 async fn a_full_disk_of_postgres_ends_management_until_there_is_room() {
     let scene = Scene::new("server").await;
     until_management(&scene.http, true).await;
-    // As Postgres says it.
+    // The error of Postgres for a full disk.
     scene
-        .owner(
+        .as_owner(
             "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
              CREATE TRIGGER no_room BEFORE INSERT ON audit_events EXECUTE FUNCTION no_room()",
@@ -139,7 +139,7 @@ async fn a_full_disk_of_postgres_ends_management_until_there_is_room() {
     assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_FULL"));
     until_management(&scene.http, false).await;
     assert!(scene.said().contains("could not extend file"), "{}", scene.said());
-    scene.owner("DROP TRIGGER no_room ON audit_events").await;
+    scene.as_owner("DROP TRIGGER no_room ON audit_events").await;
     until_management(&scene.http, true).await;
     scene.remote.make_key("allowed").await.expect("there is room");
     scene.end().await;

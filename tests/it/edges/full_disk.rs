@@ -1,14 +1,14 @@
-//! One moment of a full disk: what cannot be written is refused, nothing is jammed, and writing goes on once there is room.
+//! A disk that is full for a moment: writes are refused, nothing is stuck, and writing resumes once there is space.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Ending, Remote, SERVE, reason, until_management};
+use super::{KilledOnDrop, Remote, SERVE, reason, until_management};
 use crate::cli::program::{run, split};
 use crate::waits::{self, eventually};
 
-/// Makes a file that takes all the room there is.
+/// Creates a file that takes all the space.
 fn fill(path: &Path) {
     let mut file = std::fs::File::create(path).expect("a file");
     for size in [64 * 1024, 4096, 512, 1] {
@@ -18,10 +18,10 @@ fn fill(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sqlites_writer_goes_on_once_there_is_room_again() {
+async fn sqlite_resumes_writing_once_there_is_space() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let small = folder.path().display().to_string();
-    // A disk of its own, in a namespace of its own: no rights are needed that a user lacks.
+    // A separate file system in a user namespace, so that the test needs no privileges.
     let script = r#"mount -t tmpfs -o size=2m none "$0" && exec "$@""#;
     let mut server = Command::new("unshare");
     server.args(["--mount", "--map-root-user", "sh", "-c", script, &small]);
@@ -30,16 +30,16 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     let log = tempfile::NamedTempFile::new().expect("a file");
     let said = || std::fs::read_to_string(log.path()).expect("it can be read");
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.reopen().expect("it opens"));
-    let mut server = Ending(server.spawn().expect("unshare starts"));
+    let mut server = KilledOnDrop(server.spawn().expect("unshare starts"));
     let out = server.0.stdout.take().expect("its output");
     let line = waits::read_line(server.0.id(), &mut std::io::BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
     let (grpc, http) = (urls["grpc"].as_str().expect("a URL"), urls["http"].as_str().expect("one"));
-    // The disk, as it is seen from here.
+    // The path of that file system from outside the namespace.
     let disk = Path::new("/proc").join(server.0.id().to_string()).join("root");
     let disk = disk.join(folder.path().strip_prefix("/").expect("absolute"));
     let program = |words: &str| {
-        // Not by that path, which SQLite would resolve in vain.
+        // Enters the namespace instead of using that path, which SQLite could not resolve.
         let mut command = Command::new("nsenter");
         let pid = server.0.id().to_string();
         command.args(["--target", &pid, "--user", "--mount", "--preserve-credentials"]);
@@ -58,7 +58,7 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
 
     fill(&disk.join("filler"));
     let mut refused = None;
-    // The log has some room left over.
+    // The log has some free space left.
     for i in 0..500 {
         if let Err(status) = remote.make_key(&format!("key {i}")).await {
             refused = Some(status);
@@ -70,13 +70,13 @@ async fn sqlites_writer_goes_on_once_there_is_room_again() {
     until_management(http, false).await;
     let cause = said().lines().filter(|line| line.contains("management does not work")).count();
     assert!(cause > 0 && said().contains("the store's disk is full"), "{}", said());
-    // Nothing is written to find that out.
+    // No write is needed to answer.
     assert!(!remote.is_active("nobody's").await.expect("it answers all the same"));
 
     std::fs::remove_file(disk.join("filler")).expect("there is a file");
     eventually("a key can be made", async || remote.make_key("after").await.is_ok()).await;
     for i in 0..5 {
-        remote.make_key(&format!("later {i}")).await.expect("and it stays so");
+        remote.make_key(&format!("later {i}")).await.expect("writing keeps working");
     }
     until_management(http, true).await;
 }

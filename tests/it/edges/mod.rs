@@ -1,4 +1,4 @@
-//! What is at the edges of a process: full disks, readers that are stuck, output that fails, files that are replaced.
+//! Conditions outside the process: full disks, stuck readers, failing output, replaced files.
 
 mod denied;
 mod full_disk;
@@ -18,23 +18,23 @@ use crate::waits::{self, eventually, within};
 
 const SERVE: &str = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --output json";
 
-/// A process that ends with the test.
-struct Ending(Child);
+/// A process that is killed at the end of the test.
+struct KilledOnDrop(Child);
 
-impl Drop for Ending {
+impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
-        // Killed, it ends.
+        // The process has been killed, so this wait ends.
         waits::wait_for_exit(&mut self.0);
     }
 }
 
-/// The status of a page.
+/// Returns the HTTP status of a page.
 async fn page(http: &str, path: &str) -> u16 {
     answer(http, path).await.0
 }
 
-/// The status of a page, and what is in it.
+/// Returns the HTTP status and the body of a page.
 async fn answer(http: &str, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = http.strip_prefix("http://").expect("a URL");
@@ -47,14 +47,14 @@ async fn answer(http: &str, path: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }
 
-/// Waits until introspections can be answered, and it is told of management that it works, or that it does not.
+/// Waits until introspections are ready, and health reports that management works, or that it does not.
 async fn until_management(http: &str, works: bool) {
     let not = if works { "" } else { "not " };
     let wanted = (200, format!("ready\nmanagement: {not}ready\n"));
     eventually(&wanted.1, async || answer(http, "/readyz").await == wanted).await;
 }
 
-/// Whoever calls with this service token.
+/// A client of the server with this service token.
 struct Remote {
     client: AuthServiceClient<tonic::transport::Channel>,
     token: String,
@@ -90,7 +90,7 @@ impl Remote {
     }
 }
 
-/// The word for programs.
+/// Returns the `ErrorInfo` reason of an error.
 fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `restore`: nothing of the old store is mixed into the new one, and nobody has it open meanwhile.
+//! `restore`: nothing of the old store is mixed into the new one, and no process may have the database open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,9 +47,9 @@ impl Scene {
     }
 }
 
-/// Waits until the server's row is in the store, and so in what is copied of it.
-async fn until_known(p: &Program) {
-    let store = store::open_as_is(&p.database.url()).await.expect("it opens");
+/// Waits until the replica's row is in the store, and so in every copy of it.
+async fn until_registered(p: &Program) {
+    let store = store::open_existing(&p.database.url()).await.expect("it opens");
     eventually("a server is known", async || {
         !store.list_replicas().await.expect("the rows").replicas.is_empty()
     })
@@ -58,17 +58,17 @@ async fn until_known(p: &Program) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_backed_up_is_there_again_and_nothing_else() {
+async fn a_restore_brings_back_the_backup_and_nothing_else() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
     let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
     let (id, token) = (made["credential"]["id"].as_str().expect("an id"), &made["token"]);
     let token = token.as_str().expect("a token");
-    // A server that dies leaves a log behind, which belongs to no other file.
+    // A server that is killed leaves a log behind, which belongs to the old file only.
     let mut server = p.start(SERVE);
     server.json();
-    until_known(p).await;
+    until_registered(p).await;
     p.run(&format!("backup {}", scene.backup().display())).ok();
     p.run(&format!("key revoke {id}")).ok();
     let later =
@@ -90,12 +90,12 @@ async fn what_was_backed_up_is_there_again_and_nothing_else() {
     assert!(!scene.beside().contains(&"store.db-wal".to_owned()), "{:?}", scene.beside());
     assert!(p.pipe(token, "introspect --scope read").ok().starts_with("ALLOWED"));
     assert!(p.pipe(&later, "introspect").out.contains("TOKEN_UNKNOWN"));
-    // The old one is whole, with what was only in its log.
+    // The old store is complete, including what was only in its log.
     let mut old = p.command(&["introspect".to_owned()]);
     old.env("SOPHIC_AUTH_DATABASE_URL", format!("sqlite:{kept}"));
     let old = crate::cli::program::run(old, &later);
     assert_eq!(old.code, Some(0), "{old:?}");
-    // A new life, which is in the log.
+    // The store has a new incarnation, and the audit log says so.
     assert!(p.run("audit list --output json").ok().contains("store.new_epoch"));
     let mut server = p.start(SERVE);
     server.json();
@@ -118,7 +118,7 @@ async fn it_is_refused_while_a_server_runs_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_restore_keeps_what_was_there_however_soon_it_comes() {
+async fn each_restore_keeps_the_old_database_even_within_one_second() {
     let scene = Scene::new();
     scene.p.run(&format!("backup {}", scene.backup().display())).ok();
     for _ in 0..4 {
@@ -129,7 +129,7 @@ async fn each_restore_keeps_what_was_there_however_soon_it_comes() {
     assert_eq!(kept, 4, "{:?}", scene.beside());
 }
 
-/// What is in a folder.
+/// Returns the entries of a folder.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").path()).collect()
@@ -138,7 +138,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
     let scene = Scene::new();
-    // As much as takes a while to copy.
+    // Enough data that the copy takes a while.
     let much = "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
         WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 20000) \
         SELECT i || hex(zeroblob(1800)), randomblob(16), zeroblob(32), zeroblob(16), 0 FROM numbers";
@@ -164,7 +164,7 @@ async fn a_backup_that_is_interrupted_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_whole_backup_of_ours_is_refused() {
+async fn an_incomplete_or_foreign_backup_is_refused() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
@@ -197,7 +197,7 @@ async fn what_is_no_whole_backup_of_ours_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_store_that_is_damaged_or_gone_too() {
+async fn a_damaged_or_missing_store_can_be_restored() {
     let scene = Scene::new();
     let p = &scene.p;
     p.run("workspace put acme").ok();
@@ -213,7 +213,7 @@ async fn of_a_store_that_is_damaged_or_gone_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_left_beside_a_file_that_was_copied_is_named() {
+async fn the_error_names_a_log_left_beside_a_copied_file() {
     let scene = Scene::new();
     std::fs::write(&scene.file, "spoiled ".repeat(1_000)).expect("a file");
     let log = scene.file.with_extension("db-wal");

@@ -1,28 +1,28 @@
-//! Whoever reads standard error is stuck: the server answers all the same, and says later what was lost.
+//! A reader of standard error that is stuck: the server still answers, and later reports how many lines were lost.
 
 use std::io::{BufReader, Read as _};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Ending, Remote, SERVE, page};
+use super::{KilledOnDrop, Remote, SERVE, page};
 use crate::cli::program::{Program, split};
 use crate::stores::on_every_store;
 use crate::waits;
 
 on_every_store! {
-    a_reader_of_the_log_that_is_stuck_holds_up_nobody,
+    a_stuck_reader_of_the_log_blocks_no_request,
     the_last_lines_are_written_before_the_end,
 }
 
-/// More than the queue of lines and the pipe hold, at `trace`.
+/// More lines at `trace` than the queue and the pipe hold.
 const REQUESTS: usize = 1_500;
 
-async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
+async fn a_stuck_reader_of_the_log_blocks_no_request(p: Program) {
     let token = p.run("caller create gateway --permission introspect --output token").word();
     let mut command = p.command(&split(&format!("{SERVE} --log trace --log-format json")));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Ending(command.spawn().expect("it starts"));
+    let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
     let line = waits::read_line(server.0.id(), &mut BufReader::new(out));
     let urls: serde_json::Value = serde_json::from_str(&line).expect("it runs");
@@ -32,7 +32,7 @@ async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
     }
     assert_eq!(page(urls["http"].as_str().expect("a URL"), "/healthz").await, 200);
 
-    // The reader is back.
+    // The reader resumes.
     let mut err = server.0.stderr.take().expect("its log");
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -53,7 +53,7 @@ async fn a_reader_of_the_log_that_is_stuck_holds_up_nobody(p: Program) {
 async fn the_last_lines_are_written_before_the_end(p: Program) {
     let mut command = p.command(&split(SERVE));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Ending(command.spawn().expect("it starts"));
+    let mut server = KilledOnDrop(command.spawn().expect("it starts"));
     let out = server.0.stdout.take().expect("its output");
     waits::read_line(server.0.id(), &mut BufReader::new(out));
     kill_process(Pid::from_child(&server.0), Signal::TERM).expect("it is there");

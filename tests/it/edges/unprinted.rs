@@ -1,4 +1,4 @@
-//! Output that fails: it is said, the exit code says it, and no token lives that nobody was shown.
+//! Output that fails: the error and the exit code say so, and no token stays valid that was never shown.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -9,28 +9,28 @@ use rustix::process::{Pid, Signal, kill_process};
 use sophic_auth::model::{Caller, CallerIdentity, Digest};
 use sqlx::Connection as _;
 
-use super::Ending;
+use super::KilledOnDrop;
 use crate::cli::program::{Ended, Program, command, split};
 use crate::stores::on_every_store;
 use crate::waits::{self, eventually};
 
 on_every_store! {
-    what_cannot_be_printed_fails,
-    whoever_closes_the_pipe_ends_it_quietly,
-    a_token_that_could_not_be_printed_is_revoked,
-    a_callers_rotation_that_could_not_be_printed_is_taken_back,
-    what_dev_makes_and_cannot_print_is_revoked,
-    what_leads_nowhere_shows_no_token,
+    a_command_whose_output_cannot_be_printed_fails,
+    a_closed_pipe_ends_a_command_quietly,
+    a_token_that_cannot_be_printed_is_revoked,
+    a_caller_rotation_whose_token_was_not_printed_is_undone,
+    a_token_that_dev_cannot_print_is_revoked,
+    a_token_sent_to_a_null_or_read_only_output_is_revoked,
 }
 
-/// Runs it with a standard output to which nothing can be written.
+/// Runs a command whose standard output cannot be written to.
 fn to_a_full_disk(mut command: Command) -> Ended {
     let full = File::options().write(true).open("/dev/full").expect("there is one");
     ended(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()))
 }
 
-/// Runs it with a standard output that its reader has closed.
-fn to_nobody(mut command: Command) -> Ended {
+/// Runs a command whose standard output is closed by its reader.
+fn to_closed_pipe(mut command: Command) -> Ended {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     ended(command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()))
@@ -42,7 +42,7 @@ fn ended(command: &mut Command) -> Ended {
     Ended { code: output.status.code(), out: String::new(), err }
 }
 
-const SAY: [(&str, i32); 12] = [
+const COMMANDS: [(&str, i32); 12] = [
     ("workspace list", 1),
     ("user list --output json", 1),
     ("member list --workspace acme", 1),
@@ -57,9 +57,9 @@ const SAY: [(&str, i32); 12] = [
     ("workspace put acme", 1),
 ];
 
-async fn what_cannot_be_printed_fails(p: Program) {
+async fn a_command_whose_output_cannot_be_printed_fails(p: Program) {
     p.run("workspace put acme").ok();
-    for (words, code) in SAY {
+    for (words, code) in COMMANDS {
         let err = to_a_full_disk(p.command(&split(words))).failed(code);
         assert!(err.contains("standard output cannot be written"), "{words}: {err}");
     }
@@ -70,18 +70,18 @@ async fn what_cannot_be_printed_fails(p: Program) {
     }
 }
 
-async fn whoever_closes_the_pipe_ends_it_quietly(p: Program) {
+async fn a_closed_pipe_ends_a_command_quietly(p: Program) {
     p.run("workspace put acme").ok();
-    for (words, code) in SAY {
-        let ended = to_nobody(p.command(&split(words)));
-        // What answers yes or no by its exit code must not seem to.
+    for (words, code) in COMMANDS {
+        let ended = to_closed_pipe(p.command(&split(words)));
+        // A command that answers by its exit code must not report success.
         let quiet = ended.err.is_empty() || ended.err.contains("nothing found in ");
         let quietly = code == 1 && ended.code == Some(0) && quiet;
         assert!(quietly || (code, ended.code) == (2, Some(2)), "{words}: {ended:?}");
     }
 }
 
-async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
+async fn a_token_that_cannot_be_printed_is_revoked(p: Program) {
     p.run("workspace put acme").ok();
     p.run("user put ada").ok();
     let makers = [
@@ -95,7 +95,7 @@ async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
             let err = to_a_full_disk(p.command(&split(&words))).failed(1);
             assert!(err.contains("was revoked again"), "{words}: {err}");
         }
-        let err = to_nobody(p.command(&split(words))).failed(1);
+        let err = to_closed_pipe(p.command(&split(words))).failed(1);
         assert!(err.contains("was revoked again"), "{words}: {err}");
     }
     for list in ["key list", "pat list", "caller list"] {
@@ -105,7 +105,7 @@ async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
             assert!(item["revoke_time"].is_string(), "{list}: {item}");
         }
     }
-    // Of a rotation the old token is what is left, and can be rotated again.
+    // After a rotation, the old token is the one that remains. It can be rotated again.
     let made = p.run("key create --workspace acme --name two --scope read --output json").json();
     let id = made["credential"]["id"].as_str().expect("an id").to_owned();
     let err = to_a_full_disk(p.command(&split(&format!("key rotate {id} --overlap 1h")))).failed(1);
@@ -116,7 +116,7 @@ async fn a_token_that_could_not_be_printed_is_revoked(p: Program) {
     assert!(p.pipe(&new, "introspect --scope read").ok().starts_with("ALLOWED"));
 }
 
-/// Runs it without a standard output.
+/// Runs a command without a standard output.
 fn closed(command: &Command) -> Ended {
     let mut shell = Command::new("sh");
     shell.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program());
@@ -130,9 +130,9 @@ fn closed(command: &Command) -> Ended {
     ended(shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()))
 }
 
-/// The caller as the store has it, and whether this is its token and the only one.
+/// Returns the caller from the store, and whether this token is its only one.
 async fn has_only(p: &Program, token: &str) -> (Caller, bool) {
-    let store = sophic_auth::store::open_as_is(&p.database.url()).await.expect("it opens");
+    let store = sophic_auth::store::open_existing(&p.database.url()).await.expect("it opens");
     let callers = store.list_callers(None, 10).await.expect("callers");
     store.close().await;
     let [caller] = <[Caller; 1]>::try_from(callers).expect("one caller");
@@ -141,7 +141,7 @@ async fn has_only(p: &Program, token: &str) -> (Caller, bool) {
     (caller, only)
 }
 
-async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) {
+async fn a_caller_rotation_whose_token_was_not_printed_is_undone(p: Program) {
     let old = p.run("caller create proxy --permission introspect --output token").word();
     let (before, _) = has_only(&p, &old).await;
     let rotate = |flags: &str| p.command(&split(&format!("caller rotate proxy {flags}")));
@@ -149,7 +149,7 @@ async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) 
         to_a_full_disk(rotate("--output token")),
         to_a_full_disk(rotate("--overlap 1h --output json")),
         closed(&rotate("--output token")),
-        to_nobody(rotate("")),
+        to_closed_pipe(rotate("")),
     ];
     for ended in undone {
         let err = ended.failed(1);
@@ -157,17 +157,17 @@ async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) 
         let (after, only) = has_only(&p, &old).await;
         assert!(only && after.hint == before.hint && after.rotation.is_none(), "{after:?}");
     }
-    // It can be rotated again, with an overlap for the old one.
+    // It can be rotated again, with an overlap for the old token.
     let new = p.run("caller rotate proxy --output token").word();
     let (after, _) = has_only(&p, &new).await;
     assert_eq!(after.previous.map(|previous| previous.digest), Some(Digest::of(&old)));
-    // A retry whose token is lost too ends what it gave, and the token from before the rotation goes on.
+    // A retry whose token is lost revokes only that token. The token from before the rotation stays valid.
     let id = "--request-id 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --overlap 1h";
     p.run(&format!("caller rotate proxy {id} --output token")).word();
     to_a_full_disk(rotate(id)).failed(1);
     assert!(has_only(&p, &new).await.1);
     assert!(p.run(&format!("caller rotate proxy {id}")).failed(1).contains("rotate it once more"));
-    // Without an overlap the old one has ended, and does not come back.
+    // Without an overlap the old token has ended, and stays so.
     let err = to_a_full_disk(rotate("--overlap 0s")).failed(1);
     assert!(err.contains("it is dead") && err.contains("has ended"), "{err}");
     let (after, only) = has_only(&p, &new).await;
@@ -176,7 +176,7 @@ async fn a_callers_rotation_that_could_not_be_printed_is_taken_back(p: Program) 
     p.run("caller rotate proxy --output token").word();
 }
 
-async fn what_dev_makes_and_cannot_print_is_revoked(p: Program) {
+async fn a_token_that_dev_cannot_print_is_revoked(p: Program) {
     let dev = "dev --listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --database-url";
     let dev = split(&format!("{dev} {}", p.database.url()));
     for output in ["json", "table"] {
@@ -195,7 +195,7 @@ async fn what_dev_makes_and_cannot_print_is_revoked(p: Program) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_that_is_interrupted_leaves_no_file() {
-    // Of SQLite a writer that is held up would hold up the opening of the store already.
+    // On SQLite, a blocked writer would already block the opening of the store.
     crate::stores::run(crate::stores::Database::postgres().await, interrupted).await;
 }
 
@@ -207,14 +207,14 @@ async fn interrupted(p: Program) {
     let signals =
         [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)];
     for (signal, code) in signals {
-        // It writes all, and is held up where it records that.
+        // The export writes everything, and blocks where it records the audit event.
         let mut held = sqlx::PgConnection::connect(&p.database.url()).await.expect("it answers");
         let lock = "BEGIN; LOCK TABLE audit_events IN EXCLUSIVE MODE";
         sqlx::raw_sql(lock).execute(&mut held).await.expect("the lock");
         let file = folder.path().join("all.csv");
         let mut export = p.command(&["export".to_owned(), file.display().to_string()]);
         export.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut export = Ending(export.spawn().expect("it starts"));
+        let mut export = KilledOnDrop(export.spawn().expect("it starts"));
         eventually("a file is written", async || {
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
                 (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -228,7 +228,7 @@ async fn interrupted(p: Program) {
     }
 }
 
-async fn what_leads_nowhere_shows_no_token(p: Program) {
+async fn a_token_sent_to_a_null_or_read_only_output_is_revoked(p: Program) {
     p.run("workspace put acme").ok();
     let words = split("key create --workspace acme --name ci --scope read --output token");
     let read_only = File::open("/dev/zero").expect("there is one");
@@ -244,8 +244,8 @@ async fn what_leads_nowhere_shows_no_token(p: Program) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_being_made_when_ctrl_c_comes_is_shown() {
-    // Of SQLite a writer that is held up would hold up the opening of the store already.
+async fn a_token_being_created_at_ctrl_c_is_still_shown() {
+    // On SQLite, a blocked writer would already block the opening of the store.
     crate::stores::run(crate::stores::Database::postgres().await, shown_first).await;
 }
 
@@ -257,7 +257,7 @@ async fn shown_first(p: Program) {
     let words = "key create --workspace acme --name ci --scope read --output token";
     let mut create = p.command(&split(words));
     create.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut create = Ending(create.spawn().expect("it starts"));
+    let mut create = KilledOnDrop(create.spawn().expect("it starts"));
     eventually("it is held up", async || {
         let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND database = \
                        (SELECT oid FROM pg_database WHERE datname = current_database())";

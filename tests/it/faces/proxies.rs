@@ -96,12 +96,12 @@ impl Start<'_> {
             ],
         );
         let path = self.folder.path().display();
-        // Paths where a package would have installed files, which are not part of the page.
+        // Settings that a package would have installed, which are not part of the page. Without a master process there
+        // is no worker that could outlive a SIGKILL.
         let config = format!(
-            "daemon off;\nworker_processes 1;\npid {path}/pid;\nerror_log stderr;\n{}\
+            "daemon off;\nmaster_process off;\npid {path}/pid;\nerror_log stderr;\n\
              events {{}}\nhttp {{\naccess_log off;\nclient_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\n\
              fastcgi_temp_path {path}/fastcgi;\nuwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\n{server}\n}}\n",
-            if rustix::process::getuid().is_root() { "user root;\n" } else { "" },
         );
         let file = self.folder.path().join("nginx.conf");
         std::fs::write(&file, config).expect("the configuration is written");

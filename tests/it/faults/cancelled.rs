@@ -1,5 +1,5 @@
-//! Clients that give up at any moment: no transaction stays open behind them, and nothing that is acknowledged later is
-//! lost in one (CATALOGUE 0.1).
+//! Clients that cancel at any moment: no transaction stays open, and no later acknowledged write ends up in one and is
+//! lost.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::harness::{Actor, Harness};
 use crate::stores::{Database, Fixture as _};
 use crate::waits::{drop_after, eventually};
 
-/// Calls of each kind.
+/// Number of calls of each kind.
 const CALLS: u64 = 300;
-fn hurried<T>(message: T, micros: u64) -> Request<T> {
+fn with_timeout_micros<T>(message: T, micros: u64) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(Duration::from_micros(micros));
     request
 }
 
 async fn give_up(root: &Actor, token: &str, turn: u64) {
-    // From 20 to 1,500 µs, every one of them sooner or later.
+    // Every delay from 20 to 1,500 µs comes up sooner or later.
     let micros = 20 + (turn * 379) % 1_481;
     let create = CreateKeyRequest {
         workspace: "acme".to_owned(),
@@ -36,19 +36,20 @@ async fn give_up(root: &Actor, token: &str, turn: u64) {
     let ask = IntrospectRequest { token: token.to_owned(), fresh, ..Default::default() };
     let (mut first, mut second, mut third) = (root.auth(), root.auth(), root.auth());
     let (mut fourth, mut fifth) = (root.auth(), root.auth());
-    // Some say when they will go, the others just go.
+    // Some calls carry a deadline, the others are just dropped.
     let going = Duration::from_micros(micros);
     let _ = tokio::join!(
-        first.create_key(hurried(create.clone(), micros)),
-        second.revoke(hurried(revoke, micros)),
-        third.introspect(hurried(ask.clone(), micros)),
+        first.create_key(with_timeout_micros(create.clone(), micros)),
+        second.revoke(with_timeout_micros(revoke, micros)),
+        third.introspect(with_timeout_micros(ask.clone(), micros)),
         drop_after(going, fourth.create_key(create)),
         drop_after(going, fifth.introspect(ask)),
     );
 }
 
-/// The server works on: what begins its transaction from here on is none of those that were given up.
-async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
+/// Waits until all transactions that are open now have ended. The server keeps working, and its new transactions do not
+/// count.
+async fn until_open_transactions_have_ended(database: &mut PgConnection) {
     let now = "SELECT clock_timestamp()::text";
     let now: String = sqlx::query(now).fetch_one(&mut *database).await.expect("a time").get(0);
     let open = "SELECT count(*) FROM pg_stat_activity \
@@ -62,7 +63,7 @@ async fn until_what_is_open_now_has_ended(database: &mut PgConnection) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write() {
+async fn cancelled_calls_leave_no_open_transaction_and_lose_no_later_write() {
     let h = Harness::set_up(Database::postgres().await.into()).await;
     let root = h.root().await;
     root.put_workspace("acme").await;
@@ -70,9 +71,9 @@ async fn clients_that_give_up_leave_no_transaction_open_and_lose_nobody_a_write(
         let token = root.create_key("acme", &[Scope::Read]).await.token;
         give_up(&root, &token, turn).await;
     }
-    eventually("all that was begun is over", async || h.running.service.is_idle()).await;
+    eventually("the server is idle", async || h.running.service.is_idle()).await;
     let mut database = PgConnection::connect(&h.database.url()).await.expect("it answers");
-    until_what_is_open_now_has_ended(&mut database).await;
+    until_open_transactions_have_ended(&mut database).await;
     for _ in 0..30 {
         let id = root.create_key("acme", &[Scope::Read]).await.credential.expect("a key").id;
         let there = sqlx::query("SELECT count(*) FROM credentials WHERE id = $1::text::uuid")

@@ -1,4 +1,4 @@
-//! A Postgres cluster that a test may crash: its own, started as `scripts/test` starts the one for all others.
+//! A Postgres cluster that a test may crash. It is started as `scripts/test` starts the shared one.
 
 use std::process::Stdio;
 
@@ -7,10 +7,10 @@ use tokio::process::Command;
 
 use crate::waits::within;
 
-/// Runs by an ordinary user, in a folder that goes with this.
+/// A cluster that runs as an ordinary user in a temporary folder, which is removed with it.
 pub(super) struct Cluster {
     pub(super) url: String,
-    /// What `scripts/lib/postgres.sh` knows of it.
+    /// The variables that `scripts/lib/postgres.sh` needs.
     variables: [(&'static str, String); 3],
 }
 
@@ -29,22 +29,22 @@ impl Cluster {
         Self { variables, url: line() }
     }
 
-    /// `fast` breaks every connection; `immediate` is a crash too.
+    /// Restarts the cluster. `fast` breaks every connection; `immediate` is a crash too.
     pub(super) async fn restart(&self, how: &str) {
         self.run(&format!("postgres_restart {how}")).await;
     }
 
-    /// Starts a synchronous standby beside it; its port.
+    /// Starts a synchronous standby, and returns its port.
     pub(super) async fn standby(&self) -> u16 {
         self.run("postgres_standby").await.trim().parse().expect("a port")
     }
 
-    /// Promotes the standby at this port, and comes back as a standby of it, which shows nothing newer.
+    /// Promotes the standby at this port. The old primary returns as a standby that applies nothing new.
     pub(super) async fn switch_over(&self, standby: u16) {
         self.run(&format!("postgres_switch_over {standby}")).await;
     }
 
-    /// Does this of `scripts/lib/postgres.sh` with the cluster; what it prints.
+    /// Runs a function of `scripts/lib/postgres.sh` on the cluster, and returns its output.
     async fn run(&self, script: &str) -> String {
         let mut command = bash(script);
         command.env("SOPHIC_AUTH_TEST_POSTGRES_URL", &self.url).envs(self.variables.clone());
@@ -53,7 +53,7 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Ends the connections of servers: those that listen, or all.
+    /// Terminates the connections of servers: the listening ones, or all.
     pub(super) async fn cut(&self, only_listeners: bool) -> i64 {
         let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
         let row = sqlx::query(
@@ -66,7 +66,7 @@ impl Cluster {
         row.expect("it is done").get(0)
     }
 
-    /// How many processes are registered as answering from memory.
+    /// Returns the number of registered replicas.
     pub(super) async fn replicas(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.url).await.expect("it answers");
         let row = sqlx::query("SELECT count(*) FROM replicas WHERE end_time IS NULL")

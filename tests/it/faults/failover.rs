@@ -1,5 +1,5 @@
-//! A failover: the standby is promoted, and the old primary comes back at its old address as a standby that lags. One
-//! server knows that address alone, through a proxy; the other knows both.
+//! A failover: the standby is promoted, and the old primary comes back at its old address as a lagging standby. One
+//! server knows only that address, through a proxy; the other knows both.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,23 +10,22 @@ use sophic_auth::grpc::pb::{
 use tonic::transport::Channel;
 
 use super::cluster::Cluster;
-use super::site::{patient, program, timed};
+use super::site::{program, tolerating_faults, with_deadline};
 use crate::cli::program::{Serving, run};
 use crate::harness::Actor;
 use crate::proxy::Proxy;
 use crate::waits::{eventually, eventually_some, let_time_pass, within};
 
-/// Far longer than anything here takes, even on a machine that is busy.
-/// Asks of one server about one key, in a row.
+/// Number of introspections in a row, for one key at one server.
 const ASKS: usize = 10;
 
-/// The server that knows the old primary's address alone, and the one that knows both.
-const ONE: usize = 0;
+/// Indexes of the server that knows only the old address, and of the one that knows both.
+const OLD_ONLY: usize = 0;
 const BOTH: usize = 1;
 
 struct Failover {
     cluster: Cluster,
-    /// Before the old primary's address.
+    /// In front of the old primary.
     proxy: Proxy,
     old: SocketAddr,
     new: SocketAddr,
@@ -34,7 +33,7 @@ struct Failover {
     servers: Vec<(Serving, Channel)>,
 }
 
-/// The cluster's URL, with these hosts in it.
+/// Returns the URL of the cluster with these hosts.
 fn url(hosts: &str) -> String {
     format!("postgres://sophic@{hosts}/postgres")
 }
@@ -47,7 +46,7 @@ fn serve(url: &str) -> (Serving, Channel) {
     (serving, Channel::from_shared(address).expect("a URL").connect_lazy())
 }
 
-/// Runs the program to its end. It may warn of a server that it gave up.
+/// Runs the program and returns its output. It may warn about a server that it gave up waiting for.
 async fn command(url: String, words: &'static [&'static str], input: String) -> String {
     let ended = tokio::task::spawn_blocking(move || run(program(&url, words), &input));
     let ended = ended.await.expect("it ends");
@@ -86,25 +85,26 @@ impl Failover {
         Actor::new(self.servers[server].1.clone(), &self.token)
     }
 
-    /// What a server says of a key; nothing if it cannot tell.
+    /// Introspects a key at a server. Returns `None` if the server cannot answer.
     async fn ask(&self, key: &str, server: usize, fresh: bool) -> Option<bool> {
         let request = IntrospectRequest { token: key.to_owned(), fresh, ..Default::default() };
-        let answer = patient(self.root(server).auth().introspect(timed(request))).await;
+        let answer =
+            tolerating_faults(self.root(server).auth().introspect(with_deadline(request))).await;
         answer.ok().map(|answer| answer.get_ref().active)
     }
 
-    /// Asks until this is the answer, from memory or not.
+    /// Introspects until the answer is `active`, from memory or not.
     async fn until(&self, key: &str, server: usize, active: bool) {
         let what = format!("server {server} says {active}");
         eventually(&what, async || self.ask(key, server, true).await == Some(active)).await;
         assert_eq!(self.ask(key, server, false).await, Some(active));
     }
 
-    /// Whoever is asked about keys whose Revoke has returned may be unable to tell; nobody says that one is active.
-    async fn assert_dead(&self, keys: &[String]) {
+    /// Checks keys whose Revoke has returned: a server may fail to answer, but none may say that the key is active.
+    async fn assert_never_active(&self, keys: &[String]) {
         for turn in 0..ASKS {
             for key in keys {
-                for server in [ONE, BOTH] {
+                for server in [OLD_ONLY, BOTH] {
                     let said = self.ask(key, server, turn % 2 == 0).await;
                     assert_ne!(said, Some(true), "server {server} allows what was revoked");
                 }
@@ -112,7 +112,7 @@ impl Failover {
         }
     }
 
-    /// Makes a key at a server, which takes as long as it takes.
+    /// Creates a key at a server, retrying as long as it takes.
     async fn create(&self, server: usize) -> String {
         eventually_some("a key is made", async || {
             let request = CreateKeyRequest {
@@ -121,23 +121,25 @@ impl Failover {
                 scopes: vec![Scope::Read.into()],
                 ..Default::default()
             };
-            let made = patient(self.root(server).auth().create_key(timed(request))).await;
+            let made =
+                tolerating_faults(self.root(server).auth().create_key(with_deadline(request)))
+                    .await;
             made.ok().map(|made| made.into_inner().token)
         })
         .await
     }
 
-    /// Revokes at a server, and again until it returns.
+    /// Revokes a key at a server, retrying until a call returns.
     async fn revoke(&self, key: &str, server: usize) {
         eventually("it is revoked", async || {
             let credential = Some(revoke_request::Credential::Token(key.to_owned()));
             let request = RevokeRequest { credential, ..Default::default() };
-            patient(self.root(server).auth().revoke(timed(request))).await.is_ok()
+            tolerating_faults(self.root(server).auth().revoke(with_deadline(request))).await.is_ok()
         })
         .await;
     }
 
-    /// Revokes with the command line, at the new primary.
+    /// Revokes keys with the command line at the new primary.
     async fn revoke_by_command(&self, keys: &[String]) {
         let commands = keys
             .iter()
@@ -145,13 +147,15 @@ impl Failover {
         within("every command ends", futures::future::join_all(commands)).await;
     }
 
-    /// New connections of the one server lead to either primary in turn, and none lives long, until this is done.
-    async fn lead_astray(&self, work: impl Future<Output = ()>) {
+    /// Until `work` is done, the proxy leads new connections to the two primaries in turn and cuts all of them again
+    /// and again.
+    async fn alternate_primaries(&self, work: impl Future<Output = ()>) {
         let astray = async {
             for target in [self.old, self.new].into_iter().cycle() {
                 self.proxy.redirect_to(target);
                 self.proxy.cut();
-                let_time_pass("they lead there for a while", Duration::from_millis(200)).await;
+                let_time_pass("connections are made there for a while", Duration::from_millis(200))
+                    .await;
             }
         };
         tokio::select! {
@@ -169,44 +173,44 @@ async fn a_failover_brings_no_revoked_token_back() {
         keys.push(f.create(BOTH).await);
     }
     for key in &keys {
-        f.until(key, ONE, true).await;
+        f.until(key, OLD_ONLY, true).await;
         f.until(key, BOTH, true).await;
     }
     let (live, keys) = keys.split_first().expect("eight keys");
     f.cluster.switch_over(f.new.port()).await;
 
-    // The one server finds nobody but a standby that knows nothing of what is revoked now.
+    // The server with one address reaches only a standby that does not know these revocations.
     f.revoke_by_command(&keys[..3]).await;
-    f.assert_dead(&keys[..3]).await;
-    assert_eq!(f.ask(live, ONE, false).await, None);
+    f.assert_never_active(&keys[..3]).await;
+    assert_eq!(f.ask(live, OLD_ONLY, false).await, None);
     f.until(live, BOTH, true).await;
     f.until(&keys[0], BOTH, false).await;
 
-    // What was connected before stays where it is, and what is connected from now on is led to the new primary.
+    // Existing connections stay where they are. New ones lead to the new primary.
     f.proxy.redirect_to(f.new);
-    f.until(live, ONE, true).await;
-    f.until(&keys[0], ONE, false).await;
-    let made = f.create(ONE).await;
+    f.until(live, OLD_ONLY, true).await;
+    f.until(&keys[0], OLD_ONLY, false).await;
+    let made = f.create(OLD_ONLY).await;
     f.until(&made, BOTH, true).await;
-    f.revoke(&made, ONE).await;
+    f.revoke(&made, OLD_ONLY).await;
     f.revoke(&keys[3], BOTH).await;
-    f.assert_dead(&[made, keys[3].clone()]).await;
+    f.assert_never_active(&[made, keys[3].clone()]).await;
 
-    // Now here, now there.
-    f.lead_astray(async {
+    // To the two primaries in turn.
+    f.alternate_primaries(async {
         for key in &keys[4..] {
             f.revoke(key, BOTH).await;
-            f.assert_dead(std::slice::from_ref(key)).await;
+            f.assert_never_active(std::slice::from_ref(key)).await;
         }
     })
     .await;
     f.proxy.redirect_to(f.new);
-    f.until(live, ONE, true).await;
+    f.until(live, OLD_ONLY, true).await;
     for key in keys {
-        f.until(key, ONE, false).await;
+        f.until(key, OLD_ONLY, false).await;
         f.until(key, BOTH, false).await;
     }
-    let made = f.create(ONE).await;
-    f.revoke(&made, ONE).await;
-    f.assert_dead(&[made]).await;
+    let made = f.create(OLD_ONLY).await;
+    f.revoke(&made, OLD_ONLY).await;
+    f.assert_never_active(&[made]).await;
 }

@@ -1,41 +1,41 @@
-//! What was asked and answered, with the times at which each call began and ended, taken in this one process; and what
-//! must never be found in it.
+//! A history of calls and answers, with the start and end time of each call taken in this process, and a check for
+//! answers that break the promise.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// From when to when a call took.
+/// The time from the start to the end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) begun: Instant,
     pub(super) ended: Instant,
 }
 
-/// A call. Keys have numbers.
+/// A call. Keys are identified by number.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    /// `CreateKey` has returned it.
+    /// `CreateKey` returned this key.
     Created { key: usize, span: Span },
-    /// What a server said.
+    /// An answer of a server.
     Asked { key: usize, server: usize, span: Span, active: bool },
-    /// A try to revoke; whether it returned, or nobody knows what became of it.
+    /// An attempt to revoke. `returned` is false if its outcome is unknown.
     Revoked { key: usize, span: Span, returned: bool },
 }
 
-/// All of it, as it comes.
+/// All calls, in the order in which they ended.
 #[derive(Debug, Default)]
 pub(super) struct History(Mutex<Vec<Event>>);
 
-/// What is known of a key.
+/// What the history says about a key.
 #[derive(Debug, Default, Clone, Copy)]
-struct Life {
+struct KeyHistory {
     created: Option<Instant>,
-    /// The first try to revoke it began.
-    doomed: Option<Instant>,
-    /// A Revoke has returned.
-    dead: Option<Instant>,
+    /// Start of the first attempt to revoke it.
+    revoke_begun: Option<Instant>,
+    /// End of the first Revoke that returned.
+    revoked: Option<Instant>,
 }
 
 impl History {
@@ -52,45 +52,45 @@ fn earlier(known: &mut Option<Instant>, other: Instant) {
     *known = Some(known.map_or(other, |known| known.min(other)));
 }
 
-fn lives(events: &[Event]) -> HashMap<usize, Life> {
-    let mut lives: HashMap<usize, Life> = HashMap::new();
+fn histories(events: &[Event]) -> HashMap<usize, KeyHistory> {
+    let mut histories: HashMap<usize, KeyHistory> = HashMap::new();
     for event in events {
         match *event {
             Event::Created { key, span } => {
-                earlier(&mut lives.entry(key).or_default().created, span.ended)
+                earlier(&mut histories.entry(key).or_default().created, span.ended)
             }
             Event::Revoked { key, span, returned } => {
-                let life = lives.entry(key).or_default();
-                earlier(&mut life.doomed, span.begun);
+                let history = histories.entry(key).or_default();
+                earlier(&mut history.revoke_begun, span.begun);
                 if returned {
-                    earlier(&mut life.dead, span.ended);
+                    earlier(&mut history.revoked, span.ended);
                 }
             }
             Event::Asked { .. } => {}
         }
     }
-    lives
+    histories
 }
 
-/// The answers that break the promise: alive after a Revoke has returned (I1), or dead with nobody having revoked it
-/// (I2, I6).
+/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before anybody
+/// revoked the key (I2, I6).
 pub(super) fn violations(events: &[Event]) -> Vec<Event> {
-    let lives = lives(events);
+    let histories = histories(events);
     let wrong = |event: &&Event| {
         let Event::Asked { key, span, active, .. } = **event else { return false };
-        let Some(life) = lives.get(&key) else { return false };
+        let Some(history) = histories.get(&key) else { return false };
         if active {
-            life.dead.is_some_and(|dead| span.begun > dead)
+            history.revoked.is_some_and(|revoked| span.begun > revoked)
         } else {
-            let known = life.created.is_some_and(|created| span.begun > created);
-            known && life.doomed.is_none_or(|doomed| span.ended < doomed)
+            let known = history.created.is_some_and(|created| span.begun > created);
+            known && history.revoke_begun.is_none_or(|revoke_begun| span.ended < revoke_begun)
         }
     };
     events.iter().filter(wrong).copied().collect()
 }
 
-/// How many calls of each kind there were: creations, answers that say active, others, revocations that returned, tries
-/// whose outcome nobody knows.
+/// Counts the calls of each kind: creations, active answers, inactive answers, revocations that returned, and
+/// revocations with an unknown outcome.
 pub(super) fn counts(events: &[Event]) -> [usize; 5] {
     let mut counts = [0; 5];
     for event in events {
@@ -106,27 +106,28 @@ pub(super) fn counts(events: &[Event]) -> [usize; 5] {
     counts
 }
 
-/// The control: a good history, in which one answer of each kind is moved to where it would be wrong.
+/// Checks the checker: takes a good history, and moves one answer of each kind to a time at which it would be wrong.
 pub(super) fn assert_that_moved_answers_are_noticed(events: &[Event]) {
     assert_eq!(violations(events).len(), 0);
-    let lives = lives(events);
+    let histories = histories(events);
     let mut late = None;
     let mut early = None;
     for event in events {
         let Event::Asked { key, server, span, active } = *event else { continue };
-        let Some(life) = lives.get(&key) else { continue };
-        let (Some(created), Some(doomed), Some(dead)) = (life.created, life.doomed, life.dead)
+        let Some(history) = histories.get(&key) else { continue };
+        let (Some(created), Some(revoke_begun), Some(revoked)) =
+            (history.created, history.revoke_begun, history.revoked)
         else {
             continue;
         };
         let long = span.ended - span.begun;
         let tick = std::time::Duration::from_nanos(1);
-        if active && span.ended < dead {
-            let begun = dead + tick;
+        if active && span.ended < revoked {
+            let begun = revoked + tick;
             let span = Span { begun, ended: begun + long };
             late = Some(Event::Asked { key, server, span, active });
-        } else if !active && doomed - created > 2 * tick {
-            let span = Span { begun: created + tick, ended: doomed - tick };
+        } else if !active && revoke_begun - created > 2 * tick {
+            let span = Span { begun: created + tick, ended: revoke_begun - tick };
             early = Some(Event::Asked { key, server, span, active });
         }
     }

@@ -1,5 +1,5 @@
-//! The promise of DESIGN §6 on real processes and a real database, while those are stopped, cut off, crashed and started
-//! anew. `docs/protocol.md` says what is promised; `SOPHIC_AUTH_TEST_FAULT_ROUNDS` asks for more than one round.
+//! The promise of `docs/protocol.md` on real processes and a real database, while these are stopped, disconnected,
+//! crashed and restarted. `SOPHIC_AUTH_TEST_FAULT_ROUNDS` sets the number of rounds.
 
 mod cancelled;
 mod cluster;
@@ -23,7 +23,7 @@ fn rounds() -> usize {
     asked.map_or(1, |text| text.parse().expect("a number of rounds"))
 }
 
-/// A server stands still for some thousandths of a lease, with requests in its socket.
+/// Stops a server for this many thousandths of a lease, with requests in its socket.
 async fn freeze(site: &Site, server: usize, thousandths: u32) {
     site.signal(server, Signal::STOP);
     let_time_pass("this part of a lease", LEASE * thousandths / 1_000).await;
@@ -31,10 +31,10 @@ async fn freeze(site: &Site, server: usize, thousandths: u32) {
     site.progress(3).await;
 }
 
-/// Servers are killed, and others started, while revocations wait for them.
+/// Kills servers and starts others while revocations wait for them.
 async fn replace_some(site: &Arc<Site>, server: usize) {
     site.signal(server, Signal::STOP);
-    // All that is revoked now waits for it.
+    // Every revocation now waits for the stopped server.
     let_time_pass("less than a lease", LEASE / 4).await;
     for other in [server, (server + 1) % site.servers()] {
         let site = Arc::clone(site);
@@ -50,7 +50,7 @@ async fn round(site: &Arc<Site>, cluster: &Cluster, round: usize) {
         freeze(site, (server + 1) % site.servers(), thousandths).await;
     }
     for cut in 0..10 {
-        // The first listens only once it has connected anew.
+        // Only listeners, except for every fifth cut, which ends all connections.
         cluster.cut(cut % 5 != 4).await;
         site.progress(2).await;
     }
@@ -88,7 +88,7 @@ async fn three_servers_keep_the_promise_through_every_fault() {
     }
     site.finish(clients).await;
     site.assert_recovered().await;
-    // Whoever was killed is waited for once more at the most.
+    // Revocations wait at most once more for the servers that were killed.
     site.revoke_one_more().await;
     eventually("three replicas are left", async || cluster.replicas().await == 3).await;
     report(&site);

@@ -1,5 +1,5 @@
-//! Servers, each a process of its own on one store, and clients that create, introspect and revoke at all of them for as
-//! long as the test goes on.
+//! Several server processes on one store, and clients that create, introspect and revoke at all of them during the
+//! whole test.
 
 use std::collections::VecDeque;
 use std::process::Command;
@@ -22,17 +22,17 @@ use crate::cli::program::{Serving, command, run};
 use crate::harness::Actor;
 use crate::waits::{drop_after, eventually, eventually_some, let_time_pass, within};
 
-/// As short as it may be.
+/// The shortest lease that is allowed.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
-/// How long clients wait: for a Revoke, longer than for a server that is gone.
+/// Deadline of clients: longer than a Revoke waits for a server that is gone.
 const DEADLINE: Duration = Duration::from_secs(6);
-/// Keys that are asked about at random.
+/// Number of recent keys to introspect at random.
 const RECENT: usize = 30;
 
-/// A key: its number and its text.
+/// Number and token of a key.
 type Key = (usize, Arc<str>);
 
-/// What all share.
+/// The servers and the state that the clients share.
 pub(super) struct Site {
     pub(super) url: String,
     token: String,
@@ -42,12 +42,12 @@ pub(super) struct Site {
     keys: AtomicUsize,
     recent: Mutex<VecDeque<Key>>,
     all: Mutex<Vec<Key>>,
-    /// Counts revocations that returned.
+    /// Number of revocations that have returned.
     progress: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
 }
 
-/// The program, on this store.
+/// Returns the command for the program on this store.
 pub(super) fn program(url: &str, words: &[&str]) -> Command {
     let mut command = command();
     command.env("SOPHIC_AUTH_DATABASE_URL", url).args(words);
@@ -55,7 +55,7 @@ pub(super) fn program(url: &str, words: &[&str]) -> Command {
 }
 
 impl Site {
-    /// This many servers, a caller who may do everything, and a workspace `acme`.
+    /// Starts this many servers. Creates a caller with every permission, and a workspace `acme`.
     pub(super) async fn start(url: &str, servers: usize) -> Arc<Self> {
         run(program(url, &["migrate"]), "").ok();
         run(program(url, &["workspace", "put", "acme"]), "").ok();
@@ -110,14 +110,14 @@ impl Site {
         self.servers[server].lock().as_ref().expect("it runs").signal(signal);
     }
 
-    /// kill -9, and another in its place.
+    /// Kills a server with SIGKILL, and starts another in its place.
     pub(super) fn replace(&self, server: usize) {
         drop(self.servers[server].lock().take());
         let channel = self.launch(server);
         self.channels.write()[server] = channel;
     }
 
-    /// Whoever may do everything, at this server.
+    /// Returns a client with every permission at this server.
     pub(super) fn root(&self, server: usize) -> Actor {
         Actor::new(self.channels.read()[server].clone(), &self.token)
     }
@@ -128,14 +128,15 @@ impl Site {
         let goal = *progress.borrow() + more;
         within("revocations return", progress.wait_for(|returned| *returned >= goal))
             .await
-            .expect("it goes on");
+            .expect("it continues");
     }
 
     fn stops(&self) -> bool {
         *self.stopping.borrow()
     }
 
-    /// Starts clients: these make, ask about and end one key after the other; those ask without pause.
+    /// Starts clients. Writers create, introspect and revoke one key after the other. Readers introspect without a
+    /// pause.
     pub(super) fn load(self: &Arc<Self>, writers: usize, readers: usize) -> JoinSet<()> {
         let mut clients = JoinSet::new();
         for writer in 0..writers {
@@ -157,7 +158,7 @@ impl Site {
         clients
     }
 
-    /// Ends the load; every revocation that was begun is carried through first.
+    /// Ends the load. Clients first finish the revocations that they have begun.
     pub(super) async fn finish(&self, clients: JoinSet<()>) {
         self.stopping.send_replace(true);
         within("every client has carried its revocation through", clients.join_all()).await;
@@ -177,7 +178,7 @@ impl Site {
             }
         }
         self.all.lock().push(key.clone());
-        // Some live on.
+        // Some keys stay active.
         if turn.is_multiple_of(5) {
             return;
         }
@@ -188,7 +189,7 @@ impl Site {
         })
         .await;
         self.progress.send_modify(|returned| *returned += 1);
-        // At all of them at once, and at once: who would still say yes?
+        // All servers are asked at once, right after the Revoke. None may say active.
         let asks = (0..self.servers()).map(|server| self.ask(&key, server));
         within("every server is asked", futures::future::join_all(asks)).await;
     }
@@ -215,38 +216,40 @@ impl Site {
         };
         let root = self.root(server);
         let begun = Instant::now();
-        let response = patient(root.auth().create_key(timed(request))).await.ok()?;
+        let response =
+            tolerating_faults(root.auth().create_key(with_deadline(request))).await.ok()?;
         let span = Span { begun, ended: Instant::now() };
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         self.history.add(Event::Created { key, span });
         Some((key, response.into_inner().token.into()))
     }
 
-    /// What a server says of a key; nothing if it cannot tell.
+    /// Introspects a key at a server. Returns `None` if the server cannot answer.
     pub(super) async fn ask(&self, key: &Key, server: usize) -> Option<bool> {
         let request = IntrospectRequest { token: key.1.to_string(), ..Default::default() };
         let root = self.root(server);
         let begun = Instant::now();
-        let response = patient(root.auth().introspect(timed(request))).await.ok()?;
+        let response =
+            tolerating_faults(root.auth().introspect(with_deadline(request))).await.ok()?;
         let span = Span { begun, ended: Instant::now() };
         let active = response.get_ref().active;
         self.history.add(Event::Asked { key: key.0, server, span, active });
         Some(active)
     }
 
-    /// Whether it returned.
+    /// Revokes a key. Returns whether the call succeeded.
     async fn revoke(&self, key: &Key, server: usize) -> bool {
         let credential = Some(revoke_request::Credential::Token(key.1.to_string()));
         let request = RevokeRequest { credential, ..Default::default() };
         let root = self.root(server);
         let begun = Instant::now();
-        let returned = patient(root.auth().revoke(timed(request))).await.is_ok();
+        let returned = tolerating_faults(root.auth().revoke(with_deadline(request))).await.is_ok();
         let span = Span { begun, ended: Instant::now() };
         self.history.add(Event::Revoked { key: key.0, span, returned });
         returned
     }
 
-    /// Revokes with the command line, in a process of its own.
+    /// Revokes a key with the command line, in a separate process.
     pub(super) fn revoke_by_command(&self, key: &Key) {
         let begun = Instant::now();
         let ended = run(program(&self.url, &["key", "revoke", "-"]), &key.1);
@@ -257,7 +260,7 @@ impl Site {
         self.progress.send_modify(|returned| *returned += 1);
     }
 
-    /// Creates with the command line.
+    /// Creates a key with the command line.
     pub(super) fn create_by_command(&self) -> Key {
         let words = ["key", "create", "--workspace", "acme", "--name", "ci", "--scope", "read"];
         let words: Vec<_> = words.into_iter().chain(["--output", "token"]).collect();
@@ -271,13 +274,13 @@ impl Site {
         key
     }
 
-    /// With the faults over: makes a key, and revokes it.
+    /// After the faults: creates a key and revokes it.
     pub(super) async fn revoke_one_more(&self) {
         let key = eventually_some("a key is made", async || self.create(0).await).await;
         eventually("it is revoked", async || self.revoke(&key, 0).await).await;
     }
 
-    /// With the faults over, every server answers again, and all say the same of every key there ever was.
+    /// After the faults, every server answers again, and all agree about every key ever made.
     pub(super) async fn assert_recovered(&self) {
         let all = self.all.lock().clone();
         for key in all {
@@ -292,19 +295,21 @@ impl Site {
     }
 }
 
-pub(super) fn timed<T>(message: T) -> Request<T> {
+pub(super) fn with_deadline<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request
 }
 
-/// A server that is stopped does not keep deadlines. No error but these is allowed.
-pub(super) async fn patient<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+/// Awaits a call. A stopped server does not keep deadlines, so this has a timeout. Only the errors below are allowed.
+pub(super) async fn tolerating_faults<T>(
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
     let late = || Status::deadline_exceeded("nobody answered");
     let outcome = drop_after(DEADLINE + LEASE, call).await.ok_or_else(late)?;
     if let Err(status) = &outcome {
         let fault = [Code::Unavailable, Code::DeadlineExceeded, Code::ResourceExhausted];
-        // tonic's own words for a connection that broke under way, and for its own time limit.
+        // tonic's codes for a connection that broke during the call, and for its own timeout.
         let broken = [Code::Unknown, Code::Cancelled].contains(&status.code());
         assert!(fault.contains(&status.code()) || broken, "{status:?}");
     }

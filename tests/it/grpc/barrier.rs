@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sophic_auth::cache::{Barrier, Lease, Local, Mirror, Replication, Tail, follow};
+use sophic_auth::cache::{
+    Barrier, ChangeApplier, FollowerParts, Lease, LocalReplica, Mirror, follow_change_log,
+};
 use sophic_auth::grpc::pb::{Denial, RevokeRequest, Scope, revoke_request};
 use sophic_auth::model::{BootClock, ReplicaId, SystemClock};
 use sophic_auth::store::Store;
@@ -42,7 +44,8 @@ async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
 
 /// Registers a replica that never syncs, like one that was killed.
 async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
-    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let store =
+        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(number));
     feed.register(id, LEASE).await.expect("it is registered");
@@ -156,7 +159,8 @@ impl BootClock for PanicsOnce {
 }
 
 async fn a_task_that_panics_is_started_again(h: Harness) {
-    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let store =
+        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
     let revision = store.revision().await.expect("a revision");
     let clock = PanicsOnce::after(0);
     let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
@@ -167,15 +171,16 @@ async fn a_task_that_panics_is_started_again(h: Harness) {
 }
 
 async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
-    let store = sophic_auth::store::open_as_is(&h.database.url()).await.expect("the store opens");
+    let store =
+        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
     let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
-    let local = Arc::new(Local::new(Arc::clone(&mirror)));
-    let tail = Tail::new(mirror, Arc::clone(&lease), Arc::default(), || {});
+    let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
+    let applier = ChangeApplier::new(mirror, Arc::clone(&lease), Arc::default(), || {});
     // The replica has registered, and synced once or twice.
     let boot = PanicsOnce::after(4);
-    let replication = Replication {
+    let parts = FollowerParts {
         store: store as Arc<dyn Store>,
-        tail,
+        applier,
         local: Arc::clone(&local),
         lease: LEASE,
         boot: Arc::clone(&boot) as _,
@@ -183,10 +188,16 @@ async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
         random: Arc::new(OsRandom),
     };
     let stop = CancellationToken::new();
-    let following = tokio::task::spawn(follow(replication, stop.clone()));
-    let holds = || lease.has_held(lease.term(), SystemClock.since_boot());
+    let following = tokio::task::spawn(follow_change_log(parts, stop.clone()));
+    let holds = || lease.held_since(lease.snapshot(), SystemClock.since_boot());
+    let observer = h.database.open().await;
+    // The row from before the panic may still be there.
     eventually("it registers anew", async || {
-        boot.has_panicked() && local.row().is_some() && holds()
+        let rows = observer.list_replicas().await.expect("the rows").replicas;
+        let rows: Vec<_> =
+            rows.iter().filter(|row| row.lease == LEASE).map(|row| row.id.0).collect();
+        let newest = local.row().map(|(id, _)| id.0) == rows.iter().max().copied();
+        boot.has_panicked() && rows.len() == 2 && newest && holds()
     })
     .await;
     stop.cancel();

@@ -49,7 +49,7 @@ async fn on(store: &TestStore, days: i64) -> Arc<Service> {
     let clock = Arc::new(StoreClock::new(Arc::new(Wrong(days))));
     let service = uncached_service(store.shared(), clock, Options::default());
     // As on startup.
-    service.hear_the_time().await.expect("the store answers");
+    service.sync_clock().await.expect("the store answers");
     service
 }
 
@@ -118,7 +118,7 @@ async fn a_clock_that_jumps_between_two_syncs_deletes_nothing(store: TestStore) 
     let machine = Arc::new(Jumping::default());
     let clock = Arc::new(StoreClock::new(Arc::clone(&machine) as _));
     let service = uncached_service(store.shared(), clock, Options::default());
-    service.hear_the_time().await.expect("the store answers");
+    service.sync_clock().await.expect("the store answers");
     assert!(!service.clock_was_set());
     for days in [400, -400] {
         machine.0.store(days, Ordering::Relaxed);

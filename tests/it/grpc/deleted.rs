@@ -47,7 +47,7 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
 
 async fn all_told(h: &Harness) {
     let store = h.database.open().await;
-    eventually("all is told", async || !store.has_untold().await.expect("a read")).await;
+    eventually("all is told", async || !store.has_pending_ends().await.expect("a read")).await;
 }
 
 async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harness) {

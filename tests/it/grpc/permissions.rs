@@ -35,7 +35,7 @@ pub(super) fn paths() -> Vec<String> {
 
 /// The rule of the RPC at this path.
 pub(super) fn rule(path: &str) -> Rule {
-    Rpc::at(path).expect("every RPC of the proto has a row").row().rule
+    Rpc::from_path(path).expect("every RPC of the proto has a row").row().rule
 }
 
 async fn every_rpc_is_refused_without_its_permission(h: Harness) {
@@ -153,7 +153,9 @@ async fn a_caller_with_one_permission_may_do_exactly_what_the_table_says(h: Harn
             }
             let Rule::ByMessage(cases) = rule(&path) else { unreachable!("as above") };
             for Case { names, grant } in cases {
-                for (acting_user, may) in [("", grant.alone), ("olga", grant.acting)] {
+                for (acting_user, may) in
+                    [("", grant.without_acting_user), ("olga", grant.with_acting_user)]
+                {
                     let message = message(&root, rpc, names, acting_user).await;
                     let before = store.revision().await.expect("a revision");
                     let answer = ask(caller, &path, &message).await;
@@ -162,7 +164,7 @@ async fn a_caller_with_one_permission_may_do_exactly_what_the_table_says(h: Harn
                     asked += 1;
                     if may.contains(permission) {
                         assert_eq!(answer, "OK", "{said}");
-                    } else if grant.acting.contains(permission) {
+                    } else if grant.with_acting_user.contains(permission) {
                         assert_eq!((&*answer, after), ("ACTING_USER_REQUIRED", before), "{said}");
                     } else {
                         assert_eq!((&*answer, after), ("PERMISSION_MISSING", before), "{said}");

@@ -62,7 +62,7 @@ async fn under_load_inactive_credentials_are_purged_and_active_ones_answer(Purgi
         store.list_audit_events(&filter, None, 1_000).await.expect("events").len()
     };
     eventually("all that is dead is purged", async || purged().await == 30).await;
-    let dead = store.list_dead(h.running.service.now(), 100).await.expect("ids");
+    let dead = store.list_purgeable(h.running.service.now(), 100).await.expect("ids");
     assert_eq!(dead, []);
     for token in one.iter().chain(&two) {
         assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);

@@ -1,22 +1,22 @@
-//! What was promised: no introspection that started after a change has returned answers as before it; what CreateKey has
-//! returned is known everywhere; no part of an answer is older than the revision that it claims, nor that revision than
-//! the one that was asked for.
+//! Checks the promise. An introspection that starts after a change has returned never answers as before the change. A
+//! key that CreateKey has returned is never unknown. No part of an answer is older than the revision that the answer
+//! claims, and that revision is not older than the requested one.
 
 use std::collections::BTreeMap;
 
 use sophic_auth::model::{Facts, PrincipalFacts, Revision};
 
 use super::client::Request;
-use super::store::{Entity, Store, USERS, WORKSPACES, at_of, credential_at};
+use super::store::{Entity, Store, USERS, WORKSPACES, index_of_digest, index_of_id};
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) at: u64,
     pub(super) what: String,
 }
 
-/// The oldest version of each thing that an answer may be made of.
+/// The oldest version of each entity that an answer may contain.
 #[derive(Debug, Clone)]
 pub(super) struct Floors {
     revision: u64,
@@ -27,12 +27,12 @@ pub(super) struct Floors {
 
 pub(super) struct Checker {
     pub(super) violation: Option<Violation>,
-    /// Revisions mean different things in different lives of the store.
-    one_life: bool,
-    /// A barrier for this revision has returned: everything up to it is to be seen.
+    /// Whether the store keeps one incarnation, so that revisions are comparable throughout the run.
+    single_incarnation: bool,
+    /// The newest revision whose barrier has returned. Later answers must show every change up to it.
     revision: u64,
-    /// What returned without a barrier.
-    alone: BTreeMap<Entity, i64>,
+    /// Versions of changes that returned without a barrier.
+    without_barrier: BTreeMap<Entity, i64>,
     pub(super) answers: u64,
     pub(super) from_memory: u64,
     pub(super) barriers: u64,
@@ -43,9 +43,9 @@ impl Checker {
     pub(super) const fn new(promotions: bool) -> Self {
         Self {
             violation: None,
-            one_life: !promotions,
+            single_incarnation: !promotions,
             revision: 0,
-            alone: BTreeMap::new(),
+            without_barrier: BTreeMap::new(),
             answers: 0,
             from_memory: 0,
             barriers: 0,
@@ -57,22 +57,22 @@ impl Checker {
         self.violation.get_or_insert(Violation { at, what });
     }
 
-    /// A change has returned.
+    /// Records that a change has returned.
     pub(super) fn returned(&mut self, entity: Entity, barrier: Option<Revision>, version: i64) {
         if let Some(revision) = barrier {
             self.barriers += 1;
             self.revision = self.revision.max(revision.0);
         }
-        let floor = self.alone.entry(entity).or_default();
+        let floor = self.without_barrier.entry(entity).or_default();
         *floor = (*floor).max(version);
     }
 
     fn floor(&self, store: &Store, entity: Entity) -> i64 {
-        let alone = self.alone.get(&entity).copied().unwrap_or(0);
-        alone.max(version_at(store, entity, self.revision))
+        let without_barrier = self.without_barrier.get(&entity).copied().unwrap_or(0);
+        without_barrier.max(version_at(store, entity, self.revision))
     }
 
-    /// What holds for an introspection that starts now.
+    /// The promise to an introspection that starts now.
     pub(super) fn floors(&self, store: &Store, credential: usize) -> Floors {
         Floors {
             revision: self.revision,
@@ -82,7 +82,7 @@ impl Checker {
         }
     }
 
-    pub(super) fn answered(
+    pub(super) fn check_answer(
         &mut self,
         now: u64,
         store: &Store,
@@ -96,7 +96,7 @@ impl Checker {
             let text = format!("revision {:?} for {:?}", facts.revision, request.at_least);
             self.fail(now, text);
         }
-        let credential = credential_at(&request.key.0);
+        let credential = index_of_digest(&request.key.0);
         for (entity, version) in parts(credential, facts) {
             let floor = match entity {
                 Entity::Credential(_) => request.floors.credential,
@@ -113,7 +113,7 @@ impl Checker {
                 self.fail(now, what);
             }
             let claimed = version_at(store, entity, facts.revision.0);
-            if self.one_life && version < claimed {
+            if self.single_incarnation && version < claimed {
                 let revision = facts.revision.0;
                 let what = format!("{entity:?} of version {version} in an answer of {revision}");
                 self.fail(now, what);
@@ -122,7 +122,7 @@ impl Checker {
         self.check_name(now, store, request, facts);
     }
 
-    /// That a name is nobody's may be said only while it is.
+    /// An answer may say that no workspace has a name only while that is true.
     fn check_name(&mut self, now: u64, store: &Store, request: &Request, facts: &Facts) {
         let Some(found) = &facts.found else { return };
         let (PrincipalFacts::User(_), None) = (&found.principal, &found.named_workspace) else {
@@ -134,30 +134,30 @@ impl Checker {
         let since = request.floors.revision;
         let before = holders.iter().rposition(|(revision, _)| *revision <= since).unwrap_or(0);
         let free = holders[before..].iter().any(|(_, holder)| holder.is_none());
-        if self.one_life && !free {
-            self.fail(now, format!("{:?} is nobody's, it says", request.key.1));
+        if self.single_incarnation && !free {
+            self.fail(now, format!("answered that no workspace is called {:?}", request.key.1));
         }
     }
 }
 
-/// What an answer is made of.
+/// The entities in an answer, with their versions.
 fn parts(credential: usize, facts: &Facts) -> Vec<(Entity, i64)> {
     let Some(found) = &facts.found else { return vec![(Entity::Credential(credential), 0)] };
     let workspace = |workspace: &sophic_auth::model::Workspace| {
-        (Entity::Workspace(at_of(workspace.id.as_str())), workspace.generation)
+        (Entity::Workspace(index_of_id(workspace.id.as_str())), workspace.generation)
     };
     let mut parts = vec![(Entity::Credential(credential), found.credential.generation)];
     parts.push(match &found.principal {
         PrincipalFacts::Workspace(own) => workspace(own),
         PrincipalFacts::User(facts) => {
-            (Entity::User(at_of(facts.user.id.as_str())), facts.user.generation)
+            (Entity::User(index_of_id(facts.user.id.as_str())), facts.user.generation)
         }
     });
     parts.extend(found.named_workspace.as_deref().map(workspace));
     parts
 }
 
-/// The version that a thing had at a revision.
+/// The version of an entity at a revision.
 fn version_at(store: &Store, entity: Entity, revision: u64) -> i64 {
     let versions = store.history.get(&entity).map_or(&[][..], Vec::as_slice);
     let newest = versions.iter().rev().find(|(number, _)| *number <= revision);

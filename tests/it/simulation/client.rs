@@ -1,4 +1,4 @@
-//! Who asks: a steady load of introspections, of changes, and of introspections of what has just been changed.
+//! The clients: a steady load of introspections and changes, and introspections of what has just been changed.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use sophic_auth::model::{Facts, Revision};
 use super::checker::Floors;
 use super::plan::{FAULTS_END, L, MS, US};
 use super::process::Key;
-use super::store::{Effect, Entity, ROLES, SLUGS, USERS, WORKSPACES, Wanted, digest};
-use super::world::{Arrival, Event, Thread, World};
+use super::store::{Effect, Entity, Mutation, ROLES, SLUGS, USERS, WORKSPACES, digest};
+use super::world::{Event, Message, Thread, World};
 
 /// An introspection.
 #[derive(Debug, Clone)]
@@ -16,35 +16,35 @@ pub(super) struct Request {
     pub(super) key: Key,
     pub(super) at_least: Revision,
     pub(super) fresh: bool,
-    /// A read that it joined was too old for it.
-    pub(super) again: bool,
+    /// Whether this is the second read, after a joined read was too old.
+    pub(super) is_second_read: bool,
     pub(super) process: usize,
     session: usize,
-    /// What was promised when it started.
+    /// The promise at the time the introspection started.
     pub(super) floors: Floors,
 }
 
-/// A change that somebody wants made.
+/// A change that a client wants to make.
 #[derive(Debug)]
 pub(super) struct Operation {
-    wanted: Wanted,
-    /// The try that is waited for.
+    mutation: Mutation,
+    /// The current attempt.
     attempt: u64,
     patience: u64,
     tries: u32,
-    /// The process of the last try.
+    /// The process of the last attempt.
     process: Option<usize>,
-    /// Whether every try goes to that process.
+    /// Whether every attempt goes to that process.
     pinned: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Clients {
     pub(super) operations: BTreeMap<u64, Operation>,
-    /// Whose attempt it is.
+    /// The operation of each attempt.
     attempts: BTreeMap<u64, u64>,
-    /// Credentials whose making has returned.
-    made: Vec<usize>,
+    /// Credentials whose creation has returned.
+    created: Vec<usize>,
     revoked: Vec<usize>,
     next: usize,
     sessions: [Revision; 4],
@@ -64,95 +64,95 @@ impl World {
             self.after(next, Event::Load { changes });
         }
         if !changes {
-            let process = 1 + self.rng.place(self.plan.servers);
+            let process = 1 + self.rng.index(self.plan.servers);
             if let Some(at) = self.some_credential() {
                 self.ask(at, process);
             }
             return;
         }
-        let wanted = self.wanted();
-        self.want(wanted, None);
-        // Two may ask for the same at once.
-        if wanted.effect() == Effect::Narrows && self.rng.in_thousand(200) {
-            self.want(wanted, None);
+        let mutation = self.mutation();
+        self.start_operation(mutation, None);
+        // Two clients may ask for the same change at once.
+        if mutation.effect() == Effect::Narrows && self.rng.in_thousand(200) {
+            self.start_operation(mutation, None);
         }
     }
 
-    /// Somebody wants this done: by this process, if one is given, and by no other.
-    pub(super) fn want(&mut self, wanted: Wanted, process: Option<usize>) {
+    /// Starts an operation. If a process is given, every attempt goes to it.
+    pub(super) fn start_operation(&mut self, mutation: Mutation, process: Option<usize>) {
         let operation = self.fresh_number();
         let patience = self.plan.deadline;
         let pinned = process.is_some();
-        let new = Operation { wanted, attempt: 0, patience, tries: 0, process, pinned };
+        let new = Operation { mutation, attempt: 0, patience, tries: 0, process, pinned };
         self.clients.operations.insert(operation, new);
         self.attempt(operation);
     }
 
-    fn wanted(&mut self) -> Wanted {
+    fn mutation(&mut self) -> Mutation {
         let kind = self.rng.below(100);
-        if kind < 30 || self.clients.made.len() < 4 {
+        if kind < 30 || self.clients.created.len() < 4 {
             self.clients.next += 1;
-            Wanted::Create(self.clients.next)
+            Mutation::Create(self.clients.next)
         } else if kind < 65 {
-            let at = self.rng.place(self.clients.made.len());
-            let credential = self.clients.made.swap_remove(at);
+            let at = self.rng.index(self.clients.created.len());
+            let credential = self.clients.created.swap_remove(at);
             self.clients.revoked.push(credential);
-            Wanted::Revoke(credential)
+            Mutation::Revoke(credential)
         } else if kind < 72 {
-            Wanted::PutUser(self.rng.place(USERS), self.rng.in_thousand(500))
+            Mutation::PutUser(self.rng.index(USERS), self.rng.in_thousand(500))
         } else if kind < 87 {
-            let role = ROLES.get(self.rng.place(6)).copied();
-            Wanted::PutRole(self.rng.place(USERS), self.rng.place(WORKSPACES), role)
+            let role = ROLES.get(self.rng.index(6)).copied();
+            Mutation::PutRole(self.rng.index(USERS), self.rng.index(WORKSPACES), role)
         } else {
-            let (at, slug) = (self.rng.place(WORKSPACES), self.rng.place(SLUGS.len()));
-            Wanted::PutWorkspace(at, slug, self.rng.in_thousand(300))
+            let (at, slug) = (self.rng.index(WORKSPACES), self.rng.index(SLUGS.len()));
+            Mutation::PutWorkspace(at, slug, self.rng.in_thousand(300))
         }
     }
 
-    /// One that lives, or has died lately.
+    /// A credential that was created or revoked recently.
     fn some_credential(&mut self) -> Option<usize> {
         let revoked = &self.clients.revoked;
         let late = &revoked[revoked.len().saturating_sub(4)..];
-        let made = &self.clients.made;
-        let recent = &made[made.len().saturating_sub(8)..];
+        let created = &self.clients.created;
+        let recent = &created[created.len().saturating_sub(8)..];
         let all: Vec<_> = recent.iter().chain(late).copied().collect();
-        if all.is_empty() { None } else { Some(all[self.rng.place(all.len())]) }
+        if all.is_empty() { None } else { Some(all[self.rng.index(all.len())]) }
     }
 
-    /// Asks about a credential; what has returned until now is to be seen.
+    /// Sends an introspection of a credential. Its answer must show every change that has returned so far.
     pub(super) fn ask(&mut self, at: usize, process: usize) {
         let workspace = if at.is_multiple_of(2) {
             None
         } else {
-            let named = self.rng.place(SLUGS.len() + WORKSPACES);
+            let named = self.rng.index(SLUGS.len() + WORKSPACES);
             let id = || format!("w{}", named - SLUGS.len());
             Some(SLUGS.get(named).map_or_else(id, |slug| (*slug).to_owned()))
         };
-        let session = self.rng.place(4);
+        let session = self.rng.index(4);
         let passes = !self.plan.promotions && self.rng.in_thousand(300);
         let at_least = if passes { self.clients.sessions[session] } else { Revision(0) };
         let fresh = self.rng.in_thousand(20);
         let floors = self.checker.floors(&self.store, at);
         let key = (digest(at), workspace);
-        let again = false;
-        let request = Request { key, at_least, fresh, again, process, session, floors };
+        let is_second_read = false;
+        let request = Request { key, at_least, fresh, is_second_read, process, session, floors };
         let address = self.processes[process].address(process, Thread::Work);
         let delay = self.rng.between(10 * US, MS);
-        self.after(delay, Event::At(address, Arrival::Ask(request)));
+        self.after(delay, Event::At(address, Message::Introspect(request)));
     }
 
-    /// An answer, or none: UNAVAILABLE.
+    /// Checks an answer. `None` is UNAVAILABLE.
     pub(super) fn answer(&mut self, request: &Request, facts: Option<&Facts>, remembered: bool) {
         let Some(facts) = facts else { return };
         let session = &mut self.clients.sessions[request.session];
         *session = (*session).max(facts.revision);
-        self.checker.answered(self.now, &self.store, request, facts, remembered);
+        self.checker.check_answer(self.now, &self.store, request, facts, remembered);
     }
 
-    /// Sends an operation to some process: the same as before, or another.
+    /// Sends an operation to the process of the last attempt or to another.
     pub(super) fn attempt(&mut self, id: u64) {
         let attempt = self.fresh_number();
-        let some = self.rng.place(self.processes.len());
+        let some = self.rng.index(self.processes.len());
         let stays = self.rng.in_thousand(400);
         let more_patient = self.plan.more_patient;
         let Some(operation) = self.clients.operations.get_mut(&id) else { return };
@@ -160,18 +160,18 @@ impl World {
         operation.process = Some(process);
         operation.attempt = attempt;
         operation.tries += 1;
-        let (wanted, patience) = (operation.wanted, operation.patience);
+        let (mutation, patience) = (operation.mutation, operation.patience);
         if more_patient {
             operation.patience = (2 * patience).min(4 * L);
         }
         self.clients.attempts.insert(attempt, id);
         let address = self.processes[process].address(process, Thread::Work);
         let delay = self.rng.between(10 * US, MS);
-        self.after(delay, Event::At(address, Arrival::Operate(attempt, wanted)));
+        self.after(delay, Event::At(address, Message::Mutate(attempt, mutation)));
         self.after(patience, Event::Late { operation: id, attempt });
     }
 
-    /// DEADLINE_EXCEEDED: committed perhaps, and the barrier pending.
+    /// DEADLINE_EXCEEDED: the change may be committed, and its barrier may be pending.
     pub(super) fn give_up_attempt(&mut self, operation: u64, attempt: u64) {
         if self.clients.attempts.contains_key(&attempt) {
             debug_assert_eq!(self.clients.attempts[&attempt], operation);
@@ -179,12 +179,12 @@ impl World {
         }
     }
 
-    /// The outcome is unknown.
+    /// Handles an attempt with an unknown outcome.
     pub(super) fn failed(&mut self, attempt: u64) {
         let Some(id) = self.clients.attempts.remove(&attempt) else { return };
         let Some(operation) = self.clients.operations.get(&id) else { return };
-        if matches!(operation.wanted, Wanted::Create(_)) {
-            // Its token is lost, whether it was made or not.
+        if matches!(operation.mutation, Mutation::Create(_)) {
+            // The token is lost, whether it was created or not.
             self.clients.operations.remove(&id);
             return;
         }
@@ -193,23 +193,26 @@ impl World {
         self.after(pause, Event::Retry { operation: id });
     }
 
-    /// It has returned: from here on every introspection has to know. Those who would be the first to notice ask.
+    /// Handles an attempt that has returned. From now on every introspection must show it, so clients ask every server
+    /// about an affected credential.
     pub(super) fn returned(&mut self, attempt: u64, barrier: Option<Revision>, version: i64) {
         let Some(id) = self.clients.attempts.remove(&attempt) else { return };
         let Some(operation) = self.clients.operations.remove(&id) else { return };
-        let entity = operation.wanted.entity();
-        if barrier.is_some() || matches!(operation.wanted, Wanted::Create(_)) {
+        let entity = operation.mutation.entity();
+        if barrier.is_some() || matches!(operation.mutation, Mutation::Create(_)) {
             self.checker.returned(entity, barrier, version);
         }
-        if let Wanted::Create(at) = operation.wanted {
-            self.clients.made.push(at);
+        if let Mutation::Create(at) = operation.mutation {
+            self.clients.created.push(at);
         }
         let asked = match entity {
             Entity::Credential(at) => Some(at),
-            Entity::User(user) => self.one_of(|at| !at.is_multiple_of(2) && at / 2 % USERS == user),
-            Entity::Workspace(workspace) => {
-                self.one_of(|at| !at.is_multiple_of(2) || at / 2 % WORKSPACES == workspace)
+            Entity::User(user) => {
+                self.some_credential_where(|at| !at.is_multiple_of(2) && at / 2 % USERS == user)
             }
+            Entity::Workspace(workspace) => self.some_credential_where(|at| {
+                !at.is_multiple_of(2) || at / 2 % WORKSPACES == workspace
+            }),
         };
         let Some(asked) = asked else { return };
         for process in 1..=self.plan.servers {
@@ -217,9 +220,9 @@ impl World {
         }
     }
 
-    fn one_of(&mut self, suits: impl Fn(usize) -> bool) -> Option<usize> {
+    fn some_credential_where(&mut self, suits: impl Fn(usize) -> bool) -> Option<usize> {
         let suitable: Vec<_> =
-            self.clients.made.iter().rev().copied().filter(|at| suits(*at)).take(4).collect();
-        if suitable.is_empty() { None } else { Some(suitable[self.rng.place(suitable.len())]) }
+            self.clients.created.iter().rev().copied().filter(|at| suits(*at)).take(4).collect();
+        if suitable.is_empty() { None } else { Some(suitable[self.rng.index(suitable.len())]) }
     }
 }

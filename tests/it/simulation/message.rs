@@ -1,65 +1,65 @@
-//! What parts of a process, the store and the clients say to each other, and what can go wrong.
+//! The messages between processes, the store and the clients, and the faults.
 
-use sophic_auth::cache::Term;
+use sophic_auth::cache::LeaseSnapshot;
 use sophic_auth::model::{Digest, Facts, ReplicaId, Revision};
-use sophic_auth::store::{Hint, Incarnation, Place, Published, Replicas, Synced};
+use sophic_auth::store::{Hint, IncarnationId, Origin, Published, Replicas, Synced};
 
 use super::client::Request;
-use super::store::Wanted;
+use super::store::Mutation;
 
-/// Which part of a process: each does one thing at a time, and can be held up by itself.
+/// A part of a process. Each does one thing at a time and can hang by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thread {
-    /// The one that follows the log.
-    Tail,
-    /// Those that work: requests, and the task that looks at the replicas.
+    /// The thread that follows the change log.
+    Follower,
+    /// The threads that serve requests and monitor the replicas.
     Work,
 }
 
-/// A part of a process, in one of its lives.
+/// A part of a process, for one start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) process: usize,
-    pub(super) life: u32,
+    pub(super) generation: u32,
     pub(super) thread: Thread,
 }
 
-/// What a process asks of the store.
+/// A statement that a process sends to the store.
 #[derive(Debug, Clone)]
-pub(super) enum Query {
+pub(super) enum Statement {
     Connect,
     InsertRow(ReplicaId),
     State,
     Sync(ReplicaId, Published),
-    Beat(ReplicaId),
+    Heartbeat(ReplicaId),
     EndRow(ReplicaId),
     Replicas,
     Fence(ReplicaId, i64),
     LookUp(Digest, Option<String>),
-    Commit(Wanted),
-    /// The second half of a commit whose number was drawn before.
-    CommitAs(Wanted, u64),
+    Commit(Mutation),
+    /// The second half of a commit whose revision was drawn earlier.
+    CommitAs(Mutation, u64),
 }
 
-/// What comes back.
+/// The reply to a statement.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Done,
     /// The row is marked as ended.
     Ended,
-    State(Incarnation, Revision),
+    State(IncarnationId, Revision),
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
     Fenced(bool),
     LookedUp(Facts),
-    /// The revision to wait for, the version that is there, and whether this made it.
+    /// The revision to wait for, the current version, and whether the commit changed anything.
     Committed(Revision, i64, bool),
     Failed,
-    /// What a statement gave that says where it was answered, and at which revision.
-    From(Place, Revision, Box<Reply>),
+    /// A reply that says where the statement was answered, and at which revision.
+    From(Origin, Revision, Box<Reply>),
 }
 
-/// The pools of connections of a process: each may lead to another server.
+/// The connection pools of a process. Each may lead to another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pool {
     Read,
@@ -67,7 +67,7 @@ pub(super) enum Pool {
     Feed,
 }
 
-impl Query {
+impl Statement {
     pub(super) const fn pool(&self) -> Pool {
         match self {
             Self::LookUp(..) | Self::Replicas => Pool::Read,
@@ -76,53 +76,53 @@ impl Query {
             | Self::InsertRow(_)
             | Self::State
             | Self::Sync(..)
-            | Self::Beat(_)
+            | Self::Heartbeat(_)
             | Self::EndRow(_) => Pool::Feed,
         }
     }
 }
 
-/// What happens to a part of a process.
+/// A message to a part of a process.
 #[derive(Debug, Clone)]
-pub(super) enum Arrival {
+pub(super) enum Message {
     Start,
     Reply(u64, Reply),
-    /// A time that was set is over.
+    /// A timer has elapsed.
     Time(u64),
     /// This process has committed something.
-    Prompt,
+    SyncRequested,
     /// A notification.
-    Heard(Hint),
-    /// Time for a heartbeat beside the tail.
-    Beat,
-    /// The task that looks at the replicas panics.
-    Die,
-    /// The word to stop.
+    Notified(Hint),
+    /// The heartbeat of [`Omission::Heartbeat`](super::plan::Omission::Heartbeat) is due.
+    Heartbeat,
+    /// The monitoring task panics.
+    MonitorPanics,
+    /// The process begins to shut down.
     Stop,
     Exit,
-    Ask(Request),
-    /// The facts were read of memory: may they be believed?
-    Believe(Request, Facts, Term),
-    Operate(u64, Wanted),
+    Introspect(Request),
+    /// Facts were read from memory; check whether the lease has held since.
+    CheckLease(Request, Facts, LeaseSnapshot),
+    Mutate(u64, Mutation),
 }
 
 #[derive(Debug)]
 pub(super) enum Event {
-    At(Address, Arrival),
+    At(Address, Message),
     AtStore {
         from: Address,
         call: u64,
-        query: Query,
+        statement: Statement,
         connection: u32,
     },
-    Nature(Fault),
-    /// The standby has a commit of this life: those who listen are notified.
-    Notify(Incarnation, Revision),
-    /// Somebody asks, or asks for a change.
+    Fault(Fault),
+    /// The standby has a commit of this incarnation: notify the listeners.
+    Notify(IncarnationId, Revision),
+    /// A client starts an introspection, or a change.
     Load {
         changes: bool,
     },
-    /// A client looks after its operation.
+    /// The deadline of an attempt.
     Late {
         operation: u64,
         attempt: u64,
@@ -134,7 +134,7 @@ pub(super) enum Event {
     Last,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Pause,
@@ -145,11 +145,11 @@ pub(super) enum Fault {
     Promotion,
     ClockStep,
     WriteBehind,
-    /// Somebody who may connect notifies what never happened.
+    /// A notification of a commit that never happened.
     Forge,
-    /// The task of a process that looks at the replicas panics.
-    LookoutDies,
-    /// A process is killed, and none starts in its place.
+    /// The monitoring task of a process panics.
+    MonitorPanics,
+    /// A process is killed and none starts in its place.
     Death,
     /// The row of a replica is deleted by hand.
     RowVanishes,

@@ -1,74 +1,77 @@
-//! A process: its clock, and the parts that `server::replica` puts together.
+//! A process: its clock, and the parts that `server::replica` assembles.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sophic_auth::cache::{Follower, Hub, Lease, Local, Lookout, Mirror, ReadKey, Reader, Tail};
+use sophic_auth::cache::{
+    ChangeApplier, ChangeBuffer, Follower, Lease, LocalReplica, Mirror, ReadKey, Reader,
+    ReplicaMonitor,
+};
 use sophic_auth::model::Revision;
-use sophic_auth::store::{Floor, Hint, Incarnation, Lineage, Replicas};
+use sophic_auth::store::{Floor, Hint, IncarnationId, Lineage, Replicas};
 
-use super::follow::Doing;
-use super::plan::{Broken, L, LEASE, Plan};
-use super::read::Flight;
+use super::follow::FollowerState;
+use super::plan::{L, LEASE, Omission, Plan};
+use super::read::StoreRead;
 use super::rng::Rng;
-use super::store::Wanted;
-use super::wait::{Looking, Waiter};
-use super::world::{Address, Thread, Under};
+use super::store::Mutation;
+use super::wait::{MonitorState, Waiter};
+use super::world::{Address, ByCall, Thread};
 
-/// What one fill is for.
+/// The key of a fill.
 pub(super) type Key = ReadKey;
 
 pub(super) struct Process {
-    /// Counts its starts.
-    pub(super) life: u32,
+    /// Number of starts before this one.
+    pub(super) generation: u32,
     pub(super) running: bool,
     pub(super) stopping: bool,
-    /// The command line is none.
+    /// Whether it is a server. The command line is not.
     pub(super) server: bool,
     pub(super) paused_until: u64,
     pub(super) stalled_until: u64,
     clock: Clock,
-    // What `server::replica` makes.
+    // The parts that `server::replica` creates.
     pub(super) mirror: Arc<Mirror>,
     pub(super) lease: Arc<Lease>,
-    pub(super) hub: Arc<Hub>,
-    pub(super) local: Arc<Local>,
+    pub(super) change_buffer: Arc<ChangeBuffer>,
+    pub(super) local: Arc<LocalReplica>,
     // The three state machines, and what their drivers wait for.
     pub(super) follower: Follower,
-    pub(super) doing: Doing,
+    pub(super) follower_state: FollowerState,
     pub(super) reader: Reader<u64>,
-    pub(super) flights: Under<Flight>,
-    pub(super) lookout: Lookout<Waiter>,
-    pub(super) looking: Looking,
-    /// Prompted, and notified, while it did not listen.
-    pub(super) prompted: bool,
+    pub(super) reads: ByCall<StoreRead>,
+    pub(super) monitor: ReplicaMonitor<Waiter>,
+    pub(super) monitor_state: MonitorState,
+    /// A request to sync, and the notifications, that arrived while the follower was not waiting.
+    pub(super) sync_requested: bool,
     pub(super) inbox: Vec<Hint>,
-    /// What was applied when it was last looked at, and in which life.
-    pub(super) applied: Option<(Incarnation, Revision)>,
-    pub(super) commits: Under<(u64, Wanted)>,
-    /// What it has seen of the store, and what that was when each query was sent.
+    /// The applied revision at the last check, and its incarnation.
+    pub(super) applied: Option<(IncarnationId, Revision)>,
+    pub(super) commits: ByCall<(u64, Mutation)>,
+    /// What the process has seen of the store, and what that was when each query was sent.
     pub(super) lineage: Lineage,
-    pub(super) floors: Under<Floor>,
-    /// Whether the connections of each pool lead to a server that is the primary no more.
-    pub(super) astray: [bool; 3],
+    pub(super) floors: ByCall<Floor>,
+    /// For each pool, whether its connections lead to the old primary.
+    pub(super) misrouted: [bool; 3],
     /// When the rows were last read.
-    pub(super) looked_at: u64,
-    /// For safeguards that are left out: the rows that were read last, and a time that is too early.
+    pub(super) rows_read_at: u64,
+    /// For omissions: the last rows, and a time that is too early.
     pub(super) rows: Option<(u64, Replicas)>,
-    pub(super) misjudges_at: Option<Duration>,
-    /// The heartbeat beside the tail: its call, and when it was sent.
-    pub(super) beat: Option<(u64, Duration)>,
+    pub(super) distorted_now: Option<Duration>,
+    /// The heartbeat of an omission: its call, and when it was sent.
+    pub(super) heartbeat: Option<(u64, Duration)>,
 }
 
 struct Clock {
     offset: u64,
     parts_in_million: i64,
-    /// For one that stops while the machine is suspended.
+    /// Time that a clock has missed because it stops while the machine is suspended.
     missed: u64,
 }
 
 impl Process {
-    pub(super) fn new(plan: &Plan, rng: &mut Rng, life: u32, server: bool) -> Self {
+    pub(super) fn new(plan: &Plan, rng: &mut Rng, generation: u32, server: bool) -> Self {
         let drift = plan.drift;
         let fast = i64::try_from(rng.below(2 * drift + 1)).expect("small");
         let clock = Clock {
@@ -77,54 +80,59 @@ impl Process {
             missed: 0,
         };
         let (mirror, lease) = (Arc::new(Mirror::new(1 << 20)), Arc::new(Lease::new(LEASE)));
-        let hub = Arc::new(Hub::default());
-        let local = Arc::new(Local::new(Arc::clone(&mirror)));
+        let change_buffer = Arc::new(ChangeBuffer::default());
+        let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
         let reader = Reader::new(Arc::clone(&mirror), Arc::clone(&lease));
-        let never = plan.is(Broken::NoDetach) || plan.is(Broken::DetachedTooLate);
-        let board = reader.board().clone();
+        let never = plan.omits(Omission::NoDetach) || plan.omits(Omission::LateDetach);
+        let reads = reader.reads_in_flight().clone();
         let detach = move || {
             if !never {
-                board.detach();
+                reads.detach_all();
             }
         };
-        let tail = Tail::new(Arc::clone(&mirror), Arc::clone(&lease), Arc::clone(&hub), detach);
+        let applier = ChangeApplier::new(
+            Arc::clone(&mirror),
+            Arc::clone(&lease),
+            Arc::clone(&change_buffer),
+            detach,
+        );
         Self {
-            life,
+            generation,
             running: true,
             stopping: false,
             server,
             paused_until: 0,
             stalled_until: 0,
             clock,
-            follower: Follower::new(tail, Arc::clone(&local), LEASE),
-            doing: Doing::Nothing,
+            follower: Follower::new(applier, Arc::clone(&local), LEASE),
+            follower_state: FollowerState::Nothing,
             reader,
-            flights: Under::new(),
-            lookout: Lookout::default(),
-            looking: Looking::Dead(0),
+            reads: ByCall::new(),
+            monitor: ReplicaMonitor::default(),
+            monitor_state: MonitorState::Dead(0),
             mirror,
             lease,
-            hub,
+            change_buffer,
             local,
-            prompted: false,
+            sync_requested: false,
             inbox: Vec::new(),
             applied: None,
-            commits: Under::new(),
+            commits: ByCall::new(),
             lineage: Lineage::default(),
-            floors: Under::new(),
-            astray: [false; 3],
-            looked_at: 0,
+            floors: ByCall::new(),
+            misrouted: [false; 3],
+            rows_read_at: 0,
             rows: None,
-            misjudges_at: None,
-            beat: None,
+            distorted_now: None,
+            heartbeat: None,
         }
     }
 
     pub(super) const fn address(&self, process: usize, thread: Thread) -> Address {
-        Address { process, life: self.life, thread }
+        Address { process, generation: self.generation, thread }
     }
 
-    /// What its clock says of the time since boot.
+    /// The time since boot on the clock of this process.
     pub(super) fn boot(&self, now: u64) -> Duration {
         let passed = i128::from(now - self.clock.missed);
         let drifted = passed * i128::from(1_000_000 + self.clock.parts_in_million) / 1_000_000;
@@ -133,10 +141,10 @@ impl Process {
 
     /// Whether it answers from memory.
     pub(super) fn is_current(&self, now: u64) -> bool {
-        self.lease.has_held(self.lease.term(), self.boot(now))
+        self.lease.held_since(self.lease.snapshot(), self.boot(now))
     }
 
-    /// Suspended, or stopped: nothing runs, and time goes on.
+    /// Suspends the machine or stops the process: nothing runs, and time passes.
     pub(super) fn pause(&mut self, now: u64, long: u64, clock_stops: bool) {
         let until = self.paused_until.max(now + long);
         if clock_stops {

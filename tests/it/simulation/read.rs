@@ -1,27 +1,27 @@
-//! Drives the [`Reader`] of a process, as `src/cache/cached.rs` and `flights.rs` do with tasks: a read of the store takes time,
-//! and a process may stop between any two steps.
+//! Drives the [`Reader`] of a process, as `src/cache/cached_lookup.rs` and `store_reads.rs` do with tasks. A read of
+//! the store takes time, and a process may stop between any two steps.
 
 use std::time::Duration;
 
-use sophic_auth::cache::{Fill, Miss, Question, Term};
+use sophic_auth::cache::{FactsQuery, Fill, LeaseSnapshot, MissAction};
 use sophic_auth::model::Facts;
 
 use super::client::Request;
-use super::plan::{Broken, L, US};
-use super::world::{Address, Arrival, Event, Query, Reply, World};
+use super::plan::{L, Omission, US};
+use super::world::{Address, Event, Message, Reply, Statement, World};
 
-/// A read under way.
+/// A read in flight.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct StoreRead {
     fill: Fill,
     waiters: Vec<Request>,
-    /// Nobody may join it: what it finds is the answer, whatever it is.
-    alone: bool,
+    /// Other requests may not join it, and its result is final.
+    unshared: bool,
 }
 
-fn question(request: &Request) -> Question<'_> {
+fn facts_query(request: &Request) -> FactsQuery<'_> {
     let (digest, workspace) = &request.key;
-    Question {
+    FactsQuery {
         digest,
         workspace: workspace.as_deref(),
         at_least: request.at_least,
@@ -30,25 +30,31 @@ fn question(request: &Request) -> Question<'_> {
 }
 
 impl World {
-    /// `Service::introspect`: memory first.
+    /// `Service::introspect`: tries memory first.
     pub(super) fn introspect(&mut self, me: Address, request: Request) {
         let process = &self.processes[me.process];
-        let term = process.lease.term();
-        let Some(facts) = process.reader.recall(&question(&request)) else {
+        let snapshot = process.lease.snapshot();
+        let Some(facts) = process.reader.cached_facts(&facts_query(&request)) else {
             return self.look_up(me, request);
         };
-        // Now and then its thread is not given the processor for long.
+        // Now and then the thread is not scheduled for a long time.
         let longest = if self.rng.in_thousand(5) { 2 * L } else { 20 * US };
-        let moment = self.rng.below(longest);
-        self.after(moment, Event::At(me, Arrival::Believe(request, facts, term)));
+        let delay = self.rng.below(longest);
+        self.after(delay, Event::At(me, Message::CheckLease(request, facts, snapshot)));
     }
 
-    /// The rest of it: the lease, after the reading.
-    pub(super) fn believe(&mut self, me: Address, request: Request, facts: &Facts, term: Term) {
+    /// Checks the lease, after memory was read.
+    pub(super) fn check_lease(
+        &mut self,
+        me: Address,
+        request: Request,
+        facts: &Facts,
+        snapshot: LeaseSnapshot,
+    ) {
         let process = &self.processes[me.process];
-        let later = self.plan.is(Broken::LaterLease);
-        let term = if later { process.lease.term() } else { term };
-        if process.reader.may_believe(term, process.boot(self.now)) {
+        let later = self.plan.omits(Omission::CheckedAgainstLaterLease);
+        let snapshot = if later { process.lease.snapshot() } else { snapshot };
+        if process.reader.lease_held_since(snapshot, process.boot(self.now)) {
             self.answer(&request, Some(facts), true);
         } else {
             self.look_up(me, request);
@@ -56,62 +62,67 @@ impl World {
     }
 
     fn look_up(&mut self, me: Address, request: Request) {
-        let anyhow = self.plan.is(Broken::JoinedWithoutLease);
+        let anyhow = self.plan.omits(Omission::JoinedWithoutLease);
         let number = self.fresh_number();
         let process = &mut self.processes[me.process];
         let now = if anyhow { Duration::ZERO } else { process.boot(self.now) };
         let mut ticket = number;
-        match process.reader.look_up(&question(&request), now, &mut ticket) {
-            Miss::Join => {
-                let flight = process.flights.get_mut(&ticket).expect("what is on the board flies");
-                flight.waiters.push(request);
+        match process.reader.on_miss(&facts_query(&request), now, &mut ticket) {
+            MissAction::Join => {
+                let read = process.reads.get_mut(&ticket).expect("a read in flight is recorded");
+                read.waiters.push(request);
             }
-            Miss::Read(fill) => self.read(me, number, fill, request),
+            MissAction::Read(fill) => self.read(me, number, fill, request),
         }
     }
 
     fn read(&mut self, me: Address, number: u64, fill: Fill, request: Request) {
         let (digest, workspace) = fill.key().clone();
-        let alone = request.fresh || request.again;
-        let flight = Flight { fill, waiters: vec![request], alone };
-        self.processes[me.process].flights.insert(number, flight);
-        self.call_as(number, me, Query::LookUp(digest, workspace));
-        // The pool's time limit, or the statement's.
-        self.after(3 * L, Event::At(me, Arrival::Time(number)));
+        let unshared = request.fresh || request.is_second_read;
+        let read = StoreRead { fill, waiters: vec![request], unshared };
+        self.processes[me.process].reads.insert(number, read);
+        self.call_as(number, me, Statement::LookUp(digest, workspace));
+        // The timeout of the pool or of the statement.
+        self.after(3 * L, Event::At(me, Message::Time(number)));
     }
 
     pub(super) fn landed(&mut self, me: Address, number: u64, reply: Reply) {
-        let unchecked = self.plan.is(Broken::FillUnchecked);
+        let unchecked = self.plan.omits(Omission::FillUnchecked);
         let process = &mut self.processes[me.process];
-        let Some(flight) = process.flights.remove(&number) else { return };
+        let Some(read) = process.reads.remove(&number) else { return };
         let Reply::LookedUp(facts) = reply else {
-            process.reader.end(&flight.fill);
-            for request in flight.waiters {
+            process.reader.discard(&read.fill);
+            for request in read.waiters {
                 self.answer(&request, None, false);
             }
             return;
         };
         if unchecked {
-            let (digest, workspace) = flight.fill.key();
+            let (digest, workspace) = read.fill.key();
             let revision = facts.revision.max(process.mirror.applied());
             let forged = Facts { revision, ..facts.clone() };
-            process.mirror.remember(digest, workspace.as_deref(), &forged, process.mirror.life());
-            process.reader.end(&flight.fill);
+            process.mirror.insert(
+                digest,
+                workspace.as_deref(),
+                &forged,
+                process.mirror.generation(),
+            );
+            process.reader.discard(&read.fill);
         } else {
-            process.reader.land(&flight.fill, &facts);
+            process.reader.complete(&read.fill, &facts);
         }
-        for request in flight.waiters {
+        for request in read.waiters {
             let process = &self.processes[me.process];
-            if process.reader.suffices(&question(&request), &facts) {
+            if process.reader.suffices(&facts_query(&request), &facts) {
                 self.answer(&request, Some(&facts), false);
-            } else if flight.alone {
+            } else if read.unshared {
                 // RevisionNotReached.
                 self.answer(&request, None, false);
             } else {
-                let fill = process.reader.read(&question(&request));
+                let fill = process.reader.unshared_read(&facts_query(&request));
                 let number = self.fresh_number();
                 let mut request = request;
-                request.again = true;
+                request.is_second_read = true;
                 self.read(me, number, fill, request);
             }
         }

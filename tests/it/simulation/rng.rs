@@ -1,6 +1,6 @@
-//! SplitMix64 (Steele, Lea and Flood, 2014): the same numbers from the same seed, everywhere and for ever.
+//! SplitMix64 (Steele, Lea and Flood, 2014): the same seed gives the same numbers on every machine.
 
-/// The source of every choice that a run makes.
+/// The random source of a run.
 pub(super) struct Rng(u64);
 
 impl Rng {
@@ -16,22 +16,22 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// Below `bound`, which is not zero.
+    /// A number below `bound`, which is not zero.
     pub(super) const fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// From `low` to below `high`.
+    /// A number from `low` to below `high`.
     pub(super) const fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low)
     }
 
-    /// A place in something of this length.
-    pub(super) fn place(&mut self, len: usize) -> usize {
+    /// An index into a sequence of this length.
+    pub(super) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).expect("below a length")
     }
 
-    /// True so many times in a thousand.
+    /// Returns `true` in `times` of a thousand cases.
     pub(super) const fn in_thousand(&mut self, times: u64) -> bool {
         self.below(1_000) < times
     }

@@ -1,164 +1,170 @@
-//! Drives the [`Lookout`] of a process, as `src/cache/barrier.rs` does with a task, and the service above it: a change is
-//! committed, and what narrows waits.
+//! Drives the [`ReplicaMonitor`] of a process, as `src/cache/barrier.rs` does with a task, and the service above it:
+//! commits a change, and waits if the change takes something away.
 
 use std::time::Duration;
 
-use sophic_auth::cache::{BarrierError, Lookout, LookoutAction, LookoutEvent};
+use sophic_auth::cache::{BarrierError, MonitorAction, MonitorEvent, ReplicaMonitor};
 use sophic_auth::model::Revision;
 use sophic_auth::store::{Replica, Replicas};
 
 use super::follow::nanos;
-use super::plan::{Broken, L, MS};
-use super::store::{Effect, Wanted};
-use super::world::{Address, Arrival, Event, Query, Reply, World};
+use super::plan::{L, MS, Omission};
+use super::store::{Effect, Mutation};
+use super::world::{Address, Event, Message, Reply, Statement, World};
 
-/// For how long rows that were read once are taken for new ones, where that is wrong.
+/// For [`Omission::ReleasedByEarlierRows`]: how long rows are reused.
 const OLD_ROWS: u64 = 50 * MS;
 /// `RESTART_PAUSE`.
 pub(super) const RESTART_PAUSE: u64 = 100 * MS;
 
-/// Who waits: the attempt, the version that was committed, and the revision.
+/// A waiting call: the attempt, the committed version, and the revision.
 pub(super) type Waiter = (u64, i64, Revision);
 
-/// What the task that looks waits for. Each number is that of the query, or of the time.
+/// What the monitoring task waits for. The number is that of the query or timer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Looking {
-    /// It has died; it is started again after this time, if it is.
+pub(super) enum MonitorState {
+    /// The task has panicked. It restarts when this timer elapses, if at all.
     Dead(u64),
-    /// `list_replicas`, asked at this time since boot.
+    /// `list_replicas`, sent at this time since boot.
     Rows(u64, Duration),
     Fence(u64),
     Resting(u64),
 }
 
 impl World {
-    /// A change comes in: its transaction, in a task of its own.
-    pub(super) fn operate(&mut self, me: Address, attempt: u64, wanted: Wanted) {
-        let call = self.call(me, Query::Commit(wanted));
-        self.processes[me.process].commits.insert(call, (attempt, wanted));
+    /// Starts the transaction of a change, as a task.
+    pub(super) fn mutate(&mut self, me: Address, attempt: u64, mutation: Mutation) {
+        let call = self.call(me, Statement::Commit(mutation));
+        self.processes[me.process].commits.insert(call, (attempt, mutation));
     }
 
     fn committed(&mut self, me: Address, call: u64, reply: &Reply) {
-        let Some((attempt, wanted)) = self.processes[me.process].commits.remove(&call) else {
+        let Some((attempt, mutation)) = self.processes[me.process].commits.remove(&call) else {
             return;
         };
         let Reply::Committed(revision, version, changed) = *reply else {
             return self.failed(attempt);
         };
-        // The effect follows from what is asked, not from what it came to.
-        let narrows = wanted.effect() == Effect::Narrows;
-        let skips = match self.plan.broken {
-            Some(Broken::NoWait) => true,
-            Some(Broken::RetryAtOnce) => !changed,
-            Some(Broken::MissingAtOnce) => !changed && wanted.deletes(),
+        // The effect follows from the request, not from its outcome.
+        let narrows = mutation.effect() == Effect::Narrows;
+        let skips = match self.plan.omission {
+            Some(Omission::NoWait) => true,
+            Some(Omission::RetryAtOnce) => !changed,
+            Some(Omission::NotFoundAtOnce) => !changed && mutation.deletes(),
             _ => false,
         };
         if !narrows || skips {
             return self.returned(attempt, narrows.then_some(revision), version);
         }
         // `Barrier::wait`.
-        self.prompt(me, revision);
+        self.request_sync(me, revision);
         let process = &mut self.processes[me.process];
-        process.lookout.arrive(revision, (attempt, version, revision));
-        if let Looking::Resting(_) = process.looking {
-            self.look_out(me, LookoutEvent::Due);
+        process.monitor.add_waiter(revision, (attempt, version, revision));
+        if let MonitorState::Resting(_) = process.monitor_state {
+            self.drive_monitor(me, MonitorEvent::Due);
         }
     }
 
-    /// What comes to the threads that work.
-    pub(super) fn work(&mut self, me: Address, arrival: Arrival) {
-        match arrival {
-            Arrival::Ask(request) => self.introspect(me, request),
-            Arrival::Believe(request, facts, term) => self.believe(me, request, &facts, term),
-            Arrival::Operate(attempt, wanted) => self.operate(me, attempt, wanted),
-            Arrival::Beat => self.beat(me),
-            Arrival::Exit => self.end_process(me.process),
-            Arrival::Start => self.look_out(me, LookoutEvent::Due),
-            Arrival::Die => self.die(me),
-            Arrival::Time(number) => self.over(me, number),
-            Arrival::Reply(call, reply) => {
+    /// Handles a message to the threads that serve requests.
+    pub(super) fn work(&mut self, me: Address, message: Message) {
+        match message {
+            Message::Introspect(request) => self.introspect(me, request),
+            Message::CheckLease(request, facts, snapshot) => {
+                self.check_lease(me, request, &facts, snapshot)
+            }
+            Message::Mutate(attempt, mutation) => self.mutate(me, attempt, mutation),
+            Message::Heartbeat => self.heartbeat(me),
+            Message::Exit => self.end_process(me.process),
+            Message::Start => self.drive_monitor(me, MonitorEvent::Due),
+            Message::MonitorPanics => self.panic_monitor(me),
+            Message::Time(number) => self.timed_out(me, number),
+            Message::Reply(call, reply) => {
                 let process = &mut self.processes[me.process];
-                if let Some((_, sent)) = process.beat.take_if(|beat| beat.0 == call) {
+                if let Some((_, sent)) = process.heartbeat.take_if(|heartbeat| heartbeat.0 == call)
+                {
                     if matches!(reply, Reply::Done) {
                         process.lease.extend(sent);
                     }
-                } else if process.flights.contains_key(&call) {
+                } else if process.reads.contains_key(&call) {
                     self.landed(me, call, reply);
                 } else if process.commits.contains_key(&call) {
                     self.committed(me, call, &reply);
                 } else {
-                    self.looked(me, call, reply);
+                    self.on_monitor_reply(me, call, reply);
                 }
             }
-            Arrival::Prompt | Arrival::Heard(..) | Arrival::Stop => {}
+            Message::SyncRequested | Message::Notified(..) | Message::Stop => {}
         }
     }
 
-    fn over(&mut self, me: Address, number: u64) {
+    fn timed_out(&mut self, me: Address, number: u64) {
         let process = &self.processes[me.process];
-        if process.flights.contains_key(&number) {
+        if process.reads.contains_key(&number) {
             return self.landed(me, number, Reply::Failed);
         }
-        match process.looking {
-            Looking::Resting(time) | Looking::Dead(time) if time == number => {
-                self.look_out(me, LookoutEvent::Due);
+        match process.monitor_state {
+            MonitorState::Resting(time) | MonitorState::Dead(time) if time == number => {
+                self.drive_monitor(me, MonitorEvent::Due);
             }
-            Looking::Rows(call, _) | Looking::Fence(call) if call == number => {
-                self.look_out(me, LookoutEvent::Failed);
+            MonitorState::Rows(call, _) | MonitorState::Fence(call) if call == number => {
+                self.drive_monitor(me, MonitorEvent::Failed);
             }
             _ => {}
         }
     }
 
-    /// A heartbeat that knows nothing of the log.
-    fn beat(&mut self, me: Address) {
-        self.after(L / 6, Event::At(me, Arrival::Beat));
+    /// Sends a heartbeat that is independent of the change log.
+    fn heartbeat(&mut self, me: Address) {
+        self.after(L / 6, Event::At(me, Message::Heartbeat));
         let process = &self.processes[me.process];
         let Some((id, _)) = process.local.row() else { return };
         let sent = process.boot(self.now);
-        let call = self.call(me, Query::Beat(id));
-        self.processes[me.process].beat = Some((call, sent));
+        let call = self.call(me, Statement::Heartbeat(id));
+        self.processes[me.process].heartbeat = Some((call, sent));
     }
 
-    /// The task that looks panics.
-    fn die(&mut self, me: Address) {
-        let time = if self.plan.is(Broken::LookoutStaysDead) {
+    /// Makes the monitoring task panic.
+    fn panic_monitor(&mut self, me: Address) {
+        let time = if self.plan.omits(Omission::MonitorNotRestarted) {
             self.fresh_number()
         } else {
             self.time(me, RESTART_PAUSE)
         };
-        self.processes[me.process].looking = Looking::Dead(time);
+        self.processes[me.process].monitor_state = MonitorState::Dead(time);
     }
 
-    fn looked(&mut self, me: Address, of: u64, reply: Reply) {
-        match (self.processes[me.process].looking, reply) {
-            (Looking::Rows(call, asked), Reply::Replicas(rows, expired)) if call == of => {
-                let rows = self.misread(me, rows, &expired);
+    fn on_monitor_reply(&mut self, me: Address, of: u64, reply: Reply) {
+        match (self.processes[me.process].monitor_state, reply) {
+            (MonitorState::Rows(call, asked), Reply::Replicas(rows, expired)) if call == of => {
+                let rows = self.distort_rows(me, rows, &expired);
                 let process = &mut self.processes[me.process];
                 process.rows = Some((self.now, rows.clone()));
-                process.misjudges_at = self.plan.is(Broken::SeenBeforeRead).then_some(asked);
-                self.look_out(me, LookoutEvent::Rows(rows));
+                process.distorted_now =
+                    self.plan.omits(Omission::ObservedBeforeRead).then_some(asked);
+                self.drive_monitor(me, MonitorEvent::Rows(rows));
             }
-            (Looking::Fence(call), Reply::Fenced(fenced)) if call == of => {
-                self.look_out(me, LookoutEvent::Fenced(fenced));
+            (MonitorState::Fence(call), Reply::Fenced(fenced)) if call == of => {
+                self.drive_monitor(me, MonitorEvent::Fenced(fenced));
             }
-            (Looking::Rows(call, _) | Looking::Fence(call), Reply::Failed) if call == of => {
-                self.look_out(me, LookoutEvent::Failed);
+            (MonitorState::Rows(call, _) | MonitorState::Fence(call), Reply::Failed)
+                if call == of =>
+            {
+                self.drive_monitor(me, MonitorEvent::Failed);
             }
             _ => {}
         }
     }
 
-    /// What safeguards that are left out make of the rows.
-    fn misread(
+    /// Distorts the rows as the omitted safeguard requires.
+    fn distort_rows(
         &mut self,
         me: Address,
         mut rows: Replicas,
         expired: &[(sophic_auth::model::ReplicaId, i64)],
     ) -> Replicas {
-        let given_up: Vec<_> = match self.plan.broken {
-            Some(Broken::DatabaseClock) => expired.to_vec(),
-            Some(Broken::FencedAtOnce) if !self.processes[me.process].lookout.is_idle() => {
+        let given_up: Vec<_> = match self.plan.omission {
+            Some(Omission::DatabaseClock) => expired.to_vec(),
+            Some(Omission::GivenUpAtOnce) if !self.processes[me.process].monitor.is_idle() => {
                 rows.replicas.iter().map(|row| (row.id, row.seq)).collect()
             }
             _ => Vec::new(),
@@ -168,49 +174,50 @@ impl World {
             rows.replicas.retain(|row| row.id != id);
             rows.ended.push(id);
         }
-        if self.plan.is(Broken::VanishedForgotten) {
+        if self.plan.omits(Omission::VanishedRowIgnored) {
             rows.ended.extend(self.store.all_ids());
         }
         rows
     }
 
-    /// One turn of the loop in `Shared::run`.
-    fn look_out(&mut self, me: Address, event: LookoutEvent) {
+    /// One iteration of the loop in `Shared::run`.
+    fn drive_monitor(&mut self, me: Address, event: MonitorEvent) {
         let clients = &self.clients;
         let process = &mut self.processes[me.process];
-        if matches!(event, LookoutEvent::Rows(_)) {
-            process.looked_at = self.now;
+        if matches!(event, MonitorEvent::Rows(_)) {
+            process.rows_read_at = self.now;
         }
-        process.lookout.retain(|waiter: &Waiter| clients.is_waited_for(waiter.0));
-        let now = process.misjudges_at.take().unwrap_or_else(|| process.boot(self.now));
-        let any_life =
-            self.plan.is(Broken::AcknowledgedInAnotherLife) || self.plan.is(Broken::EpochIgnored);
+        process.monitor.retain_waiters(|waiter: &Waiter| clients.is_waited_for(waiter.0));
+        let now = process.distorted_now.take().unwrap_or_else(|| process.boot(self.now));
+        let any_incarnation = self.plan.omits(Omission::AcknowledgedInAnotherIncarnation)
+            || self.plan.omits(Omission::IncarnationIgnored);
         let local = &process.local;
         let known = |row: &Replica, rows: &Replicas| {
-            let life = local.row().filter(|_| any_life).map(|(_, life)| life);
-            local.known(row.id, life.as_ref().unwrap_or(&rows.incarnation))
+            let incarnation =
+                local.row().filter(|_| any_incarnation).map(|(_, incarnation)| incarnation);
+            local.applied_by(row.id, incarnation.as_ref().unwrap_or(&rows.incarnation))
         };
-        let action = process.lookout.on(event, now, known);
-        let released = process.lookout.take_released();
-        if self.plan.is(Broken::StandstillForgotten) && process.lookout.is_idle() {
-            process.lookout = Lookout::default();
+        let action = process.monitor.on(event, now, known);
+        let released = process.monitor.take_released();
+        if self.plan.omits(Omission::ObservationsForgotten) && process.monitor.is_idle() {
+            process.monitor = ReplicaMonitor::default();
         }
         for ((attempt, version, revision), outcome) in released {
             match outcome {
                 Ok(()) => self.returned(attempt, Some(revision), version),
-                Err(BarrierError::AnotherLife) => self.failed(attempt),
-                Err(BarrierError::NotSeen) => {
-                    self.checker.fail(self.now, "a commit that the store does not show".to_owned());
+                Err(BarrierError::IncarnationChanged) => self.failed(attempt),
+                Err(BarrierError::CommitNotVisible) => {
+                    self.checker.fail(self.now, "the store does not show a commit".to_owned());
                 }
             }
         }
         self.perform(me, action);
     }
 
-    fn perform(&mut self, me: Address, action: LookoutAction) {
-        let looking = match action {
-            LookoutAction::Look => {
-                let old = self.plan.is(Broken::JudgedByEarlierLook);
+    fn perform(&mut self, me: Address, action: MonitorAction) {
+        let monitor_state = match action {
+            MonitorAction::ReadRows => {
+                let old = self.plan.omits(Omission::ReleasedByEarlierRows);
                 let process = &self.processes[me.process];
                 let rows =
                     process.rows.clone().filter(|(read, _)| old && self.now < read + OLD_ROWS);
@@ -218,22 +225,22 @@ impl World {
                 let call = match rows {
                     Some((_, rows)) => {
                         let call = self.fresh_number();
-                        let reply = Arrival::Reply(call, Reply::Replicas(rows, Vec::new()));
+                        let reply = Message::Reply(call, Reply::Replicas(rows, Vec::new()));
                         self.after(MS, Event::At(me, reply));
                         call
                     }
-                    None => self.call(me, Query::Replicas),
+                    None => self.call(me, Statement::Replicas),
                 };
-                self.after(L, Event::At(me, Arrival::Time(call)));
-                Looking::Rows(call, asked)
+                self.after(L, Event::At(me, Message::Time(call)));
+                MonitorState::Rows(call, asked)
             }
-            LookoutAction::Fence(id, seq) => {
-                let call = self.call(me, Query::Fence(id, seq));
-                self.after(L, Event::At(me, Arrival::Time(call)));
-                Looking::Fence(call)
+            MonitorAction::Fence(id, seq) => {
+                let call = self.call(me, Statement::Fence(id, seq));
+                self.after(L, Event::At(me, Message::Time(call)));
+                MonitorState::Fence(call)
             }
-            LookoutAction::Rest(pause) => Looking::Resting(self.time(me, nanos(pause))),
+            MonitorAction::Wait(pause) => MonitorState::Resting(self.time(me, nanos(pause))),
         };
-        self.processes[me.process].looking = looking;
+        self.processes[me.process].monitor_state = monitor_state;
     }
 }

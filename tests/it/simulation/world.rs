@@ -1,20 +1,20 @@
-//! The world of a run: true time, what is to happen next, processes, the network and the store. One event at a time, in
-//! an order that the seed alone decides.
+//! The world of a run: true time, the event queue, the processes, the network and the store. It handles one event at a
+//! time, in an order that depends only on the seed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use sophic_auth::model::Revision;
-use sophic_auth::store::{Hint, Incarnation, Place};
+use sophic_auth::store::{Hint, IncarnationId, Origin};
 
-use super::astray::from_place;
 use super::checker::{Checker, Violation};
 use super::client::Clients;
-pub(super) use super::message::{Address, Arrival, Event, Fault, Query, Reply, Thread};
-use super::plan::{Broken, END, FAULTS_END, L, MS, Plan, US};
+pub(super) use super::message::{Address, Event, Fault, Message, Reply, Statement, Thread};
+use super::misrouted::located;
+use super::plan::{END, FAULTS_END, L, MS, Omission, Plan, US};
 use super::process::Process;
 use super::rng::Rng;
-use super::store::{SLUGS, Store, Wanted};
+use super::store::{Mutation, SLUGS, Store};
 
 struct Scheduled {
     at: u64,
@@ -46,13 +46,13 @@ pub(super) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     number: u64,
     pub(super) store: Store,
-    /// What was the primary before, and lags behind as a standby.
+    /// The old primary, which lags behind as a standby.
     pub(super) demoted: Option<Store>,
     pub(super) store_down_until: u64,
-    /// Counts the times at which every connection to the store broke.
+    /// Number of times that every connection to the store broke.
     pub(super) connection: u32,
     pub(super) wall_offset: i64,
-    /// Replies that say less than happened: the commit was lost in a promotion.
+    /// Calls whose commit was lost in a promotion, so that their replies become failures.
     pub(super) lost: Vec<u64>,
     pub(super) processes: Vec<Process>,
     pub(super) clients: Clients,
@@ -60,10 +60,10 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, broken: Option<Broken>) -> Self {
+    pub(super) fn new(seed: u64, omission: Option<Omission>) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng, broken);
-        // The first is the command line: it answers nothing, and revokes.
+        let plan = Plan::draw(&mut rng, omission);
+        // The first process is the command line, which answers nothing and makes changes.
         let processes = (0..=plan.servers).map(|at| Process::new(&plan, &mut rng, 0, at > 0));
         let processes = processes.collect();
         Self {
@@ -92,7 +92,7 @@ impl World {
                 break;
             }
             self.now = next.at;
-            self.happen(*next.event);
+            self.handle_event(*next.event);
             if let Some(violation) = self.checker.violation.take() {
                 return Err(violation);
             }
@@ -106,21 +106,21 @@ impl World {
 
     fn begin(&mut self) {
         for process in 1..self.processes.len() {
-            // Some join late.
+            // Some servers join late.
             let late = if self.rng.in_thousand(250) { self.rng.below(3 * L) } else { 0 };
-            self.after(late, Event::Nature(Fault::Start(process)));
+            self.after(late, Event::Fault(Fault::Start(process)));
             self.processes[process].running = false;
         }
         self.after(10 * MS, Event::Load { changes: true });
         self.after(20 * MS, Event::Load { changes: false });
-        self.after(200 * MS, Event::Nature(Fault::WriteBehind));
+        self.after(200 * MS, Event::Fault(Fault::WriteBehind));
         self.after(FAULTS_END + L, Event::Last);
         let start = self.processes[0].address(0, Thread::Work);
-        self.after(0, Event::At(start, Arrival::Start));
+        self.after(0, Event::At(start, Message::Start));
         let plan = &self.plan;
         let faults = [
             (plan.forged_every.is_some(), Fault::Forge),
-            (plan.lookout_dies, Fault::LookoutDies),
+            (plan.monitor_panics, Fault::MonitorPanics),
             (plan.deaths, Fault::Death),
             (plan.vanishing, Fault::RowVanishes),
             (plan.pauses, Fault::Pause),
@@ -128,12 +128,12 @@ impl World {
             (plan.restarts, Fault::Restart),
             (plan.store_crashes, Fault::StoreCrash),
             (plan.promotions, Fault::Promotion),
-            (plan.steps, Fault::ClockStep),
+            (plan.clock_steps, Fault::ClockStep),
         ];
-        for (wanted, fault) in faults {
-            if wanted {
+        for (enabled, fault) in faults {
+            if enabled {
                 let first = self.rng.below(2 * L);
-                self.after(first, Event::Nature(fault));
+                self.after(first, Event::Fault(fault));
             }
         }
     }
@@ -149,31 +149,31 @@ impl World {
         self.number
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
-            Event::At(address, arrival) => self.arrive(address, arrival),
-            Event::AtStore { from, call, query, connection } => {
+            Event::At(address, message) => self.deliver(address, message),
+            Event::AtStore { from, call, statement, connection } => {
                 let refused = self.now < self.store_down_until || connection != self.connection;
                 if refused {
                     self.reply(from, call, Reply::Failed);
-                } else if self.is_astray(from, &query) {
-                    self.serve_astray(from, call, query);
+                } else if self.is_misrouted(from, &statement) {
+                    self.serve_from_standby(from, call, statement);
                 } else {
-                    self.serve(from, call, query);
+                    self.serve(from, call, statement);
                 }
             }
-            Event::Nature(fault) => self.strike(fault),
-            Event::Notify(life, revision) => self.notify(&life, revision),
+            Event::Fault(fault) => self.inject(fault),
+            Event::Notify(incarnation, revision) => self.notify(&incarnation, revision),
             Event::Load { changes } => self.load(changes),
             Event::Late { operation, attempt } => self.give_up_attempt(operation, attempt),
             Event::Retry { operation } => self.attempt(operation),
             Event::Last => {
                 self.demoted = None;
-                // With the faults over, every process that runs brings a call to its end by itself.
+                // With the faults over, every running process must complete a call by itself.
                 for process in 0..self.processes.len() {
                     if self.processes[process].running {
-                        self.want(
-                            Wanted::PutWorkspace(0, process % SLUGS.len(), false),
+                        self.start_operation(
+                            Mutation::PutWorkspace(0, process % SLUGS.len(), false),
                             Some(process),
                         );
                     }
@@ -182,54 +182,54 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, address: Address, arrival: Arrival) {
+    fn deliver(&mut self, address: Address, message: Message) {
         let process = &self.processes[address.process];
-        if process.life != address.life || !process.running {
-            if let Arrival::Operate(attempt, _) = arrival {
+        if process.generation != address.generation || !process.running {
+            if let Message::Mutate(attempt, _) = message {
                 self.failed(attempt);
             }
             return;
         }
         let held = match address.thread {
-            Thread::Tail => process.paused_until.max(process.stalled_until),
+            Thread::Follower => process.paused_until.max(process.stalled_until),
             Thread::Work => process.paused_until,
         };
         if held > self.now {
-            // What has arrived meanwhile is found in its socket.
-            self.after(held - self.now, Event::At(address, arrival));
+            // A message that arrives during a pause waits in the socket.
+            self.after(held - self.now, Event::At(address, message));
             return;
         }
-        let arrival = match arrival {
-            Arrival::Reply(call, reply) => Arrival::Reply(call, self.admit(address, call, reply)),
+        let message = match message {
+            Message::Reply(call, reply) => Message::Reply(call, self.admit(address, call, reply)),
             other => other,
         };
-        if let Arrival::Reply(call, reply) = &arrival {
+        if let Message::Reply(call, reply) = &message {
             if self.lost.contains(call) {
-                return self.handle(address, Arrival::Reply(*call, Reply::Failed));
+                return self.handle(address, Message::Reply(*call, Reply::Failed));
             }
             if matches!(reply, Reply::Committed(..)) {
-                self.store.told(*call);
+                self.store.mark_confirmed(*call);
             }
         }
-        self.handle(address, arrival);
+        self.handle(address, message);
     }
 
-    fn handle(&mut self, address: Address, arrival: Arrival) {
+    fn handle(&mut self, address: Address, message: Message) {
         match address.thread {
-            Thread::Tail => self.tail(address, arrival),
-            Thread::Work => self.work(address, arrival),
+            Thread::Follower => self.follower_message(address, message),
+            Thread::Work => self.work(address, message),
         }
     }
 
-    /// Sends a query; the number by which its reply will be known.
-    pub(super) fn call(&mut self, from: Address, query: Query) -> u64 {
+    /// Sends a query and returns the number of the call.
+    pub(super) fn call(&mut self, from: Address, statement: Statement) -> u64 {
         let call = self.fresh_number();
-        self.call_as(call, from, query);
+        self.call_as(call, from, statement);
         call
     }
 
-    /// As that, with a number that was taken before.
-    pub(super) fn call_as(&mut self, call: u64, from: Address, query: Query) {
+    /// Sends a query under a call number that was reserved before.
+    pub(super) fn call_as(&mut self, call: u64, from: Address, statement: Statement) {
         let process = &mut self.processes[from.process];
         process.floors.insert(call, process.lineage.floor());
         if self.rng.in_thousand(self.loss()) {
@@ -237,7 +237,7 @@ impl World {
         }
         let delay = self.delay();
         let connection = self.connection;
-        self.after(delay, Event::AtStore { from, call, query, connection });
+        self.after(delay, Event::AtStore { from, call, statement, connection });
     }
 
     pub(super) fn reply(&mut self, to: Address, call: u64, reply: Reply) {
@@ -245,19 +245,19 @@ impl World {
             return;
         }
         let delay = self.delay();
-        self.after(delay, Event::At(to, Arrival::Reply(call, reply)));
+        self.after(delay, Event::At(to, Message::Reply(call, reply)));
     }
 
-    pub(super) fn faulty(&self) -> bool {
+    pub(super) fn faults_are_on(&self) -> bool {
         self.now < FAULTS_END
     }
 
     fn loss(&self) -> u64 {
-        if self.faulty() { self.plan.loss } else { 0 }
+        if self.faults_are_on() { self.plan.loss } else { 0 }
     }
 
     fn delay(&mut self) -> u64 {
-        if self.plan.slow && self.faulty() && self.rng.in_thousand(self.plan.slow_ones) {
+        if self.plan.slow && self.faults_are_on() && self.rng.in_thousand(self.plan.slow_ones) {
             return self.rng.below(3 * L / 2);
         }
         self.rng.between(100 * US, 700 * US)
@@ -267,67 +267,67 @@ impl World {
         i64::try_from(self.now).expect("a few seconds") + self.wall_offset
     }
 
-    fn serve(&mut self, from: Address, call: u64, query: Query) {
+    fn serve(&mut self, from: Address, call: u64, statement: Statement) {
         let wall = self.wall();
-        if !matches!(query, Query::Commit(_) | Query::CommitAs(..)) {
-            self.store.seen();
+        if !matches!(statement, Statement::Commit(_) | Statement::CommitAs(..)) {
+            self.store.mark_all_confirmed();
         }
-        let reply = match query {
-            Query::Connect => Reply::Done,
-            Query::InsertRow(id) => {
+        let reply = match statement {
+            Statement::Connect => Reply::Done,
+            Statement::InsertRow(id) => {
                 self.store.insert_row(id, self.now, wall);
                 Reply::Done
             }
-            Query::State => {
+            Statement::State => {
                 let (incarnation, revision) = self.store.state();
                 Reply::State(incarnation, revision)
             }
-            Query::Sync(id, published) => Reply::Synced(self.store.sync(id, &published, wall)),
-            Query::Beat(id) => {
+            Statement::Sync(id, published) => Reply::Synced(self.store.sync(id, &published, wall)),
+            Statement::Heartbeat(id) => {
                 let seq = i64::try_from(call).expect("small") + (1 << 40);
-                if self.store.beat(id, seq) { Reply::Done } else { Reply::Failed }
+                if self.store.heartbeat(id, seq) { Reply::Done } else { Reply::Failed }
             }
-            Query::EndRow(id) => {
+            Statement::EndRow(id) => {
                 self.store.end_row(id);
                 Reply::Ended
             }
-            Query::Replicas => {
+            Statement::Replicas => {
                 let (rows, over) = self.store.replicas(wall);
                 Reply::Replicas(rows, over)
             }
-            Query::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
-            Query::LookUp(digest, workspace) => {
+            Statement::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
+            Statement::LookUp(digest, workspace) => {
                 Reply::LookedUp(self.store.look_up(&digest, workspace.as_deref()))
             }
-            Query::Commit(wanted) if self.plan.is(Broken::Sequence) => {
+            Statement::Commit(mutation) if self.plan.omits(Omission::Sequence) => {
                 let drawn = self.store.draw();
                 let delay = self.rng.below(10 * MS);
                 let connection = self.connection;
-                let query = Query::CommitAs(wanted, drawn);
-                return self.after(delay, Event::AtStore { from, call, query, connection });
+                let statement = Statement::CommitAs(mutation, drawn);
+                return self.after(delay, Event::AtStore { from, call, statement, connection });
             }
-            Query::Commit(wanted) => self.commit(wanted, call, None),
-            Query::CommitAs(wanted, drawn) => self.commit(wanted, call, Some(drawn)),
+            Statement::Commit(mutation) => self.commit(mutation, call, None),
+            Statement::CommitAs(mutation, drawn) => self.commit(mutation, call, Some(drawn)),
         };
-        let reply = from_place(Place::Primary(self.store.life()), reply);
+        let reply = located(Origin::Primary(self.store.life()), reply);
         self.reply(from, call, reply);
     }
 
-    fn commit(&mut self, wanted: Wanted, call: u64, drawn: Option<u64>) -> Reply {
-        let (revision, version, changed) = self.store.commit(wanted, call, drawn);
+    fn commit(&mut self, mutation: Mutation, call: u64, drawn: Option<u64>) -> Reply {
+        let (revision, version, changed) = self.store.commit(mutation, call, drawn);
         if changed {
             let delay = self.rng.below(500 * US);
-            self.after(delay, Event::Notify(self.store.incarnation(), revision));
+            self.after(delay, Event::Notify(self.store.incarnation_id(), revision));
         }
         Reply::Committed(revision, version, changed)
     }
 
-    /// NOTIFY is only a hint: it may be lost, late, or come twice.
-    fn notify(&mut self, life: &Incarnation, revision: Revision) {
-        if *life != self.store.incarnation() {
+    /// Delivers a NOTIFY, which is only a hint: it may be lost, late, or arrive twice.
+    fn notify(&mut self, incarnation: &IncarnationId, revision: Revision) {
+        if *incarnation != self.store.incarnation() {
             return;
         }
-        self.store.seen();
+        self.store.mark_all_confirmed();
         for process in 0..self.processes.len() {
             let times = if self.rng.in_thousand(self.plan.notify_loss) {
                 0
@@ -337,30 +337,30 @@ impl World {
                 1
             };
             for _ in 0..times {
-                self.tell(process, Hint::Revision(revision));
+                self.send_hint(process, Hint::Revision(revision));
             }
         }
     }
 
-    pub(super) fn tell(&mut self, process: usize, hint: Hint) {
-        let address = self.processes[process].address(process, Thread::Tail);
+    pub(super) fn send_hint(&mut self, process: usize, hint: Hint) {
+        let address = self.processes[process].address(process, Thread::Follower);
         let delay = self.delay();
-        self.after(delay, Event::At(address, Arrival::Heard(hint)));
+        self.after(delay, Event::At(address, Message::Notified(hint)));
     }
 
-    /// With the faults over, everything has come to its end, and every server answers from memory.
+    /// With the faults over, checks that every operation has ended and that every server answers from memory.
     fn check_recovery(&mut self) {
         let late = self.clients.operations.len();
         if late > 0 {
-            self.checker.fail(self.now, format!("{late} operations never came to an end"));
+            self.checker.fail(self.now, format!("{late} operations never ended"));
         }
         for (at, process) in self.processes.iter().enumerate() {
             if process.server && process.running && !process.is_current(self.now) {
-                self.checker.fail(self.now, format!("process {at} has not come back"));
+                self.checker.fail(self.now, format!("process {at} has not recovered"));
             }
         }
     }
 }
 
-/// By the number of a query.
-pub(super) type Under<T> = BTreeMap<u64, T>;
+/// A map by the number of a query.
+pub(super) type ByCall<T> = BTreeMap<u64, T>;

@@ -1,4 +1,4 @@
-//! The audit log: every commit takes an event with it, and nothing changes one.
+//! The audit log: every commit includes an event, and events cannot be changed.
 
 use sophic_auth::model::{AuditEvent, EventId};
 
@@ -8,19 +8,19 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     an_event_is_kept_with_all_its_fields,
-    many_events_are_appended_at_once_as_each_would_be_by_itself,
+    a_batch_of_events_is_appended_like_single_events,
     events_are_listed_in_order_page_by_page,
-    an_event_is_there_only_if_its_change_is,
-    an_event_can_neither_be_changed_nor_dropped,
+    an_event_is_committed_only_with_its_change,
+    an_event_can_be_neither_changed_nor_deleted,
 }
 
-/// Commits this event by itself.
+/// Commits a transaction that contains only this event.
 async fn commit(store: &TestStore, event: &AuditEvent) {
     let tx = store.begin("test").await.expect("a transaction");
     tx.commit(event).await.expect("it commits");
 }
 
-fn full() -> AuditEvent {
+fn full_event() -> AuditEvent {
     AuditEvent {
         acting_user: Some(user_id("ada")),
         remote_address: Some("2001:db8::1".to_owned()),
@@ -33,7 +33,7 @@ fn full() -> AuditEvent {
 }
 
 async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
-    let (bare, full) = (event(), full());
+    let (bare, full) = (event(), full_event());
     commit(&store, &bare).await;
     commit(&store, &full).await;
     assert_eq!(
@@ -42,9 +42,10 @@ async fn an_event_is_kept_with_all_its_fields(store: TestStore) {
     );
 }
 
-async fn many_events_are_appended_at_once_as_each_would_be_by_itself(store: TestStore) {
-    // Text that would be a number, a list or nothing at all, were it not text; and more than one batch of an import.
-    let begin = [event(), full()];
+async fn a_batch_of_events_is_appended_like_single_events(store: TestStore) {
+    // Text that could be mistaken for a number, a list or null in JSON, and more events than one batch of an import
+    // has.
+    let begin = [event(), full_event()];
     let odd = ["0012", "[1]", "null", "true", "", "\"", "1e3"].map(|text| AuditEvent {
         caller: text.to_owned(),
         before: Some(text.to_owned()),
@@ -83,12 +84,12 @@ async fn events_are_listed_in_order_page_by_page(store: TestStore) {
     assert_eq!(store.list_audit_events(&Default::default(), end, 10).await.expect("a page"), []);
 }
 
-async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
+async fn an_event_is_committed_only_with_its_change(store: TestStore) {
     let first = event();
     commit(&store, &first).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.put_workspace(&workspace("acme")).await.expect("it is put");
-    // The same event again: its id is taken, so the commit fails, and the change with it.
+    // The same event again. Its id is taken, so the commit fails and the change is rolled back.
     tx.commit(&first).await.expect_err("the event's id is taken");
     assert_eq!(store.find_workspace("acme").await.expect("a read"), None);
     assert_eq!(
@@ -98,7 +99,7 @@ async fn an_event_is_there_only_if_its_change_is(store: TestStore) {
     store.ping().await.expect("the connection is good for more");
 }
 
-async fn an_event_can_neither_be_changed_nor_dropped(store: TestStore) {
+async fn an_event_can_be_neither_changed_nor_deleted(store: TestStore) {
     let event = event();
     commit(&store, &event).await;
     let mut attempts =

@@ -1,19 +1,19 @@
-//! Services that call: made, found by what they prove, changed, ended.
+//! Callers: creating, finding by token or certificate, changing, revoking.
 
 use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
 use sophic_auth::store::{Lock, StoreError, Unique};
 
-use super::samples::{at, caller, certified, digest, write};
+use super::samples::{at, caller, caller_with_certificate, digest, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     a_caller_is_found_by_the_digest_of_its_token_revoked_or_not,
     a_caller_is_found_by_its_certificate_unless_revoked,
-    a_caller_is_found_by_id_and_by_name_to_be_changed,
-    name_permissions_and_revocation_change_and_nothing_else,
+    a_caller_is_found_by_id_and_by_name_in_a_transaction,
+    an_update_of_a_caller_changes_only_mutable_fields,
     a_rotated_caller_is_found_by_both_of_its_tokens,
-    changing_a_caller_that_is_not_there_is_an_error,
-    callers_are_listed_in_order_page_by_page_revoked_ones_too,
+    updating_a_missing_caller_is_an_error,
+    callers_are_listed_page_by_page_including_revoked_ones,
     a_name_is_taken_until_its_caller_is_revoked,
     a_certificate_is_taken_until_its_caller_is_revoked,
     a_token_is_taken_for_ever,
@@ -34,8 +34,9 @@ async fn a_caller_is_found_by_the_digest_of_its_token_revoked_or_not(store: Test
 }
 
 async fn a_caller_is_found_by_its_certificate_unless_revoked(store: TestStore) {
-    let gateway = certified("gateway", 1, "spiffe://sophic/gateway");
-    let dead = Caller { revoke_time: Some(at(9)), ..certified("dead", 2, "dead.internal") };
+    let gateway = caller_with_certificate("gateway", 1, "spiffe://sophic/gateway");
+    let dead =
+        Caller { revoke_time: Some(at(9)), ..caller_with_certificate("dead", 2, "dead.internal") };
     write(&*store, async |tx| {
         tx.insert_caller(&gateway).await.expect("it is made");
         tx.insert_caller(&dead).await.expect("it is made");
@@ -48,7 +49,7 @@ async fn a_caller_is_found_by_its_certificate_unless_revoked(store: TestStore) {
     }
 }
 
-async fn a_caller_is_found_by_id_and_by_name_to_be_changed(store: TestStore) {
+async fn a_caller_is_found_by_id_and_by_name_in_a_transaction(store: TestStore) {
     let gateway = caller("gateway", 1);
     let dead = Caller { revoke_time: Some(at(9)), ..caller("dead", 2) };
     write(&*store, async |tx| {
@@ -70,7 +71,7 @@ async fn a_caller_is_found_by_id_and_by_name_to_be_changed(store: TestStore) {
     .await;
 }
 
-async fn name_permissions_and_revocation_change_and_nothing_else(store: TestStore) {
+async fn an_update_of_a_caller_changes_only_mutable_fields(store: TestStore) {
     let gateway = caller("gateway", 1);
     let changed = Caller {
         permissions: [Permission::AuditRead].into_iter().collect(),
@@ -109,7 +110,7 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
     let ended = Caller { previous: None, ..rotated };
     write(&*store, async |tx| tx.update_caller(&ended).await.expect("it is changed")).await;
     assert_eq!(store.find_caller_by_digest(&digest(1)).await.expect("a read"), None);
-    // No other caller's token from before is made this one's.
+    // The replaced token of another caller cannot become this caller's.
     let mut tx = store.begin("test").await.expect("a transaction");
     let previous = Some(PreviousToken { digest: digest(7), expire_time: at(30) });
     tx.update_caller(&Caller { previous, ..ended }).await.expect("it is changed");
@@ -118,13 +119,13 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
     assert!(matches!(error, StoreError::Conflict(Unique::CallerPreviousDigest)), "{error:?}");
 }
 
-async fn changing_a_caller_that_is_not_there_is_an_error(store: TestStore) {
+async fn updating_a_missing_caller_is_an_error(store: TestStore) {
     let mut tx = store.begin("test").await.expect("a transaction");
     let error = tx.update_caller(&caller("nobody", 1)).await.expect_err("there is none");
     assert!(matches!(error, StoreError::RowsAffected { expected: 1, actual: 0 }), "{error:?}");
 }
 
-async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestStore) {
+async fn callers_are_listed_page_by_page_including_revoked_ones(store: TestStore) {
     let mut callers: Vec<_> = (1..=5).map(|n| caller(&format!("c{n}"), n)).collect();
     callers[2].revoke_time = Some(at(20));
     write(&*store, async |tx| {
@@ -140,8 +141,8 @@ async fn callers_are_listed_in_order_page_by_page_revoked_ones_too(store: TestSt
     assert_eq!(store.list_callers(Some(rest[1].id), 3).await.expect("a page"), []);
 }
 
-/// Inserts the second after the first, which is revoked or not; what the store says.
-async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
+/// Inserts two callers, and returns the uniqueness error of the second insert, if any.
+async fn second_insert(store: &TestStore, first: Caller, second: &Caller) -> Option<Unique> {
     write(&**store, async |tx| tx.insert_caller(&first).await.expect("it is made")).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     match tx.insert_caller(second).await {
@@ -152,24 +153,29 @@ async fn second(store: &TestStore, first: Caller, second: &Caller) -> Option<Uni
 }
 
 async fn a_name_is_taken_until_its_caller_is_revoked(store: TestStore) {
-    let live = second(&store, caller("live", 1), &caller("live", 2)).await;
+    let live = second_insert(&store, caller("live", 1), &caller("live", 2)).await;
     assert_eq!(live, Some(Unique::CallerName));
     let first = Caller { revoke_time: Some(at(5)), ..caller("dead", 3) };
-    assert_eq!(second(&store, first, &caller("dead", 4)).await, None);
+    assert_eq!(second_insert(&store, first, &caller("dead", 4)).await, None);
 }
 
 async fn a_certificate_is_taken_until_its_caller_is_revoked(store: TestStore) {
-    let live = second(&store, certified("a", 1, "live"), &certified("b", 2, "live")).await;
+    let live = second_insert(
+        &store,
+        caller_with_certificate("a", 1, "live"),
+        &caller_with_certificate("b", 2, "live"),
+    )
+    .await;
     assert_eq!(live, Some(Unique::CallerCertificateSan));
-    let first = Caller { revoke_time: Some(at(5)), ..certified("c", 3, "dead") };
-    assert_eq!(second(&store, first, &certified("d", 4, "dead")).await, None);
+    let first = Caller { revoke_time: Some(at(5)), ..caller_with_certificate("c", 3, "dead") };
+    assert_eq!(second_insert(&store, first, &caller_with_certificate("d", 4, "dead")).await, None);
 }
 
 async fn a_token_is_taken_for_ever(store: TestStore) {
     let first = Caller { revoke_time: Some(at(5)), ..caller("a", 1) };
     let same_token = Caller { identity: first.identity.clone(), ..caller("b", 2) };
-    assert_eq!(second(&store, first, &same_token).await, Some(Unique::CallerDigest));
+    assert_eq!(second_insert(&store, first, &same_token).await, Some(Unique::CallerDigest));
     let same_id = Caller { id: same_token.id, ..caller("d", 4) };
-    let taken = second(&store, caller("c", 2), &same_id).await;
+    let taken = second_insert(&store, caller("c", 2), &same_id).await;
     assert_eq!(taken, Some(Unique::CallerId));
 }

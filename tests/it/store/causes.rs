@@ -1,4 +1,4 @@
-//! What a store says when it cannot be asked: what happened, and nothing else.
+//! Error texts of a store that cannot be reached: they name the cause and nothing else.
 
 use std::net::SocketAddr;
 
@@ -17,11 +17,11 @@ fn cause(error: &StoreError) -> String {
 }
 
 async fn opening(url: &str) -> String {
-    cause(&store::open_as_is(url).await.map(drop).expect_err("it cannot be opened"))
+    cause(&store::open_existing(url).await.map(drop).expect_err("it cannot be opened"))
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_a_name_that_is_nobodys_and_silence_are_told_apart() {
+async fn a_refused_connection_an_unknown_host_and_a_silent_one_have_different_errors() {
     let refused = opening("postgres://sophic@127.0.0.1:1/auth").await;
     assert!(refused.contains("nothing listens at its address"), "{refused}");
     let nobody = opening("postgres://sophic@no-such-host.invalid/auth").await;
@@ -35,7 +35,7 @@ async fn a_server_that_is_not_there_a_name_that_is_nobodys_and_silence_are_told_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_pool_says_so() {
+async fn a_full_pool_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut held = Vec::new();
@@ -50,14 +50,14 @@ async fn a_full_pool_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lock_that_does_not_come_free_is_called_so() {
+async fn a_lock_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let mut tx = store.begin("test").await.expect("it begins");
-    let locked = tx.put_workspace(&workspace("acme")).await.expect_err("it waits in vain");
+    let locked = tx.put_workspace(&workspace("acme")).await.expect_err("it times out");
     let locked = cause(&locked);
     assert!(locked.contains("a lock did not come free in time"), "{locked}");
     assert!(locked.contains("55P03"), "{locked}");
@@ -69,21 +69,21 @@ async fn a_lock_that_does_not_come_free_is_called_so() {
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = SqliteConnection::connect(&database.url()).await.expect("it opens");
     let locking = other.begin_with("BEGIN IMMEDIATE").await.expect("it begins");
-    let busy = cause(&store.begin("test").await.map(drop).expect_err("it waits in vain"));
+    let busy = cause(&store.begin("test").await.map(drop).expect_err("it times out"));
     assert!(busy.contains("holds the file's lock"), "{busy}");
     drop(locking);
     store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_takes_too_long_is_called_so() {
+async fn a_statement_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
-    // Reads wait for locks as long as for anything else.
-    let late = store.list_workspaces(None, 1).await.expect_err("it waits in vain");
+    // The statement timeout applies to reads too, which wait here for a lock.
+    let late = store.list_workspaces(None, 1).await.expect_err("it times out");
     let late = cause(&late);
     assert!(late.contains("a statement took too long"), "{late}");
     drop(locking);

@@ -1,5 +1,5 @@
-//! The change log, as the store's own verbs write it: one row for each thing that may turn an answer around, numbered
-//! without gaps in the order of commits.
+//! The change log as the methods of the store write it: one row for each change that may affect an answer, with gapless
+//! revisions in the order of commits.
 
 use sophic_auth::model::{
     Caller, Credential, LastUse, PreviousToken, Revision, Role, User, Workspace,
@@ -14,16 +14,17 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_verb_that_may_turn_an_answer_around_appends_a_row,
-    what_turns_no_answer_around_appends_nothing,
-    dropping_many_memberships_names_each_user,
+    every_method_that_may_change_an_answer_appends_a_change,
+    a_write_that_affects_no_answer_appends_no_change,
+    deleting_many_memberships_logs_each_user,
     a_dropped_transaction_leaves_no_gap,
-    numbers_are_gapless_and_in_commit_order_under_concurrent_commits,
-    a_revision_beyond_what_can_be_counted_has_nothing_after_it,
+    revisions_are_gapless_and_in_commit_order_under_concurrent_commits,
+    a_revision_above_the_maximum_has_no_changes_after_it,
     changes_are_listed_page_by_page,
 }
 
-/// What the transaction appended; its numbers are those after `before`, without a gap, and the last is the commit's.
+/// Returns what the transaction appended. Checks that the revisions follow `before` without a gap and end with that of
+/// the commit.
 async fn appended(
     store: &dyn Store,
     work: impl AsyncFnOnce(&mut dyn WriteTx),
@@ -37,7 +38,7 @@ async fn appended(
     changes.into_iter().map(|change| change.entity).collect()
 }
 
-async fn every_verb_that_may_turn_an_answer_around_appends_a_row(store: TestStore) {
+async fn every_method_that_may_change_an_answer_appends_a_change(store: TestStore) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     let of_acme = [ChangedEntity::Workspace(acme.id.clone())];
     let of_ada = [ChangedEntity::User(ada.id.clone())];
@@ -94,7 +95,7 @@ async fn every_verb_that_may_turn_an_answer_around_appends_a_row(store: TestStor
     assert_eq!(put.await, of_ada);
 }
 
-async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
+async fn a_write_that_affects_no_answer_appends_no_change(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     write(&*store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
@@ -112,7 +113,7 @@ async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
         tx.release_slug(&slug).await.expect("it is released");
     });
     assert_eq!(nothing.await, []);
-    // Last use is written in batches, past all caches.
+    // Last use is written in batches and bypasses all caches.
     let before = store.revision().await.expect("a revision");
     let used = if store.database.is_postgres() {
         "UPDATE credentials SET last_use_time = now(), last_use_ip = '192.0.2.1'"
@@ -126,7 +127,7 @@ async fn what_turns_no_answer_around_appends_nothing(store: TestStore) {
     assert_eq!(last_use.and_then(|last_use| last_use.ip), "192.0.2.1".parse().ok());
 }
 
-async fn dropping_many_memberships_names_each_user(store: TestStore) {
+async fn deleting_many_memberships_logs_each_user(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     let bob = user("bob");
     write(&*store, async |tx| {
@@ -151,9 +152,9 @@ async fn a_dropped_transaction_leaves_no_gap(store: TestStore) {
     assert_eq!(revision.await, Revision(1));
 }
 
-/// Eight writers, and a reader that follows the log all the while: it must never find a number before the one below it
-/// is there, and what a number stands for must be there when the number is.
-async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store: TestStore) {
+/// Eight writers commit while a reader follows the log. The reader must never see a revision before the one below it,
+/// nor a revision whose change is not visible yet.
+async fn revisions_are_gapless_and_in_commit_order_under_concurrent_commits(store: TestStore) {
     const WRITERS: u64 = 8;
     const COMMITS: u64 = 15;
     let writers: Vec<_> = (0..WRITERS)
@@ -190,7 +191,7 @@ async fn numbers_are_gapless_and_in_commit_order_under_concurrent_commits(store:
     assert_eq!(store.revision().await.expect("a revision").0, WRITERS * COMMITS);
 }
 
-async fn a_revision_beyond_what_can_be_counted_has_nothing_after_it(store: TestStore) {
+async fn a_revision_above_the_maximum_has_no_changes_after_it(store: TestStore) {
     acme_and_ada(&*store, Role::Member).await;
     for revision in [u64::MAX, i64::MAX.unsigned_abs(), i64::MAX.unsigned_abs() + 1] {
         let changes = store.list_changes(Revision(revision), 10).await.expect("a page");

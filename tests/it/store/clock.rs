@@ -1,4 +1,4 @@
-//! What a store knows of the time.
+//! The clock of a store.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the look-up that decides, and their life.
+//! Keys and personal access tokens: the look-up for introspection, and the lifecycle.
 
 use sophic_auth::model::{
     Credential, CredentialFacts, CredentialKind, DisplayName, IpAllowlist, LastUse, Owner,
@@ -15,18 +15,18 @@ use crate::stores::{TestStore, on_every_store};
 on_every_store! {
     a_key_is_looked_up_with_all_its_fields_and_its_workspace,
     a_pat_is_looked_up_with_its_user_and_all_their_roles,
-    a_pat_is_looked_up_with_the_workspace_that_is_named,
-    a_key_is_never_given_the_workspace_that_is_named,
-    a_digest_that_nobody_has_gives_the_revision_alone,
-    a_dead_owner_is_looked_up_as_it_is,
+    a_pat_is_looked_up_with_the_named_workspace,
+    a_key_is_looked_up_without_the_named_workspace,
+    an_unknown_digest_returns_only_the_revision,
+    a_deleted_owner_is_part_of_the_look_up,
     every_time_and_last_use_is_kept,
     every_kind_is_kept_and_looked_up,
-    a_watermark_revokes_what_was_made_before_it,
-    a_watermark_raised_by_hand_has_the_time_of_the_last_change,
+    a_watermark_revokes_credentials_created_before_it,
+    a_watermark_raised_by_hand_takes_the_time_of_the_last_change,
     a_digest_is_unique_and_so_is_an_id,
-    an_owner_must_be_there,
-    an_update_changes_what_may_change_and_nothing_else,
-    changing_a_credential_that_is_not_there_is_an_error,
+    an_owner_must_exist,
+    an_update_changes_only_mutable_fields,
+    updating_a_missing_credential_is_an_error,
 }
 
 async fn a_key_is_looked_up_with_all_its_fields_and_its_workspace(store: TestStore) {
@@ -69,7 +69,7 @@ async fn a_pat_is_looked_up_with_its_user_and_all_their_roles(store: TestStore) 
     assert_eq!(*roles, [(acme.id, Role::Viewer), (other.id, Role::Owner)]);
 }
 
-async fn a_pat_is_looked_up_with_the_workspace_that_is_named(store: TestStore) {
+async fn a_pat_is_looked_up_with_the_named_workspace(store: TestStore) {
     let ada = user("ada");
     let (acme, gone) =
         (workspace("acme"), Workspace { delete_time: Some(at(9)), ..workspace("gone") });
@@ -91,7 +91,7 @@ async fn a_pat_is_looked_up_with_the_workspace_that_is_named(store: TestStore) {
     }
 }
 
-async fn a_key_is_never_given_the_workspace_that_is_named(store: TestStore) {
+async fn a_key_is_looked_up_without_the_named_workspace(store: TestStore) {
     let (acme, other) = (workspace("acme"), workspace("other"));
     write(&*store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
@@ -107,7 +107,7 @@ async fn a_key_is_never_given_the_workspace_that_is_named(store: TestStore) {
     }
 }
 
-async fn a_digest_that_nobody_has_gives_the_revision_alone(store: TestStore) {
+async fn an_unknown_digest_returns_only_the_revision(store: TestStore) {
     let empty = store.look_up(&digest(1), Some("acme")).await.expect("a read");
     assert_eq!((empty.revision.0, empty.found), (0, None));
     let revision = write(&*store, async |tx| {
@@ -118,7 +118,7 @@ async fn a_digest_that_nobody_has_gives_the_revision_alone(store: TestStore) {
     assert_eq!((looked_up.revision, looked_up.found), (revision, None));
 }
 
-async fn a_dead_owner_is_looked_up_as_it_is(store: TestStore) {
+async fn a_deleted_owner_is_part_of_the_look_up(store: TestStore) {
     let acme = Workspace { delete_time: Some(at(9)), generation: 1, ..workspace("acme") };
     let ada = User { delete_time: Some(at(9)), disabled: true, ..user("ada") };
     write(&*store, async |tx| {
@@ -166,7 +166,7 @@ async fn every_time_and_last_use_is_kept(store: TestStore) {
     assert_eq!(store.find_credential(credential_id(9)).await.expect("a read"), None);
 }
 
-/// A new kind without its migration fails here.
+/// A new kind without a migration fails here.
 async fn every_kind_is_kept_and_looked_up(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Owner).await;
     for (number, kind) in (1..).zip(CredentialKind::ALL) {
@@ -187,7 +187,7 @@ async fn every_kind_is_kept_and_looked_up(store: TestStore) {
     }
 }
 
-async fn a_watermark_revokes_what_was_made_before_it(store: TestStore) {
+async fn a_watermark_revokes_credentials_created_before_it(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Owner).await;
     let (old_key, old_pat) = (key(&acme, 1), pat(&ada, 2));
     let dead = Credential { revoke_time: Some(at(30)), ..key(&acme, 3) };
@@ -216,7 +216,7 @@ async fn a_watermark_revokes_what_was_made_before_it(store: TestStore) {
     for (credential, number, revoke_time) in expected {
         let found = store.find_credential(credential.id).await.expect("a read");
         assert_eq!(found.expect("it is there").revoke_time, revoke_time, "{number}");
-        // The look-up leaves the watermark to the decision.
+        // The look-up does not apply the watermark. The decision does.
         let looked_up = store.look_up(&digest(number), None).await.expect("a read").found;
         let looked_up = looked_up.expect("it is there").credential;
         assert_eq!(looked_up.revoke_time, credential.revoke_time, "{number}");
@@ -230,7 +230,7 @@ async fn a_watermark_revokes_what_was_made_before_it(store: TestStore) {
     assert_eq!(nobody, None);
 }
 
-async fn a_watermark_raised_by_hand_has_the_time_of_the_last_change(store: TestStore) {
+async fn a_watermark_raised_by_hand_takes_the_time_of_the_last_change(store: TestStore) {
     let acme = workspace("acme");
     let raised = Workspace { generation: 1, update_time: at(44), ..acme.clone() };
     write(&*store, async |tx| {
@@ -262,7 +262,7 @@ async fn a_digest_is_unique_and_so_is_an_id(store: TestStore) {
     }
 }
 
-async fn an_owner_must_be_there(store: TestStore) {
+async fn an_owner_must_exist(store: TestStore) {
     for stranger in [key(&workspace("nowhere"), 1), pat(&user("nobody"), 2)] {
         let mut tx = store.begin("test").await.expect("a transaction");
         let error = tx.insert_credential(&stranger, &digest(1)).await.expect_err("no owner");
@@ -271,7 +271,7 @@ async fn an_owner_must_be_there(store: TestStore) {
     }
 }
 
-async fn an_update_changes_what_may_change_and_nothing_else(store: TestStore) {
+async fn an_update_changes_only_mutable_fields(store: TestStore) {
     let ada = user("ada");
     let before = Credential { last_use: Some(LastUse { time: at(40), ip: None }), ..pat(&ada, 1) };
     let changed = Credential {
@@ -306,7 +306,7 @@ async fn an_update_changes_what_may_change_and_nothing_else(store: TestStore) {
     assert_eq!(store.find_credential(changed.id).await.expect("a read"), Some(changed));
 }
 
-async fn changing_a_credential_that_is_not_there_is_an_error(store: TestStore) {
+async fn updating_a_missing_credential_is_an_error(store: TestStore) {
     let mut tx = store.begin("test").await.expect("a transaction");
     let nowhere = key(&Workspace { id: workspace_id("x"), ..workspace("acme") }, 1);
     let error = tx.update_credential(&nowhere).await.expect_err("there is none");

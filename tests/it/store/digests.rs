@@ -1,14 +1,14 @@
-//! All digests, page by page: for the filter that tells a flood of made-up tokens from customers.
+//! Pages of all digests, for the filter that rejects unknown tokens during a flood.
 
 use super::samples::{at, digest, key, workspace, write};
 use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_digest_is_on_one_page_be_it_dead_or_not,
+    every_digest_is_on_exactly_one_page_active_or_not,
 }
 
-async fn every_digest_is_on_one_page_be_it_dead_or_not(store: TestStore) {
+async fn every_digest_is_on_exactly_one_page_active_or_not(store: TestStore) {
     assert_eq!(store.list_digests(None, 10).await.expect("a page"), []);
     let acme = workspace("acme");
     write(&*store, async |tx| {

@@ -1,4 +1,4 @@
-//! Workspaces, users, memberships: put, found, listed, dropped.
+//! Workspaces, users and memberships: put, find, list, delete.
 
 use sophic_auth::model::{Role, User, Workspace};
 use sophic_auth::store::{Lock, StoreError, Unique};
@@ -20,8 +20,8 @@ on_every_store! {
     a_membership_is_found_and_changed,
     a_membership_needs_its_workspace_and_its_user,
     a_membership_is_deleted_once,
-    all_memberships_of_a_workspace_go_at_once,
-    all_memberships_of_a_user_go_at_once,
+    all_memberships_of_a_workspace_are_deleted_at_once,
+    all_memberships_of_a_user_are_deleted_at_once,
 }
 
 async fn a_workspace_is_found_by_slug_and_by_id_with_all_its_fields(store: TestStore) {
@@ -99,7 +99,7 @@ async fn a_slug_is_unique_among_workspaces_that_are_not_deleted(store: TestStore
 }
 
 async fn an_id_comes_before_a_slug_that_looks_like_it(store: TestStore) {
-    // `service` refuses such a slug; a person at the database's shell may not.
+    // `service` refuses such a slug. A person with `psql` or `sqlite3` can still insert it.
     let real = Workspace { id: workspace_id("acme"), slug: slug("real"), ..workspace("acme") };
     let impostor = Workspace { id: workspace_id("x"), ..workspace("acme") };
     write(&*store, async |tx| {
@@ -205,7 +205,7 @@ async fn a_membership_is_deleted_once(store: TestStore) {
     assert_eq!(store.find_membership(&acme.id, &ada.id).await.expect("a read"), None);
 }
 
-async fn all_memberships_of_a_workspace_go_at_once(store: TestStore) {
+async fn all_memberships_of_a_workspace_are_deleted_at_once(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Admin).await;
     let (other, bob) = (workspace("other"), user("bob"));
     write(&*store, async |tx| {
@@ -223,7 +223,7 @@ async fn all_memberships_of_a_workspace_go_at_once(store: TestStore) {
     assert!(store.find_membership(&other.id, &ada.id).await.expect("a read").is_some());
 }
 
-async fn all_memberships_of_a_user_go_at_once(store: TestStore) {
+async fn all_memberships_of_a_user_are_deleted_at_once(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Admin).await;
     let (other, bob) = (workspace("other"), user("bob"));
     write(&*store, async |tx| {

@@ -1,25 +1,25 @@
-//! How a process that answers from memory follows the change log, and how others see how far it has got.
+//! The change feed: how a replica follows the change log, and how others see its progress.
 
 use std::time::Duration;
 
 use sophic_auth::model::{PrincipalFacts, ReplicaId, Revision, Role};
-use sophic_auth::store::{ChangedEntity, Incarnation, Published};
+use sophic_auth::store::{ChangedEntity, IncarnationId, Published};
 
 use super::raw;
 use super::samples::{acme_and_ada, at, digest, key, pat, user, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    a_replica_is_known_from_its_registration_to_its_leave,
-    a_sync_publishes_what_is_applied_and_gives_what_comes_after,
-    a_sync_gives_no_more_than_was_asked_for,
-    a_replica_that_was_given_up_learns_of_it,
-    the_row_of_a_replica_that_may_answer_cannot_be_deleted,
+    a_replica_is_listed_from_its_registration_until_it_deregisters,
+    a_sync_publishes_the_applied_revision_and_returns_later_changes,
+    a_sync_returns_at_most_the_limit,
+    a_sync_of_a_fenced_replica_reports_that_it_is_gone,
+    the_row_of_a_running_replica_cannot_be_deleted,
     a_row_that_has_ended_can_be_deleted_and_is_cleaned_up,
-    a_replica_that_moves_is_not_given_up,
-    who_waits_is_woken_by_a_change,
-    another_life_of_the_store_shows,
-    many_are_looked_up_in_one_snapshot_in_their_order,
+    a_replica_that_makes_progress_is_not_fenced,
+    a_change_wakes_a_waiting_replica,
+    a_new_incarnation_of_the_store_is_detected,
+    a_batch_look_up_reads_one_snapshot_and_keeps_the_order,
 }
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -28,11 +28,11 @@ fn replica_id(number: u8) -> ReplicaId {
     ReplicaId::new(at(0), [number; 10])
 }
 
-fn published(incarnation: &Incarnation, applied: Revision, seq: i64) -> Published {
+fn published(incarnation: &IncarnationId, applied: Revision, seq: i64) -> Published {
     Published { incarnation: Some(incarnation.clone()), applied, seq, durable: false }
 }
 
-async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore) {
+async fn a_replica_is_listed_from_its_registration_until_it_deregisters(store: TestStore) {
     acme_and_ada(&*store, Role::Member).await;
     let revision = store.revision().await.expect("a revision");
     let mut feed = store.open_feed().await.expect("a feed");
@@ -53,7 +53,7 @@ async fn a_replica_is_known_from_its_registration_to_its_leave(store: TestStore)
     feed.deregister(id).await.expect("leaving twice is no error");
 }
 
-async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: TestStore) {
+async fn a_sync_publishes_the_applied_revision_and_returns_later_changes(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (incarnation, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -76,7 +76,7 @@ async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: Test
     let [change] = &news.changes[..] else { panic!("{:?}", news.changes) };
     assert_eq!(change.revision, committed);
     assert_eq!(change.entity, ChangedEntity::User(user("ada").id));
-    // What is told is what was applied before, until it syncs again.
+    // The row shows what was applied before this sync, until the next one.
     let told = store.list_replicas().await.expect("a list").replicas[0].clone();
     assert_eq!(told.applied, from);
     assert!(told.seq > before, "each sync counts");
@@ -87,7 +87,7 @@ async fn a_sync_publishes_what_is_applied_and_gives_what_comes_after(store: Test
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].applied, committed);
 }
 
-async fn a_sync_gives_no_more_than_was_asked_for(store: TestStore) {
+async fn a_sync_returns_at_most_the_limit(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -104,14 +104,14 @@ async fn a_sync_gives_no_more_than_was_asked_for(store: TestStore) {
             .expect("a sync")
             .expect("it is known");
         let Some(last) = page.changes.last() else { break };
-        assert_eq!(page.revision.0, from.0 + 5, "the newest is told all the while");
+        assert_eq!(page.revision.0, from.0 + 5, "every page has the newest revision");
         applied = last.revision;
         pages.push(page.changes.len());
     }
     assert_eq!((pages, applied), (vec![2, 2, 1], Revision(from.0 + 5)));
 }
 
-async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
+async fn a_sync_of_a_fenced_replica_reports_that_it_is_gone(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -119,12 +119,12 @@ async fn a_replica_that_was_given_up_learns_of_it(store: TestStore) {
     assert!(store.fence_replica(id, seq).await.expect("a fence"), "it stood still");
     assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it is gone");
     assert_eq!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync"), None);
-    // It begins again, under a new id.
+    // The replica registers again with a new id.
     feed.register(replica_id(2), LEASE).await.expect("it is registered");
     assert_eq!(store.list_replicas().await.expect("a list").replicas[0].id, replica_id(2));
 }
 
-async fn the_row_of_a_replica_that_may_answer_cannot_be_deleted(store: TestStore) {
+async fn the_row_of_a_running_replica_cannot_be_deleted(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -134,7 +134,7 @@ async fn the_row_of_a_replica_that_may_answer_cannot_be_deleted(store: TestStore
         attempts.push("SET session_replication_role = replica; DELETE FROM replicas");
     }
     for attempt in attempts {
-        let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
+        let error = raw::try_run(&store.database, attempt).await.expect_err("raw SQL is refused");
         assert!(
             ["has not left", "change log", "stay as they are"]
                 .iter()
@@ -158,8 +158,8 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert_eq!(rows.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [late]);
     assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
     let undone = raw::try_run(&store.database, "UPDATE replicas SET end_time = NULL").await;
-    undone.expect_err("what has ended stays so");
-    // Others have seen the mark long ago.
+    undone.expect_err("an end time cannot be removed");
+    // The end was long ago, so every other process has seen it.
     let long_ago = if store.database.is_postgres() {
         "UPDATE replicas SET end_time = end_time - interval '2 hours'"
     } else {
@@ -170,7 +170,7 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert_eq!(store.list_replicas().await.expect("a list").ended, []);
 }
 
-async fn a_replica_that_moves_is_not_given_up(store: TestStore) {
+async fn a_replica_that_makes_progress_is_not_fenced(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -180,11 +180,11 @@ async fn a_replica_that_moves_is_not_given_up(store: TestStore) {
     assert!(feed.sync(id, &published(&life, from, 2), 100).await.expect("a sync").is_some());
 }
 
-async fn who_waits_is_woken_by_a_change(store: TestStore) {
+async fn a_change_wakes_a_waiting_replica(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
-    // Nothing happens: the wait ends by itself.
+    // Nothing changes, so the wait times out.
     feed.wait(Duration::from_millis(10)).await.expect("a wait");
     let shared = store.shared();
     let writer = tokio::task::spawn(async move {
@@ -192,7 +192,7 @@ async fn who_waits_is_woken_by_a_change(store: TestStore) {
         tx.put_user(&user("ada")).await.expect("they are put");
         tx.commit(&super::samples::event()).await.expect("it commits")
     });
-    // A hint may be early or lost; the sync after it is what counts.
+    // A hint may come early or get lost. Only the sync after it counts.
     for seq in 1.. {
         feed.wait(Duration::from_millis(200)).await.expect("a wait");
         let synced = feed
@@ -207,7 +207,7 @@ async fn who_waits_is_woken_by_a_change(store: TestStore) {
     writer.await.expect("no panic");
 }
 
-async fn another_life_of_the_store_shows(store: TestStore) {
+async fn a_new_incarnation_of_the_store_is_detected(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (before, from) = feed.register(id, LEASE).await.expect("it is registered");
@@ -222,7 +222,7 @@ async fn another_life_of_the_store_shows(store: TestStore) {
     assert_ne!(store.list_replicas().await.expect("a list").incarnation, before);
 }
 
-async fn many_are_looked_up_in_one_snapshot_in_their_order(store: TestStore) {
+async fn a_batch_look_up_reads_one_snapshot_and_keeps_the_order(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     let revision = write(&*store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");

@@ -1,4 +1,4 @@
-//! SQLite files that are none, or cannot be used.
+//! SQLite files that cannot be used, or are not databases.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -16,13 +16,13 @@ fn folder() -> TempDir {
 async fn refusal(path: &Path) -> String {
     let url = format!("sqlite:{}", path.display());
     match store::open(&url).await.map(drop).expect_err("it cannot be opened") {
-        StoreError::Misnamed(text) | StoreError::Lost(text) => text,
+        StoreError::InvalidLocation(text) | StoreError::Lost(text) => text,
         error => panic!("{error:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
+async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
     let folder = folder();
     let path = folder.path().join("notes.txt");
     let text = "not a database, but somebody's notes: ".repeat(100);
@@ -32,12 +32,12 @@ async fn a_file_that_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_and_left_as_it_is() {
+async fn a_damaged_file_is_refused_and_not_changed() {
     let database = Database::sqlite();
     let file = database.file().expect("a file");
     store::migrate(&database.url()).await.expect("it is migrated");
     let mut bytes = std::fs::read(&file).expect("the file");
-    // All but the header of the first page.
+    // Everything except the header of the first page.
     bytes[100..4096].fill(0xa5);
     std::fs::write(&file, &bytes).expect("the file");
     assert!(refusal(&file).await.contains("damaged"));
@@ -45,7 +45,7 @@ async fn a_damaged_file_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn another_programs_database_is_refused_and_left_as_it_is() {
+async fn a_database_of_another_program_is_refused_and_not_changed() {
     let database = Database::sqlite();
     raw::run(&database, "CREATE TABLE songs (title TEXT)").await;
     let file = database.file().expect("a file");
@@ -60,7 +60,7 @@ async fn a_directory_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_in_a_directory_that_is_not_there_is_refused_and_nothing_is_made() {
+async fn a_file_in_a_missing_directory_is_refused_and_nothing_is_created() {
     let folder = folder();
     let text = refusal(&folder.path().join("missing/store.db")).await;
     assert!(text.contains("does not exist"), "{text}");
@@ -68,13 +68,13 @@ async fn a_file_in_a_directory_that_is_not_there_is_refused_and_nothing_is_made(
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_refused() {
+async fn a_special_file_is_refused() {
     assert!(refusal(Path::new("/dev/null")).await.contains("not a regular file"));
     assert!(refusal(Path::new("/dev/full")).await.contains("not a regular file"));
 }
 
 #[tokio::test]
-async fn a_new_file_and_all_beside_it_are_readable_to_its_owner_only() {
+async fn a_new_file_and_its_log_are_readable_by_the_owner_only() {
     let database = Database::sqlite();
     let store = store::open(&database.url()).await.expect("it opens");
     let folder = database.file().expect("a file").parent().expect("a folder").to_owned();
@@ -88,7 +88,7 @@ async fn a_new_file_and_all_beside_it_are_readable_to_its_owner_only() {
 }
 
 #[tokio::test]
-async fn a_name_with_odd_characters_is_a_file_and_no_uri() {
+async fn a_name_with_special_characters_is_not_parsed_as_a_uri() {
     let folder = folder();
     let path = folder.path().join("file:a b%20c#ü.db");
     let store = store::open(&format!("sqlite:{}", path.display())).await.expect("it opens");
@@ -102,7 +102,8 @@ async fn a_symbolic_link_leads_to_the_file() {
     let (file, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
     store::migrate(&format!("sqlite:{}", file.display())).await.expect("it is migrated");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
-    let store = store::open_as_is(&format!("sqlite:{}", link.display())).await.expect("it opens");
+    let store =
+        store::open_existing(&format!("sqlite:{}", link.display())).await.expect("it opens");
     store.ping().await.expect("it answers");
     store.close().await;
 }

@@ -1,4 +1,4 @@
-//! A Postgres of several hosts: which of them is spoken to. `faults::failover` has those of which one is a standby.
+//! Postgres URLs with several hosts: which host the store connects to. `faults::failover` has the cases with a standby.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
 use crate::waits::{eventually, within};
 
-/// The URL with these hosts in place of its own, which is given too.
+/// Returns the URL with these hosts instead of its host, and the address of that host.
 fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
     let url = database.url();
     let (head, rest) = url.split_once('@').expect("a user");
@@ -18,8 +18,8 @@ fn url(database: &Database, hosts: &str) -> (String, SocketAddr) {
     (format!("{head}@{hosts}/{name}"), host.parse().expect("an address"))
 }
 
-/// Until both a read and a write come through.
-async fn recovered(store: &Arc<dyn Store>) {
+/// Waits until both a read and a write succeed.
+async fn until_recovered(store: &Arc<dyn Store>) {
     let acme = workspace("acme");
     within("it goes on at the other host", async {
         while store.ping().await.is_err() || store.begin("test").await.map(drop).is_err() {}
@@ -30,18 +30,18 @@ async fn recovered(store: &Arc<dyn Store>) {
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_answer_is_passed_over() {
+async fn a_host_that_does_not_answer_is_skipped() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     for hosts in [format!("127.0.0.1:1,{address}"), format!("{address},127.0.0.1:1")] {
         let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
-        recovered(&store).await;
+        until_recovered(&store).await;
         store.close().await;
     }
     let (nowhere, _) = url(&database, "127.0.0.1:1,[::1]:1");
     let nowhere = nowhere.replace("sophic@", "sophic:hunter2@");
-    let error = store::open(&nowhere).await.map(drop).expect_err("nobody is there");
+    let error = store::open(&nowhere).await.map(drop).expect_err("no host answers");
     let StoreError::Unavailable(text) = error else { panic!("{error:?}") };
     assert!(text.contains("127.0.0.1:1: ") && text.contains("::1:1: "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
@@ -49,19 +49,19 @@ async fn a_host_that_does_not_answer_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
+async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
     for mode in [Mode::Refuse, Mode::Stall] {
         let proxies = [Proxy::start(address).await, Proxy::start(address).await];
         let hosts = proxies.each_ref().map(|proxy| proxy.address.to_string()).join(",");
         let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
-        // There and back.
+        // To the other host and back.
         for [gone, left] in [[0, 1], [1, 0]] {
             proxies[left].set(Mode::Pass);
             proxies[gone].set(mode);
             proxies[gone].cut();
-            recovered(&store).await;
+            until_recovered(&store).await;
         }
         store.close().await;
     }
@@ -69,11 +69,11 @@ async fn a_store_goes_on_at_another_host_whether_the_first_is_gone_or_silent() {
 }
 
 #[tokio::test]
-async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
+async fn a_connection_option_cannot_forge_the_system_identifier() {
     let database = Database::postgres().await;
     let options = "?options=-c%20sophic_auth.system%3D1";
     let store = store::open(&format!("{}{options}", database.url())).await.expect("it opens");
-    recovered(&store).await;
+    until_recovered(&store).await;
     let brought = store.list_replicas().await.expect("a list").incarnation;
     let plain = store::open(&database.url()).await.expect("it opens");
     assert_eq!(plain.list_replicas().await.expect("a list").incarnation, brought);
@@ -84,7 +84,7 @@ async fn what_a_connection_brings_along_does_not_say_which_system_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
+async fn an_unreachable_store_is_reported_at_once_while_the_feed_probes_it() {
     let database = Database::postgres().await;
     let (_, address) = url(&database, "");
     for mode in [Mode::Refuse, Mode::Stall] {
@@ -96,17 +96,17 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
         if mode == Mode::Refuse {
             proxy.cut();
         }
-        eventually("it is missed", async || store.open_feed().await.is_err()).await;
+        eventually("the loss is noticed", async || store.open_feed().await.is_err()).await;
         let again = async {
             loop {
                 drop(store.open_feed().await)
             }
         };
         let known = async {
-            let gone = store.gone().await;
-            assert!(matches!(gone, StoreError::Away(_)), "{gone:?}");
-            assert!(matches!(store.revision().await, Err(StoreError::Away(_))));
-            assert!(matches!(store.begin("test").await.map(drop), Err(StoreError::Away(_))));
+            let gone = store.until_unreachable().await;
+            assert!(matches!(gone, StoreError::Unreachable(_)), "{gone:?}");
+            assert!(matches!(store.revision().await, Err(StoreError::Unreachable(_))));
+            assert!(matches!(store.begin("test").await.map(drop), Err(StoreError::Unreachable(_))));
         };
         let known = async {
             tokio::select! { () = known => {}, () = again => {} }
@@ -114,7 +114,7 @@ async fn a_store_that_is_away_is_known_to_be_while_somebody_looks_for_it() {
         within("it is known to be away", known).await;
         proxy.set(Mode::Pass);
         eventually("it is found", async || store.open_feed().await.is_ok()).await;
-        recovered(&store).await;
+        until_recovered(&store).await;
         store.close().await;
     }
     database.drop_database().await;

@@ -1,4 +1,4 @@
-//! Lists: their filters, their order, and that pages give each thing exactly once.
+//! Lists: filters, order, and pages that return each item exactly once.
 
 use std::collections::BTreeSet;
 
@@ -15,16 +15,16 @@ use crate::waits::within;
 
 on_every_store! {
     credentials_are_listed_by_id_page_by_page,
-    a_filter_names_the_owner_or_the_kind,
-    a_filter_names_the_state_as_of_a_time,
+    credentials_are_filtered_by_owner_and_by_kind,
+    credentials_are_filtered_by_their_state_at_a_time,
     an_acting_user_sees_their_own_pats_and_the_keys_that_they_manage,
-    pages_give_each_credential_once_while_others_are_made,
+    pages_return_each_credential_once_during_inserts,
     workspaces_are_listed_by_the_bytes_of_their_ids_without_deleted_ones,
     users_are_listed_by_the_bytes_of_their_ids_without_deleted_ones,
     memberships_are_listed_by_workspace_then_user,
 }
 
-/// The numbers that were given to the credentials of a page.
+/// Returns the numbers that the credentials of a page were created with.
 fn numbers(credentials: &[Credential]) -> Vec<i64> {
     let origin = at(0).unix_micros();
     credentials.iter().map(|c| (c.create_time.unix_micros() - origin) / 1_000_000).collect()
@@ -57,7 +57,7 @@ async fn credentials_are_listed_by_id_page_by_page(store: TestStore) {
     assert_eq!(page(Some(rest[2].id), 10).await, []);
 }
 
-async fn a_filter_names_the_owner_or_the_kind(store: TestStore) {
+async fn credentials_are_filtered_by_owner_and_by_kind(store: TestStore) {
     let (acme, other, ada, bob) = (workspace("acme"), workspace("other"), user("ada"), user("bob"));
     let credentials = [key(&acme, 1), key(&other, 2), pat(&ada, 3), pat(&bob, 4), key(&acme, 5)];
     write(&*store, async |tx| {
@@ -88,8 +88,8 @@ async fn a_filter_names_the_owner_or_the_kind(store: TestStore) {
     assert_eq!(list(&store, &stranger).await, [0; 0]);
 }
 
-/// Each combination of what a state is made of; the list agrees with `Credential::state` on all of them.
-async fn a_filter_names_the_state_as_of_a_time(store: TestStore) {
+/// Every combination of the fields that make up a state. The list must agree with `Credential::state` on all of them.
+async fn credentials_are_filtered_by_their_state_at_a_time(store: TestStore) {
     let acme = workspace("acme");
     let mut number = 0;
     let mut credentials = Vec::new();
@@ -166,7 +166,7 @@ async fn an_acting_user_sees_their_own_pats_and_the_keys_that_they_manage(store:
     assert_eq!(list(&store, &keys).await, [3, 4]);
 }
 
-async fn pages_give_each_credential_once_while_others_are_made(store: TestStore) {
+async fn pages_return_each_credential_once_during_inserts(store: TestStore) {
     let acme = workspace("acme");
     write(&*store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
@@ -209,7 +209,7 @@ async fn pages_give_each_credential_once_while_others_are_made(store: TestStore)
     assert_eq!(numbers(&seen), (1..=1_030).collect::<Vec<_>>());
 }
 
-/// In the order of their bytes, which no language's alphabet agrees with.
+/// In byte order, which differs from the order of every locale.
 const IDS: [&str; 7] = ["-", "0", "A", "_", "a", "a-b", "aB"];
 
 async fn workspaces_are_listed_by_the_bytes_of_their_ids_without_deleted_ones(store: TestStore) {

@@ -1,4 +1,4 @@
-//! Versions of the schema: missing, this program's, newer, tampered with, and made by many at once.
+//! Schema versions: missing, current, newer, modified, and migrated by many processes at once.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use super::raw;
 use crate::stores::{Database, Fixture, TestStore, on_every_store};
 
 on_every_store! {
-    a_store_as_it_is_opens_where_its_schema_is_this_programs,
+    a_store_opens_without_migrating_if_its_schema_is_current,
     a_newer_schema_is_refused_with_both_versions,
     a_migration_that_was_changed_is_refused,
     migrating_twice_changes_nothing,
-    an_older_schema_is_not_opened_as_it_is,
+    an_older_schema_is_not_opened_without_migrating,
 }
 
-async fn a_store_as_it_is_opens_where_its_schema_is_this_programs(store: TestStore) {
-    let again = store::open_as_is(&store.database.url()).await.expect("it opens");
+async fn a_store_opens_without_migrating_if_its_schema_is_current(store: TestStore) {
+    let again = store::open_existing(&store.database.url()).await.expect("it opens");
     again.ping().await.expect("it answers");
     again.close().await;
 }
@@ -31,7 +31,7 @@ async fn a_newer_schema_is_refused_with_both_versions(store: TestStore) {
     raw::run(&store.database, row).await;
     let outcomes = [
         store::open(&url).await.map(drop),
-        store::open_as_is(&url).await.map(drop),
+        store::open_existing(&url).await.map(drop),
         store::migrate(&url).await.map(drop),
     ];
     for outcome in outcomes {
@@ -61,39 +61,40 @@ async fn migrating_twice_changes_nothing(store: TestStore) {
     let migrated = store::migrate(&url).await.expect("it is migrated");
     assert_eq!(migrated.from, migrated.to);
     assert!(migrated.to >= 5, "{migrated:?}");
-    store.ping().await.expect("the store that was open goes on");
+    store.ping().await.expect("the open store still works");
 }
 
-async fn an_older_schema_is_not_opened_as_it_is(store: TestStore) {
+async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
     store.close().await;
     let forget = "DELETE FROM _sqlx_migrations \
                   WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     raw::run(&store.database, forget).await;
-    let refused = store::open_as_is(&store.database.url()).await.map(drop);
+    let refused = store::open_existing(&store.database.url()).await.map(drop);
     let error = refused.expect_err("it is refused");
     assert!(
         matches!(error, StoreError::SchemaTooOld { found, needed } if found < needed),
         "{error:?}"
     );
     assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
-    let pending = store::pending(&store.database.url()).await.expect("it can be told");
+    let pending =
+        store::pending_migrations(&store.database.url()).await.expect("the schema can be read");
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
-/// What a database is told to be that has this in it already, and whether it is left as it is.
+/// Runs `theirs` in the database, and returns the error of opening it. Checks that the database is unchanged.
 async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> String {
     raw::run(&database, theirs).await;
     let url = database.url();
     let mut said = String::new();
     for outcome in [
-        store::pending(&url).await.map(drop),
+        store::pending_migrations(&url).await.map(drop),
         store::open(&url).await.map(drop),
         store::migrate(&url).await.map(drop),
-        store::open_as_is(&url).await.map(drop),
+        store::open_existing(&url).await.map(drop),
     ] {
         match outcome.expect_err("it is refused") {
-            StoreError::Misnamed(text) => said = text,
-            // Whoever makes nothing finds nothing.
+            StoreError::InvalidLocation(text) => said = text,
+            // Commands that create nothing find nothing.
             StoreError::Missing(_) => {}
             error => panic!("{theirs}: {error:?}"),
         }
@@ -104,13 +105,13 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
     said
 }
 
-/// As sqlx makes it for another program.
+/// The table as sqlx creates it for another program.
 const THEIR_MIGRATIONS: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT, \
      installed_on TEXT, success BOOLEAN, checksum BYTEA, execution_time BIGINT); \
      INSERT INTO _sqlx_migrations VALUES (1, 'songs', '', true, 'x', 1)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_anothers_under_our_names_is_refused_and_left_as_it_is() {
+async fn tables_of_another_program_with_our_names_are_refused_and_not_changed() {
     for (theirs, name) in [
         ("CREATE TABLE credentials (id int)", "credentials"),
         ("CREATE VIEW users AS SELECT 1 AS id", "users"),
@@ -133,7 +134,7 @@ async fn what_is_anothers_under_our_names_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_shared_with_others_whose_names_are_not_ours_or_by_a_schema() {
+async fn another_program_may_share_a_database_under_other_names_or_in_another_schema() {
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE credentials (id int); CREATE SCHEMA auth").await;
     let own = format!("{}?options=-c%20search_path%3Dauth", database.url());
@@ -147,7 +148,7 @@ async fn a_database_is_shared_with_others_whose_names_are_not_ours_or_by_a_schem
     database.drop_database().await;
 }
 
-/// Eight at once on a database without any schema: one migrates, and the others find it done.
+/// Eight processes migrate an empty database at once. One migrates, and the others find it done.
 async fn many_migrate_at_once(database: Database) {
     let database = Arc::new(database);
     let migrations = (0..8).map(|_| {
@@ -178,17 +179,19 @@ async fn processes_that_migrate_a_database_at_once_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_schema_is_not_opened_before_it_is_there() {
+async fn a_store_without_a_schema_is_not_opened() {
     for database in [Database::sqlite(), Database::empty_postgres().await] {
-        let error = store::open_as_is(&database.url()).await.map(drop).expect_err("it is refused");
+        let error =
+            store::open_existing(&database.url()).await.map(drop).expect_err("it is refused");
         assert!(
             matches!(&error, StoreError::Missing(text) if text.contains("sophic-auth migrate")),
             "{error:?}"
         );
-        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
-        let pending = store::pending(&database.url()).await.expect("it can be told");
+        assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
+        let pending =
+            store::pending_migrations(&database.url()).await.expect("the schema can be read");
         assert!(pending.from == 0 && pending.to >= 5, "{pending:?}");
-        assert!(database.file().is_none_or(|file| !file.exists()), "none is made");
+        assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
         database.drop_database().await;
     }
 }

@@ -1,31 +1,31 @@
-//! The conformance suite: what a store must do, each case on both databases.
+//! The conformance suite: what every store must do. Each case runs on both databases.
 
 mod audit;
+mod batches;
 mod callers;
 mod causes;
 mod changes;
 mod clock;
+mod connection_limit;
 mod credentials;
 mod digests;
 mod directory;
 mod feed;
 mod files;
-mod granted;
 mod hosts;
-mod life;
+mod lifecycle;
 mod listing;
-mod many;
 mod migrations;
 mod names;
 mod opening;
 mod pages;
+mod pending_ends;
 mod plans;
 mod pooler;
 pub(crate) mod raw;
 mod retention;
 mod samples;
 mod shell;
-mod silent;
+mod silent_connections;
 mod transactions;
 mod transfer;
-mod untold;

@@ -1,4 +1,4 @@
-//! The namespace that workspace ids and slugs share.
+//! The shared namespace of workspace ids and slugs.
 
 use sophic_auth::model::Workspace;
 use sophic_auth::store::NameHolder;
@@ -8,7 +8,7 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     a_name_is_held_as_an_id_and_as_a_slug,
-    a_deleted_workspace_holds_its_id_and_not_its_slug,
+    a_deleted_workspace_keeps_its_id_but_not_its_slug,
     a_reserved_slug_is_held_until_its_release,
     a_reservation_moves_with_the_slug,
     a_released_slug_is_free,
@@ -31,7 +31,7 @@ async fn a_name_is_held_as_an_id_and_as_a_slug(store: TestStore) {
     .await;
 }
 
-async fn a_deleted_workspace_holds_its_id_and_not_its_slug(store: TestStore) {
+async fn a_deleted_workspace_keeps_its_id_but_not_its_slug(store: TestStore) {
     let gone = Workspace { delete_time: Some(at(5)), ..workspace("acme") };
     write(&*store, async |tx| {
         tx.put_workspace(&gone).await.expect("it is put");

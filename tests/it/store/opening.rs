@@ -1,4 +1,4 @@
-//! Opening, pinging, closing, and URLs that lead nowhere.
+//! Opening, pinging and closing a store, and URLs that lead nowhere.
 
 use sophic_auth::store::{self, StoreError};
 
@@ -6,18 +6,18 @@ use super::samples::{workspace, write};
 use crate::stores::{Database, TestStore, cluster_url, on_every_store};
 
 on_every_store! {
-    a_fresh_store_answers_and_is_at_revision_zero,
-    what_was_written_is_there_when_it_is_opened_again,
+    a_new_store_starts_at_revision_zero,
+    written_data_is_there_after_reopening,
     a_second_store_on_the_same_database_sees_the_same,
     a_closed_store_is_unavailable,
 }
 
-async fn a_fresh_store_answers_and_is_at_revision_zero(store: TestStore) {
+async fn a_new_store_starts_at_revision_zero(store: TestStore) {
     store.ping().await.expect("it answers");
     assert_eq!(store.revision().await.expect("a revision").0, 0);
 }
 
-async fn what_was_written_is_there_when_it_is_opened_again(store: TestStore) {
+async fn written_data_is_there_after_reopening(store: TestStore) {
     let acme = workspace("acme");
     let revision = write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put"));
     let revision = revision.await;
@@ -29,7 +29,7 @@ async fn what_was_written_is_there_when_it_is_opened_again(store: TestStore) {
 }
 
 async fn a_second_store_on_the_same_database_sees_the_same(store: TestStore) {
-    let second = store::open_as_is(&store.database.url()).await.expect("it opens");
+    let second = store::open_existing(&store.database.url()).await.expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(second.find_workspace("acme").await.expect("a read"), Some(acme.clone()));
@@ -52,7 +52,7 @@ async fn refusal(url: &str) -> StoreError {
 }
 
 #[tokio::test]
-async fn a_url_that_leads_nowhere_is_refused_and_never_repeated() {
+async fn a_bad_url_is_refused_without_repeating_it() {
     let unusable = [
         "",
         "acme.db",
@@ -65,25 +65,25 @@ async fn a_url_that_leads_nowhere_is_refused_and_never_repeated() {
     ];
     for url in unusable {
         let error = refusal(url).await;
-        assert!(matches!(error, StoreError::Misnamed(_)), "{url}: {error:?}");
+        assert!(matches!(error, StoreError::InvalidLocation(_)), "{url}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}: {error}");
     }
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_unavailable() {
-    // Nobody listens on port 1.
+    // Nothing listens on port 1.
     let error = refusal("postgres://user:hunter2@127.0.0.1:1/auth").await;
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
 
 #[tokio::test]
-async fn a_database_or_role_that_is_not_there_is_refused_by_name() {
+async fn a_missing_database_or_role_is_named_in_the_error() {
     let url = cluster_url().replace("/postgres", "/nosuchdatabase");
     let error = refusal(&url).await;
     assert!(
-        matches!(&error, StoreError::Misnamed(text) if text.contains("nosuchdatabase")),
+        matches!(&error, StoreError::InvalidLocation(text) if text.contains("nosuchdatabase")),
         "{error:?}"
     );
 }
@@ -108,7 +108,7 @@ async fn a_database_that_may_lose_commits_is_refused() {
     database.drop_database().await;
 }
 
-/// There is no pooler here; with such a URL the store at least keeps to what a pooler in transaction mode can do.
+/// This test has no pooler. With such a URL the store only uses features that a transaction-mode pooler supports.
 #[tokio::test]
 async fn a_store_behind_a_pooler_reads_and_writes() {
     let database = Database::postgres().await;

@@ -1,4 +1,4 @@
-//! Pages of credentials: every filter in every order gives what a plain reading of it would, page by page.
+//! Pages of credentials: every filter in every order returns the same as a naive implementation, page by page.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +15,10 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::within;
 
 on_every_store! {
-    every_filter_in_every_order_gives_what_it_says,
-    what_an_acting_user_sees_is_one_list_in_every_order,
-    a_prefix_is_taken_to_the_letter,
-    what_is_never_used_comes_before_all_that_is,
+    every_filter_in_every_order_matches_a_naive_implementation,
+    the_credentials_visible_to_a_user_are_one_list_in_every_order,
+    a_prefix_is_matched_literally,
+    credentials_never_used_come_first_by_last_use,
 }
 
 const ORDERS: [CredentialOrder; 4] = [
@@ -28,12 +28,12 @@ const ORDERS: [CredentialOrder; 4] = [
     CredentialOrder::ExpireTime,
 ];
 
-/// What `now` is in these tests.
+/// The value of `now` in these tests.
 fn now() -> Timestamp {
     at(1_000)
 }
 
-/// Sixty credentials of two workspaces and two users, in which every filter finds some and leaves some.
+/// Creates sixty credentials of two workspaces and two users. Every filter matches some and rejects some.
 async fn fill(store: &TestStore) -> Vec<Credential> {
     let (acme, ada) = acme_and_ada(&**store, Role::Admin).await;
     let (other, bob) = (workspace("other"), user("bob"));
@@ -50,7 +50,7 @@ async fn fill(store: &TestStore) -> Vec<Credential> {
         credential.creator = ["user:ada", "caller:dash"][number as usize % 2].to_owned();
         let scopes = [&[Scope::Read][..], &[Scope::Admin], &[Scope::Read, Scope::Capture]];
         credential.scopes = scopes[number as usize % 3].iter().copied().collect();
-        // Twelve expire at the same instant, so that the id decides.
+        // Twelve of them expire at the same instant, so that the id decides their order.
         credential.expire_time = match number % 5 {
             0 => None,
             1 => Some(at(2_000)),
@@ -78,8 +78,8 @@ async fn fill(store: &TestStore) -> Vec<Credential> {
     made
 }
 
-/// A plain reading of a filter.
-fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
+/// Naive implementation of a filter.
+fn matches_filter(credential: &Credential, filter: &CredentialFilter) -> bool {
     use sophic_auth::model::Owner;
     let (workspace, user) = match &credential.owner {
         Owner::Workspace(id) => (Some(id), None),
@@ -107,15 +107,16 @@ fn fits(credential: &Credential, filter: &CredentialFilter) -> bool {
         && (filter.order != CredentialOrder::ExpireTime || credential.expire_time.is_some())
 }
 
-/// What a plain reading finds, in order.
+/// Returns what the naive implementation finds, in order.
 fn expected(all: &[Credential], filter: &CredentialFilter) -> Vec<Credential> {
-    let mut fitting: Vec<_> = all.iter().filter(|one| fits(one, filter)).cloned().collect();
+    let mut fitting: Vec<_> =
+        all.iter().filter(|one| matches_filter(one, filter)).cloned().collect();
     let place = |one: &Credential| CredentialPosition::of(one, filter.order);
     fitting.sort_by(|one, other| filter.order.compare(place(one), place(other)));
     fitting
 }
 
-/// What the store finds, in pages of this many.
+/// Returns what the store finds in pages of this size.
 async fn listed(store: &TestStore, filter: &CredentialFilter, limit: u32) -> Vec<Credential> {
     let (mut found, mut after) = (Vec::<Credential>::new(), None);
     within("the last page of credentials", async {
@@ -174,7 +175,7 @@ fn filters() -> Vec<CredentialFilter> {
     filters
 }
 
-async fn every_filter_in_every_order_gives_what_it_says(store: TestStore) {
+async fn every_filter_in_every_order_matches_a_naive_implementation(store: TestStore) {
     let all = fill(&store).await;
     let mut found_some = 0;
     for filter in filters() {
@@ -206,9 +207,9 @@ async fn every_filter_in_every_order_gives_what_it_says(store: TestStore) {
     }
 }
 
-async fn what_an_acting_user_sees_is_one_list_in_every_order(store: TestStore) {
+async fn the_credentials_visible_to_a_user_are_one_list_in_every_order(store: TestStore) {
     let all = fill(&store).await;
-    // Ada runs acme; of other she is no member. Bob is a member of other, who manages no keys.
+    // Ada is an admin of acme and not a member of other. Bob is a member of other, who cannot manage keys.
     let sees = [("ada", &["id-of-acme"][..]), ("bob", &[]), ("eve", &[])];
     for (viewer, workspaces) in sees {
         let owned: BTreeSet<_> = all
@@ -234,7 +235,7 @@ async fn what_an_acting_user_sees_is_one_list_in_every_order(store: TestStore) {
     }
 }
 
-async fn a_prefix_is_taken_to_the_letter(store: TestStore) {
+async fn a_prefix_is_matched_literally(store: TestStore) {
     let all = fill(&store).await;
     for prefix in ["c", "ci", "Ci", "%", "c_", "ci%", "_", "cI", "", "\u{10FFFF}", "ci-main"] {
         let name_prefix = Some(prefix.to_owned());
@@ -243,7 +244,7 @@ async fn a_prefix_is_taken_to_the_letter(store: TestStore) {
     }
 }
 
-async fn what_is_never_used_comes_before_all_that_is(store: TestStore) {
+async fn credentials_never_used_come_first_by_last_use(store: TestStore) {
     fill(&store).await;
     let order = CredentialOrder::LastUseTime;
     let filter = CredentialFilter { order, ..CredentialFilter::default() };

@@ -1,5 +1,5 @@
-//! Plans of lists: each filter in each order walks an index, in a large store as in a small one. `docs/query-plans.md` is
-//! written from here: `UPDATE=1 scripts/with-postgres cargo test --test it plans`, which also measures.
+//! Query plans of lists: each filter in each order walks an index, in a large store as in a small one. This test writes
+//! `docs/query-plans.md`, with measurements: `UPDATE=1 scripts/with-postgres cargo test --test it plans`.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use super::samples::{credential_id, user_id, workspace_id};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    no_list_reads_the_table_from_end_to_end,
+    no_list_scans_the_whole_table,
 }
 
-/// More than a page looks at, of everything that a list can be about.
+/// Number of credentials, more than one page examines for any filter.
 const ROWS: u32 = 60_000;
-/// What a page costs is measured in a small store and in a large one.
+/// Numbers of credentials in the small and the large store whose pages are measured.
 const MEASURED: [u32; 2] = [1_000, 1_000_000];
 
-/// 2026-01-01T00:00:00Z, in seconds: the first row was made then, each a second after the one before.
+/// 2026-01-01T00:00:00Z in seconds. The first row was created then, and each further row one second later.
 const START: i64 = 1_767_225_600;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros((START + seconds) * 1_000_000).expect("a time of this century")
 }
 
-/// A thousand workspaces and users, the first of which has half of all there is.
+/// Returns statements that create a thousand workspaces and users. The first of them own half of all credentials.
 fn statements(postgres: bool, rows: u32) -> String {
     let (series, id, digest, time) = if postgres {
         (
@@ -76,7 +76,7 @@ fn statements(postgres: bool, rows: u32) -> String {
              CASE WHEN x % 1000 = 1 THEN 'user:rare' ELSE 'caller:dashboard' END, {id}, 1 \
          FROM {all}; \
          {analyze}",
-        // Nobody analyzes a file of SQLite; Postgres does so by itself.
+        // SQLite files are not analyzed in production. Postgres does it automatically.
         analyze = if postgres { "ANALYZE" } else { "" },
         made = time("x"),
         expiry = time("x + 100000000"),
@@ -87,7 +87,7 @@ fn statements(postgres: bool, rows: u32) -> String {
     )
 }
 
-/// What a list can be asked for, by a name for people.
+/// The filters to check, each with a readable name.
 fn cases() -> Vec<(&'static str, CredentialFilter)> {
     let none = CredentialFilter::default;
     let workspace = || CredentialFilter { workspace_id: Some(workspace_id("w0")), ..none() };
@@ -171,41 +171,42 @@ fn cases() -> Vec<(&'static str, CredentialFilter)> {
     ]
 }
 
-/// The second page begins somewhere; where it does is no matter to its plan.
-fn somewhere(order: CredentialOrder) -> CredentialPosition {
+/// A position for the second page. The plan does not depend on which.
+fn any_position(order: CredentialOrder) -> CredentialPosition {
     let time = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => None,
         CredentialOrder::LastUseTime => Some(at(5)),
         CredentialOrder::ExpireTime => Some(at(100_000_005)),
     };
     let id = match order {
-        // SQLite's ids here are digits in ASCII, above all that Postgres has.
+        // The SQLite ids of this test are ASCII digits, which sort above all ids of the Postgres store.
         CredentialOrder::CreateTimeDesc => uuid::Uuid::max(),
         _ => uuid::Uuid::from_u128(5),
     };
     CredentialPosition { time, id: sophic_auth::model::CredentialId(id) }
 }
 
-async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
+async fn no_list_scans_the_whole_table(store: TestStore) {
     let update = std::env::var_os("UPDATE").is_some();
     let postgres = store.database.is_postgres();
     raw::run(&store.database, &statements(postgres, ROWS)).await;
     let mut shown = String::new();
     for (name, filter) in cases() {
-        let place = Some(somewhere(filter.order));
+        let place = Some(any_position(filter.order));
         let plan = store.explain_credentials(&filter, at(100_000_000), place, 51).await;
         let plan = plan.expect("a plan");
-        // A narrow filter's rows are read by its own index, and then sorted; so are those that Postgres knows to be few.
+        // The rows of a narrow filter are read by its index and then sorted. Postgres does the same for rows that it
+        // estimates to be few.
         let marks = ["MATERIALIZE", "CTE", "Bitmap Index Scan on credentials_"];
         let narrow = plan.iter().any(|line| marks.iter().any(|mark| line.contains(mark)));
         for line in &plan {
             let scans = line.contains("Seq Scan on credentials")
                 || (line.starts_with("SCAN c") && !narrow && !line.contains("USING"));
-            // The pages that people turn all day must not sort either. Of a rare state all rows are read, by its index.
+            // Pages in daily use must not sort either. For a rare state, all rows are read by its index.
             let daily = name.starts_with("everything") || name.starts_with("a workspace");
             let sorted = line.contains("Sort") || line.contains("TEMP B-TREE");
             let sorts = daily && sorted && !narrow;
-            // SQLite knows no numbers: of two indexes it might take the one that leaves more.
+            // SQLite has no statistics, so it might choose the index that leaves more rows.
             let other = !postgres && !narrow && name.contains("workspace");
             let other = other && line.starts_with("SEARCH c") && !line.contains("workspace_id=?");
             assert!(!scans && !sorts && !other, "{name}: {plan:#?}");
@@ -223,7 +224,7 @@ async fn no_list_reads_the_table_from_end_to_end(store: TestStore) {
     }
 }
 
-/// Writes this store's part of the page: what pages cost at both sizes, and the plans.
+/// Writes the part of the page about this store: the cost of pages at both sizes, and the plans.
 async fn document(store: &TestStore, postgres: bool, plans: &str) {
     let mut costs = Vec::new();
     for rows in MEASURED {
@@ -233,7 +234,7 @@ async fn document(store: &TestStore, postgres: bool, plans: &str) {
         )
         .await;
         let fill = statements(postgres, rows);
-        // The triggers are gone already.
+        // The triggers are already dropped.
         let fill =
             if postgres { fill } else { fill[fill.find("INSERT").expect("it")..].to_owned() };
         raw::run(&store.database, &fill).await;

@@ -1,4 +1,4 @@
-//! A real PgBouncer, of which the URL says nothing.
+//! A real PgBouncer that the URL does not mention.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::faces::process::{Process, free_address, program};
 use crate::stores::Database;
 use crate::waits::within;
 
-/// Starts one before the server of this database, with these settings on top.
+/// Starts PgBouncer in front of the server of this database, with additional settings.
 pub(super) async fn pgbouncer(url: &str, settings: &str) -> (Process, String) {
     let (user, rest) = url.split_once('@').expect("a user");
     let (address, name) = rest.split_once('/').expect("a database");
@@ -30,13 +30,13 @@ pub(super) async fn pgbouncer(url: &str, settings: &str) -> (Process, String) {
         address.port(),
         users.display(),
     );
-    // It connects as whoever the file names first, where anybody is let in.
+    // PgBouncer connects as the first user in its file, since authentication is off.
     let database = format!("* = host={} port={}", server.ip(), server.port());
     let text = text.replace(&database, &format!("{database} user=sophic"));
     std::fs::write(&ini, text).expect("its configuration");
     std::fs::write(&users, "\"sophic\" \"\"\n").expect("its users");
     let binary = program("pgbouncer", &["/usr/sbin", "/usr/bin"]);
-    // It refuses to run as root, and whoever it runs as reads its files.
+    // PgBouncer refuses to run as root, and the user it runs as must be able to read its files.
     let mut command = if rustix::process::geteuid().is_root() {
         use std::os::unix::fs::PermissionsExt as _;
         let all = std::fs::Permissions::from_mode(0o755);
@@ -53,7 +53,7 @@ pub(super) async fn pgbouncer(url: &str, settings: &str) -> (Process, String) {
     (process, format!("{user}@{address}/{name}"))
 }
 
-/// Reads and writes from many tasks at once: what fails is told.
+/// Reads and writes from many tasks at once, and returns the number of failures.
 pub(super) async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
     let mut tasks = JoinSet::new();
     for _ in 0..16 {
@@ -71,19 +71,19 @@ pub(super) async fn failures(store: &std::sync::Arc<dyn Store>) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_of_which_the_url_says_nothing_is_noticed_and_costs_nothing() {
+async fn a_pooler_that_the_url_does_not_mention_is_detected_without_failures() {
     for ignored in ["", "ignore_startup_parameters = extra_float_digits,options"] {
         let database = Database::postgres().await;
-        // With few connections, so that clients take turns on them.
+        // With few connections, so that the clients share them.
         let settings = format!("pool_mode = transaction\ndefault_pool_size = 4\n{ignored}");
         let (pooler, url) = pgbouncer(&database.url(), &settings).await;
         for _ in 0..2 {
-            // The second finds what the first left behind.
+            // The second store reuses the server connections of the first.
             let store = store::open(&url).await.unwrap_or_else(|error| {
                 panic!("{error}\n{}", pooler.log());
             });
             let acme = workspace("acme");
-            // Whoever follows tries again and again, and may be the first to notice.
+            // A replica retries opening the feed, and its first attempt may be what detects the pooler.
             let feed = match store.open_feed().await {
                 Err(error) if error.is_pooler() => store.open_feed().await,
                 feed => feed,

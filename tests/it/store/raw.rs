@@ -1,11 +1,11 @@
-//! Statements as a person types them into `psql` or `sqlite3`, past every rule of the store.
+//! Raw SQL, as a person types it into `psql` or `sqlite3`, without the rules of the store.
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use crate::stores::Database;
 
-/// Runs this text, which may be several statements; the database's own message where it refuses.
+/// Runs one or more statements. Returns the message of the database if it refuses.
 pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), String> {
     let statement = sqlx::AssertSqlSafe(text.to_owned());
     let outcome = match database.file() {
@@ -23,16 +23,16 @@ pub(crate) async fn try_run(database: &Database, text: &str) -> Result<(), Strin
     outcome.map_err(|error| error.to_string())
 }
 
-/// Runs this text.
+/// Runs one or more statements.
 pub(crate) async fn run(database: &Database, text: &str) {
     try_run(database, text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
 }
 
-/// What the planner says of a statement that reads, where an index is to be had.
+/// Returns the query plan of a statement, with sequential scans disabled.
 pub(super) async fn explain(database: &Database, statement: &str) -> String {
     let text = match database.file() {
         Some(_) => format!("EXPLAIN QUERY PLAN {statement}"),
-        // Of a small table Postgres would rather read the whole.
+        // Postgres prefers to scan a small table as a whole.
         None => format!("SET enable_seqscan = off; EXPLAIN {statement}"),
     };
     let text = sqlx::AssertSqlSafe(text);

@@ -1,5 +1,4 @@
-//! What is dropped when it is old: audit events, by a command only, and rows of the change log, as soon as nobody can
-//! need them.
+//! Deleting old data: audit events, only by command, and rows of the change log once no replica needs them.
 
 use std::time::Duration;
 
@@ -12,15 +11,15 @@ use super::samples::{event, user, write};
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    old_events_are_dropped_oldest_first_and_the_rest_stays_append_only,
+    old_events_are_deleted_oldest_first_and_the_rest_is_append_only,
     events_are_ordered_and_filtered_by_time_to_the_microsecond,
     each_filter_of_events_uses_an_index,
-    old_changes_are_dropped_but_never_the_newest,
+    old_changes_are_deleted_but_never_the_newest,
     changes_that_a_replica_has_not_applied_stay,
-    changes_are_dropped_as_a_prefix_whatever_the_clock_did,
+    changes_are_deleted_as_a_prefix_even_if_the_clock_jumped,
 }
 
-/// An event of this time, in microseconds.
+/// Returns an event of this time in microseconds.
 fn event_at(micros: i64) -> AuditEvent {
     let time = Timestamp::from_unix_micros(micros).expect("a time");
     AuditEvent { id: EventId::in_order(time, [0xff; 10]), time, ..event() }
@@ -30,7 +29,7 @@ async fn all(store: &dyn Store) -> Vec<AuditEvent> {
     store.list_audit_events(&AuditFilter::default(), None, 1_000).await.expect("a page")
 }
 
-async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(store: TestStore) {
+async fn old_events_are_deleted_oldest_first_and_the_rest_is_append_only(store: TestStore) {
     let events: Vec<_> = (1..=5).map(|second| event_at(second * 1_000_000)).collect();
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&events[..4]).await.expect("they are appended");
@@ -39,7 +38,7 @@ async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(stor
         let cutoff = Timestamp::from_unix_micros(cutoff).expect("a time");
         let mut tx = store.begin("test").await.expect("a transaction");
         let count = tx.delete_audit_events(cutoff, limit).await.expect("they are dropped");
-        // A commit takes an event with it, here one that is younger than all.
+        // A commit includes an event, here one newer than all others.
         let kept = event_at(9_000_000 + cutoff.unix_micros());
         tx.commit(&kept).await.expect("it commits");
         (count, kept)
@@ -50,14 +49,14 @@ async fn old_events_are_dropped_oldest_first_and_the_rest_stays_append_only(stor
     assert_eq!(count, 2, "at the cutoff it is not old yet");
     assert_eq!(all(&*store).await, [events[4].clone(), first, second]);
     let attempt = "DELETE FROM audit_events";
-    let error = raw::try_run(&store.database, attempt).await.expect_err("not by hand");
+    let error = raw::try_run(&store.database, attempt).await.expect_err("raw SQL is refused");
     assert!(error.contains("append-only"), "{error}");
 }
 
 async fn events_are_ordered_and_filtered_by_time_to_the_microsecond(store: TestStore) {
     let micros = [1_700_000_000_000_001, 1_700_000_000_000_002, 1_700_000_000_000_999];
     let events = micros.map(event_at);
-    // Written in another order than that of their times.
+    // Not written in the order of their times.
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&[events[2].clone(), events[0].clone()]).await.expect("appended");
     tx.commit(&events[1]).await.expect("it commits");
@@ -73,7 +72,7 @@ async fn events_are_ordered_and_filtered_by_time_to_the_microsecond(store: TestS
     assert_eq!(rest, []);
 }
 
-/// What the planner says of the statement that lists by this condition.
+/// Returns the query plan for listing by this condition.
 async fn plan(store: &TestStore, condition: &str) -> String {
     let statement = format!("SELECT id FROM audit_events WHERE {condition} ORDER BY id LIMIT 50");
     raw::explain(&store.database, &statement).await
@@ -110,19 +109,19 @@ async fn revisions(store: &dyn Store) -> Vec<u64> {
     changes.iter().map(|change| change.revision.0).collect()
 }
 
-fn far() -> Timestamp {
+fn far_future() -> Timestamp {
     Timestamp::parse("9999-01-01T00:00:00Z").expect("a time")
 }
 
-async fn old_changes_are_dropped_but_never_the_newest(store: TestStore) {
+async fn old_changes_are_deleted_but_never_the_newest(store: TestStore) {
     five_changes(&*store).await;
     let long_ago = Timestamp::from_unix_micros(0).expect("a time");
     assert_eq!(store.delete_changes(long_ago, 100).await.expect("none is so old"), 0);
-    assert_eq!(store.delete_changes(far(), 2).await.expect("a batch"), 2);
+    assert_eq!(store.delete_changes(far_future(), 2).await.expect("a batch"), 2);
     assert_eq!(revisions(&*store).await, [3, 4, 5]);
-    assert_eq!(store.delete_changes(far(), 100).await.expect("a batch"), 2);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("a batch"), 2);
     assert_eq!(revisions(&*store).await, [5], "by which a reader sees what it missed");
-    assert_eq!(store.delete_changes(far(), 100).await.expect("nothing"), 0);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("nothing"), 0);
     assert_eq!(store.revision().await.expect("a revision").0, 5);
 }
 
@@ -131,19 +130,19 @@ async fn changes_that_a_replica_has_not_applied_stay(store: TestStore) {
     five_changes(&*store).await;
     let id = ReplicaId(Uuid::from_u128(1));
     let registered = feed.register(id, Duration::from_secs(5)).await.expect("it registers");
-    assert_eq!(store.delete_changes(far(), 100).await.expect("it has read nothing yet"), 0);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("it has read nothing yet"), 0);
     let (incarnation, applied) = registered;
     let incarnation = Some(incarnation);
     let published = Published { incarnation, applied, seq: 1, durable: false };
     feed.sync(id, &published, 100).await.expect("it answers").expect("its row");
     five_changes(&*store).await;
-    assert_eq!(store.delete_changes(far(), 100).await.expect("a batch"), 5);
+    assert_eq!(store.delete_changes(far_future(), 100).await.expect("a batch"), 5);
     assert_eq!(revisions(&*store).await, [6, 7, 8, 9, 10]);
 }
 
-async fn changes_are_dropped_as_a_prefix_whatever_the_clock_did(store: TestStore) {
+async fn changes_are_deleted_as_a_prefix_even_if_the_clock_jumped(store: TestStore) {
     five_changes(&*store).await;
-    // The clock was in the future when the second was committed.
+    // The clock was ahead when the second change was committed.
     let time = if store.database.is_postgres() { "'2100-01-01'" } else { "4102444800000000" };
     let step = format!("UPDATE changes SET commit_time = {time} WHERE revision = 2");
     raw::run(&store.database, &step).await;

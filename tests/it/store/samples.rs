@@ -1,4 +1,4 @@
-//! Nouns to store, each field set to something that a careless store would lose.
+//! Sample data. Each field has a value that a careless store would lose.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use sophic_auth::model::{
 };
 use sophic_auth::store::{Store, WriteTx};
 
-/// This many seconds, and some microseconds, after the beginning of 2026.
+/// Returns a time this many seconds, and some microseconds, after the beginning of 2026.
 pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(1_767_225_600_000_000 + seconds * 1_000_000 + 123_457)
         .expect("a time of this century")
@@ -33,12 +33,12 @@ pub(super) fn slug(text: &str) -> Slug {
     Slug::parse(text).expect("a slug")
 }
 
-/// The digest of a token that is nobody's but this number's.
+/// Returns the digest of a token that belongs to this number only.
 pub(super) fn digest(number: u32) -> Digest {
     Digest::of(&format!("token {number}"))
 }
 
-/// A workspace whose id is `id-of-<slug>`.
+/// Returns a workspace whose id is `id-of-<slug>`.
 pub(super) fn workspace(text: &str) -> Workspace {
     Workspace {
         id: workspace_id(&format!("id-of-{text}")),
@@ -76,13 +76,13 @@ pub(super) fn membership(workspace: &Workspace, user: &User, role: Role) -> Memb
     }
 }
 
-/// The number-th key of this workspace; a higher number, a later one.
+/// Returns the number-th key of this workspace. Higher numbers are created later.
 pub(super) fn key(workspace: &Workspace, number: u32) -> Credential {
     let owner = Owner::Workspace(workspace.id.clone());
     credential(CredentialKind::Key, owner, workspace.generation, number)
 }
 
-/// The number-th personal access token of this user.
+/// Returns the number-th personal access token of this user.
 pub(super) fn pat(user: &User, number: u32) -> Credential {
     let owner = Owner::User { id: user.id.clone(), max_role: Role::Admin };
     credential(CredentialKind::Pat, owner, user.generation, number)
@@ -118,7 +118,7 @@ pub(super) fn credential_id(number: u32) -> CredentialId {
     CredentialId::new(at(i64::from(number)), [7; 10])
 }
 
-/// A caller with a service token.
+/// Returns a caller with a service token.
 pub(super) fn caller(text: &str, number: u32) -> Caller {
     Caller {
         id: CallerId::new(at(i64::from(number)), [9; 10]),
@@ -133,8 +133,8 @@ pub(super) fn caller(text: &str, number: u32) -> Caller {
     }
 }
 
-/// A caller that is known by certificate.
-pub(super) fn certified(text: &str, number: u32, san: &str) -> Caller {
+/// Returns a caller that is identified by a certificate.
+pub(super) fn caller_with_certificate(text: &str, number: u32, san: &str) -> Caller {
     let san = CertificateSan::parse(san).expect("a name in a certificate");
     Caller {
         identity: CallerIdentity::Certificate(san),
@@ -143,7 +143,7 @@ pub(super) fn certified(text: &str, number: u32, san: &str) -> Caller {
     }
 }
 
-/// An event later than all before it.
+/// Returns an event later than all previous ones.
 pub(super) fn event() -> AuditEvent {
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -165,14 +165,14 @@ pub(super) fn event() -> AuditEvent {
     }
 }
 
-/// Does this in a transaction, and commits it.
+/// Runs `work` in a transaction, and commits it.
 pub(super) async fn write(store: &dyn Store, work: impl AsyncFnOnce(&mut dyn WriteTx)) -> Revision {
     let mut tx = store.begin("test").await.expect("a transaction");
     work(&mut *tx).await;
     tx.commit(&event()).await.expect("it commits")
 }
 
-/// A workspace, a user with this role in it, and nothing else.
+/// Creates a workspace and a user with this role in it.
 pub(super) async fn acme_and_ada(store: &dyn Store, role: Role) -> (Workspace, User) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     write(store, async |tx| {

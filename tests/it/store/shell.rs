@@ -1,4 +1,4 @@
-//! Changes made at the database's own shell, past this program: they are in the change log all the same.
+//! Changes made by hand in `psql` or `sqlite3`: the change log contains them too.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
     a_statement_at_the_shell_is_in_the_change_log,
-    a_row_that_takes_another_key_is_logged_under_both,
+    a_row_whose_key_changes_is_logged_under_both_keys,
     a_batch_is_logged_row_by_row,
     what_the_schema_forbids_is_refused,
-    all_rows_cannot_be_dropped_past_the_log,
-    another_life_of_the_store_shows,
+    deleting_all_rows_cannot_bypass_the_log,
+    a_new_incarnation_of_the_store_is_detected,
 }
 
-/// A store with one of each thing that answers rest on, at this revision.
-async fn furnished(store: &TestStore) -> Revision {
+/// Creates one of each thing that answers depend on, and returns the revision.
+async fn filled_store(store: &TestStore) -> Revision {
     let (acme, ada) = acme_and_ada(&**store, Role::Member).await;
     write(&**store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
@@ -29,7 +29,7 @@ async fn furnished(store: &TestStore) -> Revision {
     .await
 }
 
-async fn logged(store: &TestStore, after: Revision, statement: &str) -> Vec<ChangedEntity> {
+async fn changes_of(store: &TestStore, after: Revision, statement: &str) -> Vec<ChangedEntity> {
     raw::run(&store.database, statement).await;
     let changes = store.list_changes(after, 100).await.expect("a page");
     let newest = store.revision().await.expect("a revision");
@@ -37,8 +37,8 @@ async fn logged(store: &TestStore, after: Revision, statement: &str) -> Vec<Chan
     changes.into_iter().map(|change| change.entity).collect()
 }
 
-/// A statement as both databases take it; times and booleans differ.
-fn spelled(store: &TestStore, statement: &str) -> String {
+/// Returns the statement in the dialect of the store. Times and booleans differ.
+fn in_dialect(store: &TestStore, statement: &str) -> String {
     let (time, yes) = if store.database.is_postgres() {
         ("'2026-06-01T00:00:00Z'", "true")
     } else {
@@ -48,7 +48,7 @@ fn spelled(store: &TestStore, statement: &str) -> String {
 }
 
 async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
-    let mut revision = furnished(&store).await;
+    let mut revision = filled_store(&store).await;
     let ada = || ChangedEntity::User(user_id("ada"));
     let acme = || ChangedEntity::Workspace(super::samples::workspace("acme").id);
     let key = || ChangedEntity::Credential(digest(1));
@@ -70,8 +70,8 @@ async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
         ("DELETE FROM callers", gateway()),
     ];
     for (statement, entity) in statements {
-        let statement = spelled(&store, statement);
-        assert_eq!(logged(&store, revision, &statement).await, [entity], "{statement}");
+        let statement = in_dialect(&store, statement);
+        assert_eq!(changes_of(&store, revision, &statement).await, [entity], "{statement}");
         revision = store.revision().await.expect("a revision");
     }
     let inserts = [
@@ -82,19 +82,19 @@ async fn a_statement_at_the_shell_is_in_the_change_log(store: TestStore) {
     ];
     for statement in inserts {
         let eve = [ChangedEntity::User(user_id("eve"))];
-        assert_eq!(logged(&store, revision, statement).await, eve, "{statement}");
+        assert_eq!(changes_of(&store, revision, statement).await, eve, "{statement}");
         revision = store.revision().await.expect("a revision");
     }
 }
 
-async fn a_row_that_takes_another_key_is_logged_under_both(store: TestStore) {
-    let revision = furnished(&store).await;
+async fn a_row_whose_key_changes_is_logged_under_both_keys(store: TestStore) {
+    let revision = filled_store(&store).await;
     let of_nine = digest(9);
     let hex: String = of_nine.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let literal =
         if store.database.is_postgres() { format!("'\\x{hex}'") } else { format!("x'{hex}'") };
     let statement = format!("UPDATE credentials SET digest = {literal} WHERE kind = 1");
-    let changed = logged(&store, revision, &statement).await;
+    let changed = changes_of(&store, revision, &statement).await;
     assert_eq!(changed.len(), 2);
     for digest in [digest(1), of_nine] {
         assert!(changed.contains(&ChangedEntity::Credential(digest)), "{changed:?}");
@@ -102,9 +102,9 @@ async fn a_row_that_takes_another_key_is_logged_under_both(store: TestStore) {
 }
 
 async fn a_batch_is_logged_row_by_row(store: TestStore) {
-    let revision = furnished(&store).await;
-    let statement = spelled(&store, "UPDATE credentials SET revoke_time = :time");
-    let mut changed = logged(&store, revision, &statement).await;
+    let revision = filled_store(&store).await;
+    let statement = in_dialect(&store, "UPDATE credentials SET revoke_time = :time");
+    let mut changed = changes_of(&store, revision, &statement).await;
     changed.sort_by_key(|entity| format!("{entity:?}"));
     let mut both = [1, 2].map(|number| ChangedEntity::Credential(digest(number)));
     both.sort_by_key(|entity| format!("{entity:?}"));
@@ -116,11 +116,11 @@ async fn a_batch_is_logged_row_by_row(store: TestStore) {
          UPDATE workspaces SET display_name = 'X'; ROLLBACK"
     };
     let revision = store.revision().await.expect("a revision");
-    assert_eq!(logged(&store, revision, statement).await, []);
+    assert_eq!(changes_of(&store, revision, statement).await, []);
 }
 
 async fn what_the_schema_forbids_is_refused(store: TestStore) {
-    let revision = furnished(&store).await;
+    let revision = filled_store(&store).await;
     let attempts = [
         "UPDATE workspaces SET slug = 'Not A Slug'",
         "UPDATE workspaces SET id = 'a,b' WHERE id = 'id-of-acme'",
@@ -138,8 +138,8 @@ async fn what_the_schema_forbids_is_refused(store: TestStore) {
     assert_eq!(store.revision().await.expect("a revision"), revision);
 }
 
-async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
-    let revision = furnished(&store).await;
+async fn deleting_all_rows_cannot_bypass_the_log(store: TestStore) {
+    let revision = filled_store(&store).await;
     if store.database.is_postgres() {
         let tables = ["workspaces", "users", "memberships", "credentials", "callers", "changes"];
         for table in tables.into_iter().chain(["counter"]) {
@@ -148,19 +148,19 @@ async fn all_rows_cannot_be_dropped_past_the_log(store: TestStore) {
             let error = raw::try_run(&store.database, &statement).await.expect_err(table);
             assert!(error.contains("TRUNCATE"), "{table}: {error}");
         }
-        // As logical replication and some restores do it: ordinary triggers rest.
+        // Logical replication and some restores disable ordinary triggers like this.
         let statement = "SET session_replication_role = replica; DELETE FROM memberships";
         let ada = [ChangedEntity::User(user_id("ada"))];
-        assert_eq!(logged(&store, revision, statement).await, ada);
+        assert_eq!(changes_of(&store, revision, statement).await, ada);
     } else {
-        // SQLite has no TRUNCATE: a DELETE of all rows fires the triggers for each.
-        let changed = logged(&store, revision, "DELETE FROM credentials").await;
+        // SQLite has no TRUNCATE. A DELETE of all rows fires the triggers for each row.
+        let changed = changes_of(&store, revision, "DELETE FROM credentials").await;
         assert_eq!(changed.len(), 2);
     }
 }
 
-/// As after a restore: replicas must not take its log for the continuation of what they have seen.
-async fn another_life_of_the_store_shows(store: TestStore) {
+/// As after a restore. Replicas must not take the log for the continuation of the one they have followed.
+async fn a_new_incarnation_of_the_store_is_detected(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId::new(at(0), [1; 10]);
     let (before, from) =
@@ -177,6 +177,6 @@ async fn another_life_of_the_store_shows(store: TestStore) {
     assert!(after.is_none_or(|synced| synced.incarnation != before));
     let replicas = store.list_replicas().await.expect("a list");
     assert_ne!(replicas.incarnation, before);
-    // What it had applied in the other life says nothing in this one.
+    // What a replica applied in the previous incarnation does not count in this one.
     assert!(replicas.replicas.iter().all(|row| row.applied.0 == 0), "{replicas:?}");
 }

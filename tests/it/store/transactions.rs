@@ -1,4 +1,4 @@
-//! Transactions: what others see of them, whom they make wait, and what a dropped one leaves behind.
+//! Transactions: their isolation, their locks, and what a dropped one leaves behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::stores::{TestStore, on_every_store};
 use crate::waits::{drop_after, stays_pending, within};
 
 on_every_store! {
-    what_is_not_committed_is_seen_by_nobody_else,
+    uncommitted_writes_are_not_visible_outside,
     a_dropped_transaction_leaves_nothing_behind,
     a_transaction_that_failed_leaves_nothing_behind,
     a_transaction_sees_what_it_wrote,
     a_reader_never_waits_for_a_writer,
-    who_would_change_a_row_waits_and_then_sees_what_came_before,
-    names_are_given_by_one_at_a_time,
-    a_lock_that_never_comes_free_is_unavailable,
-    counting_up_from_many_sides_loses_nothing,
-    a_task_that_is_cut_off_leaves_the_store_usable,
-    what_is_only_looked_at_holds_up_nobody,
+    a_lock_waits_and_then_sees_the_earlier_write,
+    workspace_names_are_assigned_by_one_transaction_at_a_time,
+    a_lock_that_is_never_released_is_unavailable,
+    concurrent_increments_lose_nothing,
+    a_cancelled_task_leaves_the_store_usable,
+    a_peek_takes_no_lock,
 }
 
-/// A look before the locks are taken sees what the transaction wrote, and takes no lock itself.
-async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
+/// `peek_credential` sees the writes of its transaction, and takes no lock.
+async fn a_peek_takes_no_lock(store: TestStore) {
     let (acme, _) = acme_and_ada(&*store, Role::Member).await;
     let made = key(&acme, 1);
     write(&*store, async |tx| {
@@ -34,7 +34,7 @@ async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
     })
     .await;
     if !store.database.is_postgres() {
-        // There one writes at a time.
+        // SQLite allows one writer at a time.
         return;
     }
     let mut one = store.begin("one").await.expect("a transaction");
@@ -43,7 +43,7 @@ async fn what_is_only_looked_at_holds_up_nobody(store: TestStore) {
     assert!(other.find_credential(made.id, Lock::Update).await.expect("the lock").is_some());
 }
 
-async fn what_is_not_committed_is_seen_by_nobody_else(store: TestStore) {
+async fn uncommitted_writes_are_not_visible_outside(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     let revision = store.revision().await.expect("a revision");
     let mut tx = store.begin("test").await.expect("a transaction");
@@ -66,7 +66,7 @@ async fn a_dropped_transaction_leaves_nothing_behind(store: TestStore) {
     tx.lock_workspace_names().await.expect("the lock");
     tx.put_workspace(&acme).await.expect("it is put");
     drop(tx);
-    // Whatever it held is free, and what it wrote is not there.
+    // All of its locks are released, and its writes are gone.
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.lock_workspace_names().await.expect("the lock");
     let row = tx.find_workspace_row(&acme.id, Lock::Update).await.expect("a read");
@@ -111,7 +111,7 @@ async fn a_reader_never_waits_for_a_writer(store: TestStore) {
     store.revision().await.expect("a revision");
 }
 
-/// Runs this in a task, sees that it waits, commits the transaction that it waits for, and gives what it comes to.
+/// Runs `work` in a task, checks that it waits for `tx`, commits `tx`, and returns the result of `work`.
 pub(super) async fn waits_for<T: Send + 'static>(
     tx: Box<dyn sophic_auth::store::WriteTx>,
     waiter: impl Future<Output = T> + Send + 'static,
@@ -119,10 +119,10 @@ pub(super) async fn waits_for<T: Send + 'static>(
     let mut waiter = tokio::task::spawn(waiter);
     stays_pending(Duration::from_millis(150), "it has what another holds", &mut waiter).await;
     tx.commit(&event()).await.expect("it commits");
-    within("it goes on", waiter).await.expect("no panic")
+    within("it continues", waiter).await.expect("no panic")
 }
 
-async fn who_would_change_a_row_waits_and_then_sees_what_came_before(store: TestStore) {
+async fn a_lock_waits_and_then_sees_the_earlier_write(store: TestStore) {
     let (acme, ada) = acme_and_ada(&*store, Role::Member).await;
     write(&*store, async |tx| {
         tx.insert_credential(&key(&acme, 1), &digest(1)).await.expect("it is made");
@@ -151,7 +151,7 @@ async fn who_would_change_a_row_waits_and_then_sees_what_came_before(store: Test
     assert_eq!(seen.await.version, 7);
 }
 
-async fn names_are_given_by_one_at_a_time(store: TestStore) {
+async fn workspace_names_are_assigned_by_one_transaction_at_a_time(store: TestStore) {
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.lock_workspace_names().await.expect("the lock");
     tx.put_workspace(&workspace("acme")).await.expect("it is put");
@@ -164,7 +164,7 @@ async fn names_are_given_by_one_at_a_time(store: TestStore) {
     assert!(holder.await.is_some());
 }
 
-async fn a_lock_that_never_comes_free_is_unavailable(store: TestStore) {
+async fn a_lock_that_is_never_released_is_unavailable(store: TestStore) {
     let (_, ada) = acme_and_ada(&*store, Role::Member).await;
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.find_user_row(&ada.id, Lock::Update).await.expect("a read");
@@ -175,10 +175,10 @@ async fn a_lock_that_never_comes_free_is_unavailable(store: TestStore) {
     let error = waited.await.expect_err("the lock is held");
     assert!(matches!(error, StoreError::Busy(_) | StoreError::Unavailable(_)), "{error:?}");
     drop(tx);
-    store.ping().await.expect("it goes on");
+    store.ping().await.expect("it continues");
 }
 
-async fn counting_up_from_many_sides_loses_nothing(store: TestStore) {
+async fn concurrent_increments_lose_nothing(store: TestStore) {
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     let tasks: Vec<_> = (0..6)
@@ -203,8 +203,8 @@ async fn counting_up_from_many_sides_loses_nothing(store: TestStore) {
     assert_eq!(acme.generation, 60);
 }
 
-/// The bad moment is any moment (CATALOGUE 0.1): futures are dropped at many, and the pool must stay clean.
-async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
+/// A future can be dropped at any moment. This drops one at many moments, and the pool must stay clean.
+async fn a_cancelled_task_leaves_the_store_usable(store: TestStore) {
     let shared: Arc<dyn Store> = store.shared();
     for micros in 0..120 {
         let work = async {
@@ -213,13 +213,14 @@ async fn a_task_that_is_cut_off_leaves_the_store_usable(store: TestStore) {
             tx.find_user_row(&user("cut-off").id, Lock::Update).await?;
             Ok::<_, StoreError>(())
         };
-        // Out of time, or dropped without a commit: nothing may stay.
+        // Cancelled or dropped before the commit, so nothing may remain.
         drop_after(Duration::from_micros(micros * 20), work).await;
     }
     for number in 0..10 {
         let kept = user(&format!("kept-{number}"));
         write(&*store, async |tx| tx.put_user(&kept).await.expect("they are put")).await;
-        let second = sophic_auth::store::open_as_is(&store.database.url()).await.expect("it opens");
+        let second =
+            sophic_auth::store::open_existing(&store.database.url()).await.expect("it opens");
         assert!(second.find_user(&kept.id).await.expect("a read").is_some(), "{number}");
         assert!(second.find_user(&user("cut-off").id).await.expect("a read").is_none());
         second.close().await;

@@ -1,4 +1,4 @@
-//! Import and export at the store: many credentials at once, one change for all, a new epoch.
+//! Import and export in the store: many credentials at once with one change for all, and a new epoch.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,12 @@ use crate::stores::{Database, TestStore, on_every_store};
 use crate::waits;
 
 on_every_store! {
-    many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_change,
-    a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays,
-    what_a_batch_names_is_found_by_slug_id_and_digest,
-    an_export_goes_by_id_page_after_page_and_leaves_out_deleted_owners,
-    a_new_epoch_differs_and_leaves_the_revision,
-    no_insert_goes_unlogged_whoever_asks_for_one_change_for_all,
+    credentials_inserted_in_a_batch_are_unchanged_and_logged_as_one_change,
+    a_taken_digest_or_id_is_a_conflict_and_rolls_back_the_batch,
+    the_names_of_a_batch_are_found_by_slug_id_and_digest,
+    an_export_is_paged_by_id_and_omits_deleted_owners,
+    a_new_epoch_keeps_the_revision,
+    no_bulk_insert_goes_unlogged,
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -45,7 +45,7 @@ fn event(number: u8) -> AuditEvent {
     }
 }
 
-/// A workspace `w` of slug `acme`, and a user `ada`.
+/// Creates a workspace `w` with slug `acme`, and a user `ada`.
 async fn put_owners(store: &dyn Store) {
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.put_workspace(&workspace()).await.expect("a workspace");
@@ -80,7 +80,7 @@ fn user() -> User {
     }
 }
 
-/// The nth: even ones are keys with everything, odd ones are personal access tokens with little.
+/// Returns the nth credential. Even ones are keys with every field set, odd ones personal access tokens with few.
 fn stored(n: u8) -> StoredCredential {
     let id = CredentialId::new(at(i64::from(n)), [n; 10]);
     let key = n.is_multiple_of(2);
@@ -128,9 +128,7 @@ async fn export(store: &dyn Store) -> Vec<StoredCredential> {
     store.export_credentials(&ExportFilter::default(), None, 1_000).await.expect("an export")
 }
 
-async fn many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_change(
-    store: TestStore,
-) {
+async fn credentials_inserted_in_a_batch_are_unchanged_and_logged_as_one_change(store: TestStore) {
     put_owners(&*store).await;
     let before = store.revision().await.expect("a revision");
     let credentials: Vec<_> = (0..200).map(stored).collect();
@@ -146,7 +144,7 @@ async fn many_credentials_inserted_at_once_come_back_as_they_were_and_are_one_ch
     assert_eq!(*found.expect("it is found").credential, facts);
 }
 
-async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store: TestStore) {
+async fn a_taken_digest_or_id_is_a_conflict_and_rolls_back_the_batch(store: TestStore) {
     put_owners(&*store).await;
     insert(&*store, &[stored(1)]).await.expect("inserted");
     let same_digest = StoredCredential { digest: stored(1).digest, ..stored(3) };
@@ -162,7 +160,7 @@ async fn a_taken_digest_or_id_is_a_conflict_and_nothing_of_the_batch_stays(store
     }
 }
 
-async fn what_a_batch_names_is_found_by_slug_id_and_digest(store: TestStore) {
+async fn the_names_of_a_batch_are_found_by_slug_id_and_digest(store: TestStore) {
     put_owners(&*store).await;
     insert(&*store, &[stored(1), stored(2), stored(3)]).await.expect("inserted");
     let names = ImportNames {
@@ -187,7 +185,7 @@ async fn what_a_batch_names_is_found_by_slug_id_and_digest(store: TestStore) {
     assert_eq!(nothing, Default::default());
 }
 
-async fn an_export_goes_by_id_page_after_page_and_leaves_out_deleted_owners(store: TestStore) {
+async fn an_export_is_paged_by_id_and_omits_deleted_owners(store: TestStore) {
     put_owners(&*store).await;
     let credentials: Vec<_> = (0..9).map(stored).collect();
     insert(&*store, &credentials).await.expect("inserted");
@@ -219,7 +217,7 @@ async fn an_export_goes_by_id_page_after_page_and_leaves_out_deleted_owners(stor
     assert_eq!(export(&*store).await, of_acme);
 }
 
-async fn a_new_epoch_differs_and_leaves_the_revision(store: TestStore) {
+async fn a_new_epoch_keeps_the_revision(store: TestStore) {
     put_owners(&*store).await;
     let revision = store.revision().await.expect("a revision");
     let before = epoch(&store.database).await;
@@ -231,8 +229,9 @@ async fn a_new_epoch_differs_and_leaves_the_revision(store: TestStore) {
     assert_eq!(store.revision().await.expect("a revision"), revision);
 }
 
-/// With SQL of one's own: on Postgres each transaction logs once, and on SQLite none commits while `bulk` is open.
-async fn no_insert_goes_unlogged_whoever_asks_for_one_change_for_all(store: TestStore) {
+/// By raw SQL: on Postgres each transaction logs one change, and on SQLite no transaction can commit while `bulk` is
+/// open.
+async fn no_bulk_insert_goes_unlogged(store: TestStore) {
     put_owners(&*store).await;
     insert(&*store, &[stored(1)]).await.expect("inserted");
     let before = store.revision().await.expect("a revision");
@@ -275,9 +274,9 @@ async fn epoch(database: &Database) -> uuid::Uuid {
     }
 }
 
-/// A transaction that holds an owner makes whoever would change them wait, so no watermark is missed.
+/// Locking the owners in the transaction of an import blocks changes to them, so no watermark is missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn owners_are_held_while_a_batch_is_written() {
+async fn owners_are_locked_while_a_batch_is_written() {
     crate::stores::run(Database::postgres().await, async |store: TestStore| {
         put_owners(&*store).await;
         let workspaces = vec!["acme".to_owned()];

@@ -1,4 +1,4 @@
-//! Backups of SQLite, and the new epoch after one was restored.
+//! Backups of SQLite, and the new epoch after a restore.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use super::{Over, keys, legacy};
 use crate::stores::{Database, Fixture as _, on_every_store};
 
 on_every_store! {
-    a_new_epoch_is_given_and_recorded,
+    a_new_epoch_is_set_and_recorded,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_is_whole_while_the_store_is_written() {
+async fn a_backup_during_writes_is_consistent() {
     use std::os::unix::fs::PermissionsExt as _;
     let over = Over::set_up(Arc::new(Database::sqlite())).await;
     over.import_csv(&keys(0..1_200)).await;
@@ -22,7 +22,7 @@ async fn a_backup_is_whole_while_the_store_is_written() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let path = folder.path().join("copy.db");
     let path_text = path.to_str().expect("UTF-8");
-    // The store is open here, with a write-ahead log that holds the last commits.
+    // The store is open here, and its write-ahead log holds the last commits.
     let done = run(&over.database, &["--output", "json", "backup", path_text], "");
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert_eq!(std::fs::metadata(&path).expect("it").permissions().mode() & 0o777, 0o600);
@@ -57,18 +57,18 @@ async fn no_raw_token_is_on_the_disk_after_an_import() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_of_postgres_is_left_to_its_own_tools() {
+async fn a_backup_of_postgres_is_refused() {
     let over = Over::set_up(Arc::new(Database::postgres().await)).await;
     let done = run(&over.database, &["backup", "/tmp/never-written.db"], "");
     assert_eq!(done.status.code(), Some(2));
     assert!(text(&done.stderr).contains("pg_dump"));
     store::backup(&over.database.url(), "/tmp/never-written.db".as_ref())
         .await
-        .expect_err("nor by the store");
+        .expect_err("the store refuses it too");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_of_what_is_not_there_makes_nothing() {
+async fn a_backup_of_a_missing_store_creates_nothing() {
     let database = Database::sqlite();
     let folder = tempfile::TempDir::new().expect("a folder");
     let to = folder.path().join("copy.db");
@@ -77,7 +77,7 @@ async fn a_backup_of_what_is_not_there_makes_nothing() {
     assert!(!to.exists() && !database.file().expect("a file").exists());
 }
 
-async fn a_new_epoch_is_given_and_recorded(over: Over) {
+async fn a_new_epoch_is_set_and_recorded(over: Over) {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..2 {
         let done = run(&over.database, &["--output", "json", "new-epoch"], "");

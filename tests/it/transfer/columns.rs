@@ -1,4 +1,4 @@
-//! What other systems' files hold: names, types, times and spellings, and what looks like something that it is not.
+//! Columns of other systems' files: names, types, times and spellings, and values that look like something else.
 
 use serde_json::json;
 use sophic_auth::model::Digest;
@@ -9,16 +9,16 @@ use super::{EACH, Over, legacy};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    columns_that_are_not_known_are_listed_and_nothing_is_written,
-    columns_have_the_names_that_they_are_given,
+    unknown_columns_are_listed_and_nothing_is_written,
+    columns_can_be_renamed_and_preset,
     a_token_that_looks_like_a_digest_is_refused_with_the_whole_file,
-    a_json_array_is_read_as_json_lines_are,
-    what_was_dead_elsewhere_is_dead_here,
-    what_is_of_the_wrong_type_is_named,
+    a_json_array_is_read_like_json_lines,
+    credentials_revoked_elsewhere_are_imported_as_revoked,
+    a_value_of_the_wrong_type_is_named,
     an_empty_file_is_an_error,
 }
 
-async fn columns_that_are_not_known_are_listed_and_nothing_is_written(over: Over) {
+async fn unknown_columns_are_listed_and_nothing_is_written(over: Over) {
     let text =
         format!("workspace,title,name,scopes,token,owner_id\nacme,t,n,read,{},7\n", legacy(1));
     let (report, _) = over.import(&text, TransferFormat::Csv, EACH).await;
@@ -35,7 +35,7 @@ async fn columns_that_are_not_known_are_listed_and_nothing_is_written(over: Over
     };
     let csv = TransferFormat::Csv;
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title"])).await;
-    let error = report.expect_err("one is left").to_string();
+    let error = report.expect_err("one unknown column is left").to_string();
     assert!(error.contains("format: owner_id."), "{error}");
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title", "owner_id"])).await;
     assert_eq!(report.expect("a report").written, 1);
@@ -45,7 +45,7 @@ async fn columns_that_are_not_known_are_listed_and_nothing_is_written(over: Over
     assert_eq!((report.expect("a report").existing, told.bad.len()), (1, 0));
 }
 
-async fn columns_have_the_names_that_they_are_given(over: Over) {
+async fn columns_can_be_renamed_and_preset(over: Over) {
     let digest = Digest::of(&legacy(1)).to_hex().to_uppercase();
     let columns = || ColumnOptions {
         renamed: vec![("hash".to_owned(), Column::Digest), ("made".to_owned(), Column::CreateTime)],
@@ -81,7 +81,7 @@ async fn a_token_that_looks_like_a_digest_is_refused_with_the_whole_file(over: O
         assert!(report.nothing_written.is_some_and(|why| why.contains("digests")));
         assert!(!is_allowed(&over, &spelled).await && !is_allowed(&over, &legacy(2)).await);
     }
-    // A legacy token of Sentry's is of 64 hexadecimal digits.
+    // A legacy Sentry token has 64 hexadecimal digits.
     let token = digest.to_hex();
     let text = format!("workspace,name,scopes,token\nacme,n,read,{token}\n");
     let columns = ColumnOptions { tokens_look_like_digests: true, ..ColumnOptions::default() };
@@ -90,7 +90,7 @@ async fn a_token_that_looks_like_a_digest_is_refused_with_the_whole_file(over: O
     assert!(is_allowed(&over, &token).await);
 }
 
-async fn a_json_array_is_read_as_json_lines_are(over: Over) {
+async fn a_json_array_is_read_like_json_lines(over: Over) {
     let object = |n: usize| {
         json!({"workspace": "acme", "name": "a ],[ b", "scopes": "read", "token": legacy(n),
             "create_time": 1_704_110_400, "annotations": {"k": "\"]}"}})
@@ -107,12 +107,12 @@ async fn a_json_array_is_read_as_json_lines_are(over: Over) {
     let cut = &pretty[..pretty.len() - 2];
     let (report, _) =
         over.import(&cut.replace("legacy-", "other-"), TransferFormat::Jsonl, EACH).await;
-    let error = report.expect_err("it is cut off").to_string();
+    let error = report.expect_err("the array is truncated").to_string();
     assert!(error.contains("ends in the middle"), "{error}");
     assert_eq!(count(&over).await, 3);
 }
 
-async fn what_was_dead_elsewhere_is_dead_here(over: Over) {
+async fn credentials_revoked_elsewhere_are_imported_as_revoked(over: Over) {
     let mut text = String::from("workspace,name,scopes,token,revoked,enabled\n");
     for (n, rest) in ["t,", ",false", "f,true", "1,0", ",", "maybe,"].into_iter().enumerate() {
         text += &format!("acme,n,read,{},{rest}\n", legacy(n));
@@ -130,7 +130,7 @@ async fn what_was_dead_elsewhere_is_dead_here(over: Over) {
     assert!(!is_allowed(&over, &legacy(10)).await);
 }
 
-async fn what_is_of_the_wrong_type_is_named(over: Over) {
+async fn a_value_of_the_wrong_type_is_named(over: Over) {
     let text = "{\"workspace\":\"acme\",\"name\":{\"first\":\"n\"}}\n\n{\"scopes\":7}\n{\"enabled\":\"x\"}\n\
                 {\"expire_time\":true}\n{\"annotations\":{\"a\":1}}\n";
     let (_, told) = over.import(text, TransferFormat::Jsonl, EACH).await;

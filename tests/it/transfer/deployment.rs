@@ -1,4 +1,4 @@
-//! A whole deployment: by two commands from one store to another, over and over, and never by half.
+//! Moving a whole deployment from one store to another by two commands, repeatedly, and never partially.
 
 use serde_json::Value;
 
@@ -7,12 +7,12 @@ use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     a_deployment_moves_by_two_commands_and_everything_is_as_it_was,
-    what_differs_in_the_target_is_a_conflict_and_nothing_is_written,
-    a_file_that_is_not_whole_is_refused_and_nothing_is_written,
-    what_was_taken_away_here_does_not_come_back_by_an_import,
+    a_difference_in_the_target_is_a_conflict_and_nothing_is_written,
+    an_incomplete_file_is_refused_and_nothing_is_written,
+    an_import_restores_nothing_that_was_revoked_or_restricted,
 }
 
-/// What is asked of both stores, to be the same.
+/// Commands whose output must be the same on both stores.
 const ASKED: [&str; 5] =
     ["workspace list", "user list", "member list --user ada", "caller list", "export"];
 
@@ -28,7 +28,7 @@ impl Made {
     }
 }
 
-/// One of everything, exported.
+/// Creates one of everything, and exports it.
 fn make(p: &Program) -> Made {
     p.run("workspace put acme --id w1 --name \"Acme, Inc\"").ok();
     p.run("workspace put closed --id w2").ok();
@@ -42,7 +42,7 @@ fn make(p: &Program) -> Made {
         token(&format!("key create --workspace {workspace} --name k --scope read"))
     };
     let before = key("reborn");
-    // Its keys are dead by its watermark, which is above zero from now on.
+    // Its watermark ends its keys, and is above zero from now on.
     p.run("workspace delete reborn").ok();
     p.run("workspace put reborn --id w3").ok();
     let (alive, revoked, closed, after) = (key("acme"), key("acme"), key("closed"), key("reborn"));
@@ -82,7 +82,8 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
         assert!(!text.contains(token.as_str()));
     }
     assert!(!text.contains(&made.gateway));
-    // To the other kind of store and back: here from either to SQLite, and from there to this one, emptied of nothing.
+    // To the other kind of store and back: from either store to SQLite, and from there into this one, which still has
+    // its records.
     let target = other();
     let dry = target.run(&format!("import --dry-run {} --output json", made.file())).json();
     assert_eq!((&dry["written"], &dry["bad"]), (&0.into(), &0.into()), "{dry}");
@@ -99,13 +100,13 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
         assert_eq!(told["active"], *alive, "{told}");
     }
     assert_eq!(answers(&target), answers(&p));
-    // What was exported there is, but for its first line's time, what was exported here.
+    // The export of the target equals the first export, except for the time in the first line.
     let again = made.folder.path().join("again.jsonl");
     target.run(&format!("export --all {}", again.display())).ok();
     let again = std::fs::read_to_string(again).expect("the file");
     let rest = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(rest(&again), rest(&text));
-    // A second time there is nothing to do; and here everything is there.
+    // A second import changes nothing, and neither does an import here.
     for store in [&target, &p] {
         let report = store.run(&format!("import {} --output json", made.file())).json();
         assert_eq!((&report["written"], &report["already_there"]), (&0.into(), &17.into()));
@@ -123,7 +124,7 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
     }
 }
 
-async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Program) {
+async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Program) {
     let target = other();
     target.run("workspace put acme --id another").ok();
     target.run("user put ada --name \"Another Ada\"").ok();
@@ -143,7 +144,7 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     assert_eq!(report["written"], 0);
     assert!(report["nothing_written"].is_string(), "{report}");
     assert_eq!(target.run("audit export").ok(), before, "nothing is written");
-    // What is dead in the file and alive here is a conflict too: the dead stay dead.
+    // A credential that is revoked in the file and active here is a conflict too. Revoked credentials stay revoked.
     let fresh = other();
     let text = std::fs::read_to_string(made.file()).expect("the file");
     let alive = made.folder.path().join("alive.jsonl");
@@ -168,7 +169,7 @@ async fn what_differs_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     );
 }
 
-async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) {
+async fn an_incomplete_file_is_refused_and_nothing_is_written(p: Program) {
     let made = make(&p);
     let text = std::fs::read_to_string(made.file()).expect("the file");
     let lines: Vec<_> = text.lines().collect();
@@ -201,7 +202,7 @@ async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) 
             refused.err
         );
     }
-    // One bad record is one too many.
+    // One bad record is enough.
     let bad = text.replace(r#""role":"admin""#, r#""role":"king""#);
     let refused = target.pipe(&bad, "import --format jsonl -");
     assert_eq!(refused.code, Some(1));
@@ -220,7 +221,7 @@ async fn a_file_that_is_not_whole_is_refused_and_nothing_is_written(p: Program) 
     p.run("export --all --workspace acme").failed(2);
 }
 
-async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
+async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let source = other();
     let made = make(&source);
     let import = format!("import {} --output json", made.file());
@@ -234,7 +235,7 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     let (dead_id, pat_id) = (id(dead), id(pat));
     p.pipe(dead, "key revoke -").ok();
     p.run(&format!("pat update {pat_id} --ttl 1h --allow-ip 10.0.0.0/8")).ok();
-    // Of what can do less here it is told, by number and by id, and it stays so.
+    // A credential that can do less here is reported by number and by id, and stays as it is.
     let again = p.run(&import);
     assert_eq!(again.code, Some(0), "{}", again.err);
     let report: Value = serde_json::from_str(&again.out).expect("JSON");
@@ -246,14 +247,14 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
         assert!(again.err.contains(&said), "{said}: {}", again.err);
     }
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
-    // Nor once it has no row any more.
+    // The same holds once its row is deleted.
     let purged = p.run("purge --dead-after 1ms --output json").json();
     assert_ne!(purged["purged_count"], 0, "{purged}");
     let again = p.run(&import);
     let said = format!("credential {dead_id} was purged here, and stays ended");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
-    // Nor by the credentials alone, nor its owner.
+    // The same holds for an export of credentials only, and for its owner.
     let plain = source.run("export").ok();
     p.run("user delete bob").ok();
     let of_bob = "user,name,scopes,token\nbob,n,read,legacy-000001-5f2c9a71d03b4e86\n";
@@ -266,7 +267,7 @@ async fn what_was_taken_away_here_does_not_come_back_by_an_import(p: Program) {
     }
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
     assert!(!p.run("user list").ok().contains("bob"));
-    // All else is a conflict: it is for whoever works here to say which holds.
+    // Every other difference is a conflict, for the operator to resolve.
     for narrowing in [
         "member delete --workspace acme --user ada",
         "workspace put acme --keys-max 5",

@@ -1,4 +1,4 @@
-//! Every command of docs/import.md, run on a file as that system writes it.
+//! Runs every command of `docs/import.md` on a file in the format of that system.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     what_other_systems_export_is_imported_by_the_documented_command,
-    what_no_token_can_be_found_by_is_refused_and_nothing_is_written,
+    a_digest_that_no_token_can_match_is_refused_and_nothing_is_written,
 }
 
-/// Where the samples are.
+/// Returns the folder of the sample files.
 fn samples() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/transfer/samples")
 }
 
-/// The command under this heading.
+/// Returns the command below this heading.
 fn documented(heading: &str) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/import.md"));
     let page = page.expect("the page");
@@ -77,14 +77,14 @@ async fn what_other_systems_export_is_imported_by_the_documented_command(p: Prog
     assert_eq!(old.expect("it")["revoke_time"], "2024-06-01T08:30:00Z");
 }
 
-async fn what_no_token_can_be_found_by_is_refused_and_nothing_is_written(p: Program) {
+async fn a_digest_that_no_token_can_match_is_refused_and_nothing_is_written(p: Program) {
     p.run("workspace put acme").ok();
     for heading in ["GitLab", "Gitea", "django-rest-framework"] {
         let refused = in_samples(&p, &documented(heading), "");
         assert_eq!(refused.code, Some(1), "{}", refused.out);
         assert!(refused.err.contains("no token can ever be found by it"), "{}", refused.err);
     }
-    // The values give themselves away, too, under whatever name.
+    // Such values are recognized under any column name.
     let hash = "pbkdf2_sha256$600000$saltsaltsalt$VkXq81kPz0AbVkXq81kPz0AbVkXq81kPz0AbVkXq81k=";
     let gitea = "0123456789".repeat(10);
     for value in [hash, &gitea] {
@@ -94,7 +94,7 @@ async fn what_no_token_can_be_found_by_is_refused_and_nothing_is_written(p: Prog
         assert!(refused.err.contains("no token can ever be found by it"), "{}", refused.err);
     }
     assert_eq!(p.run("export").ok(), "");
-    // crates.io without its `--rename`.
+    // The command for crates.io without its `--rename`.
     let command = documented("The Rust package registry").replace("token=digest,", "");
     let refused = in_samples(&p, &command, "");
     assert_eq!(refused.code, Some(1));

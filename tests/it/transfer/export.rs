@@ -1,4 +1,4 @@
-//! Exporting, and what is exported from one database coming out of the other byte by byte.
+//! Exporting, and moving an export from one database to the other and back without changing a byte.
 
 use sophic_auth::model::{Digest, WorkspaceId};
 use sophic_auth::service::{Context, TransferFormat};
@@ -12,7 +12,7 @@ on_every_store! {
     an_export_is_in_the_audit_log,
 }
 
-/// One of everything.
+/// Returns a file with one of everything.
 fn everything() -> String {
     let digest = Digest::of("of another system").to_hex();
     format!(
@@ -35,7 +35,7 @@ async fn round_trip(from: Database, to: Database) {
     let (from, to) = (std::sync::Arc::new(from), std::sync::Arc::new(to));
     let (one, other) = (Over::set_up(from).await, Over::set_up(to).await);
     let (report, told) = one.import_csv(&everything()).await;
-    // A line break is a control character, and no name has one.
+    // A line break is a control character, which names cannot contain.
     assert_eq!((report.written, told.lines()), (3, vec![4]));
     one.import_csv(&keys(10..1_510)).await;
     for format in [TransferFormat::Jsonl, TransferFormat::Csv] {

@@ -1,4 +1,4 @@
-//! Importing, by the use case.
+//! Importing through the use case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,21 +20,21 @@ use crate::stores::on_every_store;
 on_every_store! {
     tokens_and_digests_of_another_system_introspect,
     a_second_import_changes_nothing,
-    an_import_goes_on_where_it_was_interrupted,
+    an_interrupted_import_can_be_continued,
     bad_lines_are_reported_by_number_and_left_out,
     bad_json_is_reported_by_line,
-    nothing_that_was_read_is_repeated,
+    no_error_repeats_the_content_of_the_file,
     all_or_nothing_writes_nothing_if_a_line_is_bad,
     all_or_nothing_writes_many_batches_in_one_transaction,
-    a_token_in_the_clear_in_another_column_stops_it_all,
-    what_stands_twice_is_found_batches_apart,
+    a_plaintext_token_in_another_column_stops_the_import,
+    duplicates_are_found_across_batches,
     a_digest_of_another_owner_is_a_conflict,
-    missing_owners_are_bad_lines_unless_they_are_to_be_made,
-    what_is_imported_under_an_owner_lives_by_their_watermark_of_today,
+    lines_with_missing_owners_are_bad_unless_owners_are_created,
+    imported_credentials_get_the_current_watermark_of_their_owner,
     a_batch_is_one_change_and_each_credential_has_its_event,
-    no_policy_is_asked_of_what_lives_elsewhere_already,
-    what_was_imported_dies_with_its_owner_and_each_has_its_event,
-    a_header_that_is_none_is_refused_without_repeating_it,
+    imported_credentials_are_exempt_from_policies,
+    imported_credentials_end_with_their_owner_and_each_has_an_event,
+    a_missing_header_is_refused_without_repeating_the_line,
     a_dry_run_writes_nothing,
 }
 
@@ -83,7 +83,7 @@ async fn tokens_and_digests_of_another_system_introspect(over: Over) {
     assert_eq!((report.lines, report.written, report.existing, report.bad), (3, 3, 0, 0));
     assert!(is_allowed(&over, &legacy(1)).await);
     assert!(is_allowed(&over, &legacy(2)).await);
-    assert!(!is_allowed(&over, &legacy(3)).await, "it came revoked");
+    assert!(!is_allowed(&over, &legacy(3)).await, "it was imported as revoked");
     assert!(!is_allowed(&over, &digest).await, "a digest is no token");
     let exported = over.export(TransferFormat::Jsonl).await;
     assert!(exported.contains(r#""name":"one, \"quoted\"""#), "{exported}");
@@ -106,7 +106,7 @@ async fn a_second_import_changes_nothing(over: Over) {
         assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
         assert!(!told.phases.contains(&ImportPhase::Write));
     }
-    // What was exported is there too.
+    // Exported credentials are recognized as already there.
     let (report, told) = over.import_csv(&export).await;
     assert_eq!(told.bad, []);
     assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
@@ -115,7 +115,7 @@ async fn a_second_import_changes_nothing(over: Over) {
     assert_eq!(events(&over, "credential.import").await, imports);
 }
 
-async fn an_import_goes_on_where_it_was_interrupted(over: Over) {
+async fn an_interrupted_import_can_be_continued(over: Over) {
     over.import_csv(&keys(500..1_700)).await;
     let (report, told) = over.import_csv(&keys(0..2_200)).await;
     assert_eq!(told.bad, []);
@@ -130,7 +130,7 @@ async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
                   create_time,expire_time,revoke_time,last_use_time,last_use_ip,predecessor_id,id";
     let empty = Digest::of("").to_hex();
     let lines = [
-        // What is wrong, by column, and the line.
+        // The column that is wrong, and the line.
         ("", format!("key,acme,,,good,read,,{good},,,,,,,,,")),
         ("kind", format!("robot,acme,,,n,read,{digest},,,,,,,,,,")),
         ("kind", format!(",acme,ada,,n,read,{digest},,,,,,,,,,")),
@@ -177,7 +177,7 @@ async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
     let wanted: Vec<_> =
         lines.iter().enumerate().filter(|(_, (what, _))| !what.is_empty()).collect();
     for ((i, (what, line)), (number, reason)) in wanted.iter().zip(&told.bad) {
-        // The header is the first line.
+        // The header is line 1.
         assert_eq!(*number, *i as u64 + 2, "{reason}: {line}");
         assert!(reason.starts_with(what), "line {number} ({what}): {reason}");
     }
@@ -210,7 +210,7 @@ async fn bad_json_is_reported_by_line(over: Over) {
         format!(r#"{{"name":"a\u0000b",{rest}}}"#),
         r#"["a"]"#.to_owned(),
         good(2),
-        // The file ends in the middle.
+        // The file ends in the middle of a record.
         good(3)[..40].to_owned(),
     ];
     let (report, told) = over.import(&lines.join("\n"), TransferFormat::Jsonl, EACH).await;
@@ -226,7 +226,7 @@ async fn bad_json_is_reported_by_line(over: Over) {
     assert!(reason(17).is_some_and(|reason| reason.contains("ends in the middle")));
 }
 
-async fn nothing_that_was_read_is_repeated(over: Over) {
+async fn no_error_repeats_the_content_of_the_file(over: Over) {
     let secret = "Zq7hush-hush-9w";
     let text = format!(
         "kind,workspace,name,scopes,digest,token,create_time,annotations\n\
@@ -263,11 +263,11 @@ async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
     assert_eq!(told.bad, []);
     assert_eq!(report.expect("a report").written, 3_200);
     assert_eq!(count(&over).await, 3_200);
-    // Each credential has its event, and so has each batch.
+    // Each credential and each batch has an event.
     assert_eq!(events(&over, "credential.import").await, 3_204);
 }
 
-async fn a_token_in_the_clear_in_another_column_stops_it_all(over: Over) {
+async fn a_plaintext_token_in_another_column_stops_the_import(over: Over) {
     let ours = format!("sophic_key_{}", "aB3".repeat(12) + "zz");
     let digest = Digest::of("another").to_hex();
     for line in [
@@ -287,7 +287,7 @@ async fn a_token_in_the_clear_in_another_column_stops_it_all(over: Over) {
     assert_eq!(count(&over).await, 0);
 }
 
-async fn what_stands_twice_is_found_batches_apart(over: Over) {
+async fn duplicates_are_found_across_batches(over: Over) {
     let id = "01890a5d-ac96-774b-bcce-b302099a8057";
     let mut text = String::from("id,workspace,name,scopes,token\n");
     for n in 0..2_500 {
@@ -304,7 +304,7 @@ async fn what_stands_twice_is_found_batches_apart(over: Over) {
     ];
     assert_eq!(told.bad, wanted);
     assert_eq!((report.written, report.bad), (2_501, 2));
-    // Once more: the same lines are bad, and the same are there.
+    // A second import reports the same bad lines, and the rest as already there.
     let (report, told) = over.import_csv(&text).await;
     assert_eq!((report.written, report.existing, report.bad), (0, 2_501, 2));
     assert_eq!(told.bad.len(), 2);
@@ -327,7 +327,7 @@ async fn a_digest_of_another_owner_is_a_conflict(over: Over) {
     assert_eq!(report.written, 0);
 }
 
-async fn missing_owners_are_bad_lines_unless_they_are_to_be_made(over: Over) {
+async fn lines_with_missing_owners_are_bad_unless_owners_are_created(over: Over) {
     let text = format!(
         "workspace,user,name,scopes,token\n\
          globex,,n,read,{}\n,bob,n,read,{}\nNot_a_slug,,n,read,{}\nacme,,n,read,{}\nglobex,,m,read,{}\n",
@@ -354,7 +354,7 @@ async fn missing_owners_are_bad_lines_unless_they_are_to_be_made(over: Over) {
     assert_eq!(report.expect("a report").written, 1);
 }
 
-async fn what_is_imported_under_an_owner_lives_by_their_watermark_of_today(over: Over) {
+async fn imported_credentials_get_the_current_watermark_of_their_owner(over: Over) {
     let context = || sophic_auth::service::Context::operator("test");
     let name = || sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
     over.import_csv(&keys(0..1)).await;
@@ -367,7 +367,7 @@ async fn what_is_imported_under_an_owner_lives_by_their_watermark_of_today(over:
     assert_eq!(told.bad, []);
     assert_eq!(report.written, 1);
     assert!(is_allowed(&over, &legacy(1)).await);
-    assert!(!is_allowed(&over, &legacy(0)).await, "it died with the workspace");
+    assert!(!is_allowed(&over, &legacy(0)).await, "it ended with the workspace");
 }
 
 async fn of_action(over: &Over, action: &str) -> Vec<AuditEvent> {
@@ -404,7 +404,7 @@ async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
     assert_eq!(json(first.after.as_ref()), view::credential(&row, over.service.now()));
 }
 
-async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
+async fn imported_credentials_are_exempt_from_policies(over: Over) {
     let (id, slug) = (WorkspaceId::parse("strict"), Slug::parse("strict"));
     let name = DisplayName::parse("Strict").expect("a name");
     let policy = PolicyChange {
@@ -423,8 +423,8 @@ async fn no_policy_is_asked_of_what_lives_elsewhere_already(over: Over) {
     assert_eq!((report.written, told.bad), (2, vec![]));
 }
 
-/// More than are read at once.
-async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over) {
+/// More credentials than one batch reads.
+async fn imported_credentials_end_with_their_owner_and_each_has_an_event(over: Over) {
     over.import_csv(&keys(0..1_201)).await;
     let name = WorkspaceName::parse("acme").expect("a name");
     let context = Context::operator("test");
@@ -455,7 +455,7 @@ async fn what_was_imported_dies_with_its_owner_and_each_has_its_event(over: Over
     }
 }
 
-async fn a_header_that_is_none_is_refused_without_repeating_it(over: Over) {
+async fn a_missing_header_is_refused_without_repeating_the_line(over: Over) {
     for (text, wanted) in [
         (format!("acme,n,read,{}\n", legacy(1)), "acme, n, read, the 4."),
         ("workspace,name,name\n".to_owned(), "names name twice"),

@@ -1,4 +1,4 @@
-//! CSV by the format's rules: what is quoted is data, and what is no CSV is refused whole.
+//! CSV rules: quoted text is data, and a file that is not CSV is refused as a whole.
 
 use sophic_auth::model::{DisplayName, Slug, WorkspaceId};
 use sophic_auth::service::{Context, PutWorkspace, TransferFormat};
@@ -8,9 +8,9 @@ use super::{ALL_OR_NOTHING, EACH, Over, legacy};
 use crate::stores::on_every_store;
 
 on_every_store! {
-    a_quoted_line_break_makes_no_record_of_what_comes_after_it,
-    what_is_no_csv_is_refused_whole_and_nothing_is_written,
-    names_of_every_legal_kind_come_back_to_the_letter,
+    a_quoted_line_break_does_not_start_a_record,
+    a_file_that_is_not_csv_is_refused_and_nothing_is_written,
+    every_legal_name_survives_an_import_and_export,
 }
 
 async fn victim(over: &Over) {
@@ -22,7 +22,7 @@ async fn victim(over: &Over) {
     over.service.put_workspace(context, put).await.expect("a workspace");
 }
 
-async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) {
+async fn a_quoted_line_break_does_not_start_a_record(over: Over) {
     victim(&over).await;
     let injected = legacy(9);
     let text = format!(
@@ -36,7 +36,7 @@ async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) 
     );
     let (report, told) = over.import_csv(&text).await;
     assert!(!is_allowed(&over, &injected).await, "a name is no record");
-    // Each is numbered by the line on which it begins.
+    // Each record is numbered by its first line.
     assert_eq!(told.lines(), [2, 8], "{:?}", told.bad);
     assert!(told.bad[0].1.starts_with("name: "), "{:?}", told.bad);
     assert_eq!((report.lines, report.written, report.bad), (3, 1, 2));
@@ -46,7 +46,7 @@ async fn a_quoted_line_break_makes_no_record_of_what_comes_after_it(over: Over) 
     assert!(exported.contains(r#"{"note":"x"}"#), "{exported}");
 }
 
-async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
+async fn a_file_that_is_not_csv_is_refused_and_nothing_is_written(over: Over) {
     let revision = over.service.revision().await.expect("a revision");
     let good: String = (10..2_510).map(|n| format!("acme,n,read,{}\n", legacy(n))).collect();
     for (line, what) in [
@@ -68,7 +68,7 @@ async fn what_is_no_csv_is_refused_whole_and_nothing_is_written(over: Over) {
     assert_eq!(count(&over).await, 0);
 }
 
-async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
+async fn every_legal_name_survives_an_import_and_export(over: Over) {
     let names = [
         "\"quoted\"",
         "a,b",
@@ -101,7 +101,7 @@ async fn names_of_every_legal_kind_come_back_to_the_letter(over: Over) {
     let (csv, jsonl) =
         (over.export(TransferFormat::Csv).await, over.export(TransferFormat::Jsonl).await);
     let name = sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
-    // Into another store, whose workspace is the same: what is there already is left out, so compare what is read.
+    // Then into another store with the same workspace. Existing credentials are skipped, so this compares the exports.
     over.service.delete_workspace(Context::operator("test"), name, false).await.expect("deleted");
     assert_eq!(count(&over).await, 0, "what is of a deleted owner is not exported");
     let other = crate::stores::Database::sqlite();

@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of an import: nothing is half done, and a second run completes it.
+//! SIGKILL during an import: nothing is left half done, and a second run completes it.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::stores::on_every_store;
 use crate::waits::{self, eventually, let_time_pass};
 
 on_every_store! {
-    an_import_that_is_killed_is_completed_by_a_second_run,
-    an_import_of_all_or_nothing_that_is_killed_leaves_nothing,
+    a_killed_import_is_completed_by_a_second_run,
+    a_killed_all_or_nothing_import_leaves_nothing,
 }
 
 const LINES: usize = 6_000;
 
-/// Writes the file, and starts to import it.
+/// Writes the file and starts its import.
 fn start(over: &Over, folder: &tempfile::TempDir, more: &[&str]) -> (String, std::process::Child) {
     let path = folder.path().join("legacy.csv");
     std::fs::write(&path, keys(0..LINES)).expect("written");
@@ -33,7 +33,7 @@ async fn count(over: &Over) -> usize {
     over.export(TransferFormat::Csv).await.lines().count() - 1
 }
 
-async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
+async fn a_killed_import_is_completed_by_a_second_run(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &[]);
     let before = over.service.revision().await.expect("a revision");
@@ -47,7 +47,7 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     let written = count(&over).await;
     assert!(written < LINES, "it was killed in the middle");
     assert_eq!(written % 1_000, 0, "whole batches");
-    // Each batch has its change and its event, each credential its own event, and there is no more than that.
+    // Each batch has one change and one event, each credential one event, and there are no others.
     let revision = over.service.revision().await.expect("a revision");
     assert_eq!(revision.0 - before.0, written as u64 / 1_000);
     let events = over
@@ -68,11 +68,11 @@ async fn an_import_that_is_killed_is_completed_by_a_second_run(over: Over) {
     assert_eq!(count(&over).await, LINES);
 }
 
-async fn an_import_of_all_or_nothing_that_is_killed_leaves_nothing(over: Over) {
+async fn a_killed_all_or_nothing_import_leaves_nothing(over: Over) {
     let folder = tempfile::TempDir::new().expect("a folder");
     let (path, mut child) = start(&over, &folder, &["--all-or-nothing"]);
     let before = over.service.revision().await.expect("a revision");
-    // Each time elsewhere.
+    // At a different moment in each run.
     let moment = Duration::from_millis(u64::from(std::process::id() % 700) + 300);
     let_time_pass("up to somewhere between its start and its end", moment).await;
     child.kill().expect("killed");

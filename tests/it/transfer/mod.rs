@@ -1,4 +1,4 @@
-//! Import, export, backup and a new epoch: by the use cases, and by the program itself.
+//! Import, export, backup and a new epoch, through the use cases and through the program.
 
 mod backup;
 mod columns;
@@ -22,7 +22,7 @@ use sophic_auth::store::{self, ExportFilter};
 
 use crate::stores::{Database, Fixture};
 
-/// The use cases over a store, with a workspace `w` of slug `acme` and a user `ada`.
+/// The use cases over a store with a workspace `w` (slug `acme`) and a user `ada`.
 pub(crate) struct Over {
     pub(crate) database: Arc<Database>,
     pub(crate) service: Arc<Service>,
@@ -41,7 +41,7 @@ impl Fixture for Over {
     async fn tear_down(_: &Database) {}
 }
 
-/// What was told of an import.
+/// What an import reported.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) bad: Vec<(u64, String)>,
@@ -59,7 +59,7 @@ impl ImportObserver for Told {
 }
 
 impl Told {
-    /// The lines that were bad.
+    /// Returns the numbers of the bad lines.
     pub(crate) fn lines(&self) -> Vec<u64> {
         self.bad.iter().map(|(line, _)| *line).collect()
     }
@@ -122,12 +122,12 @@ impl Over {
     }
 }
 
-/// A token as another system would make one; the nth.
+/// Returns the nth token of another system.
 pub(crate) fn legacy(n: usize) -> String {
     format!("legacy-{n:06}-5f2c9a71d03b4e86")
 }
 
-/// A CSV of keys of `acme` with tokens of another system.
+/// Returns a CSV of keys of `acme` with tokens of another system.
 pub(crate) fn keys(numbers: impl IntoIterator<Item = usize>) -> String {
     let lines = numbers.into_iter().map(|n| format!("acme,key {n},read,{}\n", legacy(n)));
     format!("workspace,name,scopes,token\n{}", lines.collect::<String>())

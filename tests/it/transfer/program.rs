@@ -1,4 +1,4 @@
-//! The program itself: files, standard input, exit codes, and a server that runs meanwhile.
+//! The program: files, standard input, exit codes, and a running server.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -13,10 +13,10 @@ use crate::waits::{self, eventually_some};
 
 on_every_store! {
     legacy_tokens_are_known_to_a_running_server_once_they_are_imported,
-    a_server_that_was_not_told_so_does_not_look_them_up,
-    by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts,
+    a_server_looks_up_imported_tokens_only_if_configured,
+    a_token_of_any_shape_is_revoked_by_its_text_whatever_introspection_accepts,
     exit_codes_and_reports_suit_scripts,
-    an_export_to_a_file_is_its_owners_and_writes_over_nothing,
+    an_exported_file_is_private_and_never_overwrites,
 }
 
 /// Runs the program on this database.
@@ -28,7 +28,7 @@ pub(super) fn run(database: &Database, args: &[&str], input: &str) -> Output {
         .spawn()
         .expect("the program starts");
     let mut stdin = child.stdin.take().expect("its input");
-    // A program that refuses its arguments reads nothing.
+    // The program does not read its input if it refuses the arguments.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     waits::output(child)
@@ -53,10 +53,10 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     let server = served(&harness).await;
     let gateway = server.caller("proxy", &[sophic_auth::model::Permission::Introspect]).await;
     let before = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
-    assert!(!before.active, "nobody knows it yet, and that is remembered");
+    assert!(!before.active, "it is unknown, and the cache remembers that");
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    // What only widens is not waited for: the server hears of it in a moment.
+    // Widening changes do not wait for replicas. The server applies this one a moment later.
     let after = eventually_some("the imported token is known", async || {
         let after = gateway.introspect(&legacy(1), "", &[Scope::Read]).await;
         after.active.then_some(after)
@@ -73,7 +73,7 @@ async fn legacy_tokens_are_known_to_a_running_server_once_they_are_imported(harn
     assert_eq!(dead.denial(), Denial::TokenRevoked);
 }
 
-async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
+async fn a_server_looks_up_imported_tokens_only_if_configured(harness: Harness) {
     harness.root().await.put_workspace("acme").await;
     let done = run(&harness.database, &["import", "--format", "csv", "-"], &keys(0..5));
     assert_eq!(done.status.code(), Some(0));
@@ -83,7 +83,9 @@ async fn a_server_that_was_not_told_so_does_not_look_them_up(harness: Harness) {
     assert_eq!(refused.status.code(), Some(1));
 }
 
-async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(harness: Harness) {
+async fn a_token_of_any_shape_is_revoked_by_its_text_whatever_introspection_accepts(
+    harness: Harness,
+) {
     let lenient = served(&harness).await;
     let root = harness.caller("security", &sophic_auth::model::Permission::ALL).await;
     let almost_ours = "sophic_legacy_5f2c9a71d03b4e86";
@@ -92,7 +94,7 @@ async fn by_text_a_token_of_any_shape_is_ended_whatever_introspection_accepts(ha
     assert_eq!(run(&harness.database, &import, &keys(0..5)).status.code(), Some(0));
     let by_digest = format!("workspace,name,scopes,digest\nacme,almost,read,{digest}\n");
     assert_eq!(run(&harness.database, &import, &by_digest).status.code(), Some(0));
-    // Each at a server, or by a command, that accepts no imported tokens.
+    // Each through a server or command that does not accept imported tokens.
     assert!(root.revoke_token(&legacy(0)).await.effective_time.is_some());
     assert!(root.revoke_token(almost_ours).await.effective_time.is_some());
     let tokens = vec![LeakedToken { token: legacy(1), ..Default::default() }];
@@ -152,7 +154,7 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert!(text(&semicolons.stderr).contains("semicolons"), "{}", text(&semicolons.stderr));
     let marked = format!("\u{feff}{}", keys(0..1).replace('\n', "\r\n"));
     assert_eq!(run(database, &import, &marked).status.code(), Some(0), "of Windows");
-    assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "in which format?");
+    assert_eq!(run(database, &["import", "-"], "").status.code(), Some(2), "the format is unknown");
     let missing = run(database, &["import", "/nowhere/legacy.csv"], "");
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("/nowhere/legacy.csv"));
@@ -164,7 +166,7 @@ async fn exit_codes_and_reports_suit_scripts(harness: Harness) {
     assert!(help.contains("deleted"), "what is left out is in the help: {help}");
 }
 
-async fn an_export_to_a_file_is_its_owners_and_writes_over_nothing(harness: Harness) {
+async fn an_exported_file_is_private_and_never_overwrites(harness: Harness) {
     use std::os::unix::fs::PermissionsExt as _;
     let database = &harness.database;
     harness.root().await.put_workspace("acme").await;

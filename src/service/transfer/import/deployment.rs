@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::super::audit::Entry;
 use super::super::super::commit::{Effect, Transaction};
 use super::super::super::directory::workspaces::{NameClaim, claim_names};
-use super::super::super::{Context, Kind, Service, under_way, view};
+use super::super::super::{Context, Kind, Service, call_context, view};
 use super::super::TransferError;
 use super::super::check::LineError;
 use super::super::deployment::DeploymentRecord;
@@ -70,7 +70,7 @@ impl Service {
         observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
         let importing = Box::pin(self.import_whole(context, input, dry_run, observer));
-        under_way::run(context.deadline, importing).await
+        call_context::run(context.deadline, importing).await
     }
 
     async fn import_whole<R: BufRead + Send>(

@@ -12,7 +12,7 @@ mod write;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::super::{Context, Service, under_way};
+use super::super::{Context, Service, call_context};
 use super::check::{Defaults, FileRefusal, LineError, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
@@ -142,7 +142,7 @@ impl Service {
         observer: &mut dyn ImportObserver,
     ) -> Result<ImportReport, TransferError> {
         let importing = Box::pin(self.import_all(context, import, observer));
-        under_way::run(context.deadline, importing).await
+        call_context::run(context.deadline, importing).await
     }
 
     async fn import_all<R: BufRead + Send>(

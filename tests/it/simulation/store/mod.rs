@@ -1,6 +1,5 @@
-//! The database, as far as the protocol goes: a counter, a log in the order of commits, the replicas' rows, and what
-//! answers are made of. Every method is one transaction. A crash loses what was not made durable; a promotion begins
-//! another life.
+//! The database, as the protocol sees it: a counter, a log in commit order, the replicas' rows, and the entities in
+//! answers. Every method is one transaction. A crash loses what is not durable; a promotion begins another incarnation.
 
 mod rows;
 
@@ -12,12 +11,12 @@ use sophic_auth::model::{
     Facts, FoundFacts, IpAllowlist, Owner, PrincipalFacts, ReplicaId, Revision, Role, Scope,
     ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace, WorkspaceId,
 };
-use sophic_auth::store::{Change, ChangedEntity, Incarnation, Life};
+use sophic_auth::store::{Change, ChangedEntity, Incarnation, IncarnationId};
 
 use self::rows::Row;
-use super::plan::{Broken, Plan};
+use super::plan::{Omission, Plan};
 
-/// What an answer is made of. Every change gives it a version of its own, never used again.
+/// An entity in an answer. Every change gives it a new version, which is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Entity {
     Credential(usize),
@@ -25,28 +24,28 @@ pub(super) enum Entity {
     Workspace(usize),
 }
 
-/// A change that somebody asks for: how something is to be, so that the same can be asked twice.
+/// A change that a client requests. It names the new state, so that it can be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// A key, or a personal access token.
+pub(super) enum Mutation {
+    /// Creates a key or a personal access token.
     Create(usize),
     Revoke(usize),
-    /// A user, disabled or not.
+    /// Sets whether a user is disabled.
     PutUser(usize, bool),
-    /// A user's role in a workspace; nothing: no member.
+    /// Sets the role of a user in a workspace. `None` ends the membership.
     PutRole(usize, usize, Option<Role>),
-    /// A workspace's slug, if that is free, and whether it is disabled.
+    /// Sets the slug of a workspace, if the slug is free, and whether the workspace is disabled.
     PutWorkspace(usize, usize, bool),
 }
 
-/// What a call does to answers, by what is asked.
+/// Whether a call may take something away, according to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     Narrows,
     Widens,
 }
 
-impl Wanted {
+impl Mutation {
     pub(super) const fn entity(self) -> Entity {
         match self {
             Self::Create(at) | Self::Revoke(at) => Entity::Credential(at),
@@ -71,7 +70,7 @@ impl Wanted {
     }
 }
 
-/// All that is in tables, and comes back as it was when a standby takes over.
+/// The tables, which a promotion may restore to an earlier state.
 #[derive(Clone)]
 struct Tables {
     revision: u64,
@@ -80,9 +79,9 @@ struct Tables {
     workspaces: Vec<Workspace>,
 }
 
-/// A commit that may still be lost in a promotion: nobody was told of it.
+/// A commit that a promotion may still lose, because no client has seen it.
 #[derive(Clone)]
-struct Untold {
+struct UnconfirmedCommit {
     call: u64,
     before: Tables,
 }
@@ -93,22 +92,22 @@ pub(super) struct Store {
     changes: BTreeMap<u64, Change>,
     timeline: u32,
     rows: BTreeMap<ReplicaId, Row>,
-    /// What is on disk of them.
-    kept: BTreeMap<ReplicaId, Row>,
-    /// Of every replica that there ever was.
+    /// The rows that are on disk.
+    on_disk: BTreeMap<ReplicaId, Row>,
+    /// Ids of all replicas so far.
     ids: Vec<ReplicaId>,
-    /// By the database's clock, for those who would believe it.
+    /// When each row was last written, by the clock of the database. For omissions.
     expiries: BTreeMap<ReplicaId, i64>,
-    broken: Option<Broken>,
-    /// The next version of anything.
+    omission: Option<Omission>,
+    /// The version of the last change.
     version: i64,
     promotions: bool,
-    /// For a sequence: the next number.
+    /// The last revision drawn, for a sequence.
     drawn: u64,
-    untold: Vec<Untold>,
-    /// Since when each version is, by entity: revision and version, in order.
+    unconfirmed: Vec<UnconfirmedCommit>,
+    /// The versions of each entity, in order, each with the revision of its commit.
     pub(super) history: BTreeMap<Entity, Vec<(u64, i64)>>,
-    /// Who had a name since which revision.
+    /// The holders of each name, each with the revision from which it holds the name.
     pub(super) names: BTreeMap<String, Vec<(u64, Option<usize>)>>,
 }
 
@@ -122,16 +121,16 @@ pub(super) fn digest(at: usize) -> Digest {
     Digest::from_bytes(&bytes).expect("32 bytes")
 }
 
-pub(super) fn credential_at(digest: &Digest) -> usize {
+pub(super) fn index_of_digest(digest: &Digest) -> usize {
     let bytes = digest.as_bytes()[..8].try_into().expect("8 bytes");
-    usize::try_from(u64::from_be_bytes(bytes)).expect("it was made of one")
+    usize::try_from(u64::from_be_bytes(bytes)).expect("made from an index")
 }
 
 pub(super) fn workspace_id(at: usize) -> WorkspaceId {
     WorkspaceId::parse(&format!("w{at}")).expect("an id")
 }
 
-pub(super) fn at_of(id: &str) -> usize {
+pub(super) fn index_of_id(id: &str) -> usize {
     id[1..].parse().expect("a number")
 }
 
@@ -141,7 +140,7 @@ fn time() -> Timestamp {
     Timestamp::from_unix_micros(0).expect("a time")
 }
 
-/// Even ones are keys, odd ones personal access tokens.
+/// Even numbers are keys, odd ones personal access tokens.
 fn credential(at: usize, version: i64) -> Credential {
     let id = CredentialId(uuid::Uuid::from_u128(at as u128));
     let (kind, owner) = if at.is_multiple_of(2) {
@@ -209,32 +208,32 @@ impl Store {
             changes: BTreeMap::new(),
             timeline: 1,
             rows: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            on_disk: BTreeMap::new(),
             ids: Vec::new(),
             expiries: BTreeMap::new(),
-            broken: plan.broken,
+            omission: plan.omission,
             version: 1,
             promotions: plan.promotions,
             drawn: 0,
-            untold: Vec::new(),
+            unconfirmed: Vec::new(),
             history: BTreeMap::new(),
             names: SLUGS.iter().enumerate().map(holder).collect(),
         }
     }
 
-    pub(super) fn life(&self) -> Life {
-        Life { epoch: uuid::Uuid::nil(), system: 1, timeline: self.timeline }
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation { epoch: uuid::Uuid::nil(), system: 1, timeline: self.timeline }
     }
 
-    pub(super) fn incarnation(&self) -> Incarnation {
-        self.life().incarnation()
+    pub(super) fn incarnation_id(&self) -> IncarnationId {
+        self.incarnation().id()
     }
 
     fn revision(&self) -> Revision {
         Revision(self.tables.revision)
     }
 
-    // What answers are made of.
+    // The entities in answers.
 
     pub(super) fn look_up(&self, digest: &Digest, workspace: Option<&str>) -> Facts {
         let found = self.tables.credentials.get(digest).map(|credential| {
@@ -244,11 +243,11 @@ impl Store {
             };
             let (principal, named_workspace) = match &credential.owner {
                 Owner::Workspace(id) => {
-                    let own = &self.tables.workspaces[at_of(id.as_str())];
+                    let own = &self.tables.workspaces[index_of_id(id.as_str())];
                     (PrincipalFacts::Workspace(own.clone().into()), None)
                 }
                 Owner::User { id, .. } => {
-                    let (user, roles) = self.tables.users[at_of(id.as_str())].clone();
+                    let (user, roles) = self.tables.users[index_of_id(id.as_str())].clone();
                     let facts = UserFacts { user, roles: roles.into() };
                     (PrincipalFacts::User(facts.into()), workspace.and_then(named))
                 }
@@ -260,30 +259,31 @@ impl Store {
         Facts::new(self.revision(), found)
     }
 
-    /// Draws a number before the commit, as a sequence does.
+    /// Draws a revision before the commit, as a sequence does.
     pub(super) fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.drawn
     }
 
-    /// Commits a change, if it changes anything; the revision to wait for, and the version that is there now.
+    /// Commits a change, if it changes anything. Returns the revision to wait for, the current version, and whether
+    /// anything changed.
     pub(super) fn commit(
         &mut self,
-        wanted: Wanted,
+        mutation: Mutation,
         call: u64,
         drawn: Option<u64>,
     ) -> (Revision, i64, bool) {
         let before = self.promotions.then(|| self.tables.clone());
         let version = self.version + 1;
-        let (entity, changed) = match wanted {
-            Wanted::Create(at) => {
+        let (entity, changed) = match mutation {
+            Mutation::Create(at) => {
                 let new =
                     self.tables.credentials.insert(digest(at), Arc::new(credential(at, version)));
-                assert!(new.is_none(), "made once");
+                assert!(new.is_none(), "created once");
                 (ChangedEntity::Credential(digest(at)), true)
             }
-            Wanted::Revoke(at) => {
-                // Its making may have been lost in a promotion.
+            Mutation::Revoke(at) => {
+                // A promotion may have lost the creation.
                 let Some(row) = self.tables.credentials.get_mut(&digest(at)) else {
                     return (self.revision(), 0, false);
                 };
@@ -295,13 +295,13 @@ impl Store {
                 }
                 (ChangedEntity::Credential(digest(at)), changed)
             }
-            Wanted::PutUser(at, disabled) => {
+            Mutation::PutUser(at, disabled) => {
                 let user = &mut self.tables.users[at].0;
                 let changed = user.disabled != disabled;
                 user.disabled = disabled;
                 (self.touch_user(at, changed, version), changed)
             }
-            Wanted::PutRole(at, workspace, role) => {
+            Mutation::PutRole(at, workspace, role) => {
                 let roles = &mut self.tables.users[at].1;
                 let id = workspace_id(workspace);
                 let before = roles.iter().find(|(of, _)| *of == id).map(|(_, role)| *role);
@@ -309,7 +309,7 @@ impl Store {
                 roles.extend(role.map(|role| (id, role)));
                 (self.touch_user(at, before != role, version), before != role)
             }
-            Wanted::PutWorkspace(at, slug, disabled) => {
+            Mutation::PutWorkspace(at, slug, disabled) => {
                 self.put_workspace(at, SLUGS[slug], disabled, version)
             }
         };
@@ -318,20 +318,20 @@ impl Store {
             let number = drawn.unwrap_or(self.tables.revision + 1);
             self.tables.revision = self.tables.revision.max(number);
             self.changes.insert(number, Change { revision: Revision(number), entity });
-            self.history.entry(wanted.entity()).or_default().push((number, version));
+            self.history.entry(mutation.entity()).or_default().push((number, version));
             self.note_names();
         }
-        // What changes nothing is recorded too, and waits for the standby like all else.
-        self.untold.extend(before.map(|before| Untold { call, before }));
+        // A commit that changes nothing is recorded too, and waits for the standby like any other.
+        self.unconfirmed.extend(before.map(|before| UnconfirmedCommit { call, before }));
         self.flush();
         if changed {
             return (self.changes_end(drawn), version, true);
         }
-        let version = self.version_of(wanted.entity());
+        let version = self.version_of(mutation.entity());
         (self.revision(), version, false)
     }
 
-    /// The number that was just given.
+    /// The revision of the last change.
     fn changes_end(&self, drawn: Option<u64>) -> Revision {
         Revision(drawn.unwrap_or(self.tables.revision))
     }
@@ -386,33 +386,33 @@ impl Store {
         }
     }
 
-    /// Whoever made this call knows that it was committed: it is on the standby too.
-    pub(super) fn told(&mut self, call: u64) {
-        if let Some(at) = self.untold.iter().position(|untold| untold.call == call) {
-            self.untold.drain(..=at);
+    /// Records that the client of this call has seen its commit, which is therefore on the standby.
+    pub(super) fn mark_confirmed(&mut self, call: u64) {
+        if let Some(at) = self.unconfirmed.iter().position(|unconfirmed| unconfirmed.call == call) {
+            self.unconfirmed.drain(..=at);
         }
     }
 
-    /// Whoever reads, or is notified, sees what is on the standby: it is committed to nobody before.
-    pub(super) fn seen(&mut self) {
-        self.untold.clear();
+    /// Records that all commits have been seen, and are therefore on the standby: a commit is invisible before.
+    pub(super) fn mark_all_confirmed(&mut self) {
+        self.unconfirmed.clear();
     }
 
-    /// Forgets what was not kept.
+    /// Crashes: loses what is not on disk.
     pub(super) fn crash(&mut self) {
-        self.rows = self.kept.clone();
+        self.rows = self.on_disk.clone();
     }
 
-    /// What was written long enough ago is on disk.
+    /// Writes the rows to disk, as the database does after a while.
     pub(super) fn write_behind(&mut self) {
         self.flush();
     }
 
-    /// Begins another life, without the last `lost` commits that nobody was told of: the calls that made them.
+    /// Begins another incarnation without the last `lost` unseen commits. Returns their calls.
     pub(super) fn promote(&mut self, lost: usize) -> Vec<u64> {
         self.timeline += 1;
-        let lost = lost.min(self.untold.len());
-        let gone = self.untold.split_off(self.untold.len() - lost);
+        let lost = lost.min(self.unconfirmed.len());
+        let gone = self.unconfirmed.split_off(self.unconfirmed.len() - lost);
         if let Some(first) = gone.first() {
             self.tables = first.before.clone();
             let newest = self.tables.revision;
@@ -422,6 +422,6 @@ impl Store {
             }
             self.note_names();
         }
-        gone.iter().map(|untold| untold.call).collect()
+        gone.iter().map(|unconfirmed| unconfirmed.call).collect()
     }
 }

@@ -1,9 +1,9 @@
-//! The replicas' rows, as `src/store/postgres/feed.rs` has them.
+//! The replicas' rows, as in `src/store/postgres/feed.rs`.
 
 use sophic_auth::model::{ReplicaId, Revision};
-use sophic_auth::store::{Incarnation, Published, Replica, Replicas, Synced};
+use sophic_auth::store::{IncarnationId, Published, Replica, Replicas, Synced};
 
-use super::super::plan::{Broken, LEASE};
+use super::super::plan::{LEASE, Omission};
 use super::Store;
 
 /// The row of a replica.
@@ -15,9 +15,9 @@ pub(super) struct Row {
 }
 
 impl Store {
-    /// Commits, and waits for the disk.
+    /// Commits durably.
     pub(super) fn flush(&mut self) {
-        self.kept = self.rows.clone();
+        self.on_disk = self.rows.clone();
     }
 
     pub(in crate::simulation) fn insert_row(&mut self, id: ReplicaId, now: u64, wall: i64) {
@@ -28,13 +28,13 @@ impl Store {
         self.flush();
     }
 
-    /// The row of a replica that may answer.
+    /// The row of this replica, unless it has ended.
     fn live(&mut self, id: ReplicaId) -> Option<&mut Replica> {
         self.rows.get_mut(&id).filter(|row| !row.ended).map(|row| &mut row.replica)
     }
 
-    pub(in crate::simulation) fn state(&self) -> (Incarnation, Revision) {
-        (self.incarnation(), self.revision())
+    pub(in crate::simulation) fn state(&self) -> (IncarnationId, Revision) {
+        (self.incarnation_id(), self.revision())
     }
 
     pub(in crate::simulation) fn sync(
@@ -44,13 +44,16 @@ impl Store {
         wall: i64,
     ) -> Option<Synced> {
         let (incarnation, revision) = self.state();
-        let broken = self.broken;
+        let omission = self.omission;
         let row = self.live(id)?;
         let same = published.incarnation.as_ref() == Some(&incarnation)
-            || matches!(broken, Some(Broken::AcknowledgedInAnotherLife | Broken::EpochIgnored));
+            || matches!(
+                omission,
+                Some(Omission::AcknowledgedInAnotherIncarnation | Omission::IncarnationIgnored)
+            );
         row.applied = if same { published.applied } else { Revision(0) };
-        row.seq = match broken {
-            Some(Broken::StoreCounts) => row.seq + 1,
+        row.seq = match omission {
+            Some(Omission::StoreCounts) => row.seq + 1,
             _ => published.seq,
         };
         self.expiries.insert(id, wall);
@@ -62,8 +65,8 @@ impl Store {
         Some(Synced { incarnation, revision, changes })
     }
 
-    /// For the heartbeat beside the tail.
-    pub(in crate::simulation) fn beat(&mut self, id: ReplicaId, seq: i64) -> bool {
+    /// For the heartbeat of an omission.
+    pub(in crate::simulation) fn heartbeat(&mut self, id: ReplicaId, seq: i64) -> bool {
         self.live(id).map(|row| row.seq = seq).is_some()
     }
 
@@ -83,7 +86,7 @@ impl Store {
         stands
     }
 
-    /// Somebody deletes a row by hand that was inserted before `before`: whether there was one.
+    /// Deletes a row by hand that was inserted before `before`. Returns whether there was one.
     pub(in crate::simulation) fn vanish(&mut self, before: u64, at: usize) -> bool {
         let old = self.rows.iter().filter(|(_, row)| !row.ended && row.inserted < before);
         let old: Vec<_> = old.map(|(id, _)| *id).collect();
@@ -97,7 +100,7 @@ impl Store {
         self.ids.iter().copied()
     }
 
-    /// And those whose time is over, by the database's clock.
+    /// The rows, and those that have expired by the clock of the database.
     pub(in crate::simulation) fn replicas(&self, wall: i64) -> (Replicas, Vec<(ReplicaId, i64)>) {
         let (incarnation, revision) = self.state();
         let expired = |row: &&Replica| {
@@ -107,7 +110,7 @@ impl Store {
         let live = self.rows.values().filter(|row| !row.ended).map(|row| &row.replica);
         let replicas: Vec<_> = live.cloned().collect();
         let ended = self.rows.values().filter(|row| row.ended).map(|row| row.replica.id).collect();
-        let over = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
-        (Replicas { incarnation, revision, replicas, ended }, over)
+        let expired_rows = replicas.iter().filter(expired).map(|row| (row.id, row.seq)).collect();
+        (Replicas { incarnation, revision, replicas, ended }, expired_rows)
     }
 }

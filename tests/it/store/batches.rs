@@ -1,4 +1,4 @@
-//! Credentials by the batch: found, revoked and dropped many at once, and noted as used.
+//! Batches of credentials: finding, revoking and deleting many at once, and recording their last use.
 
 use sophic_auth::model::{Credential, CredentialId, LastUse, User, Workspace};
 use sophic_auth::store::{RevokeFilter, Store};
@@ -8,17 +8,17 @@ use super::transactions::waits_for;
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    what_is_revocable_is_listed_page_by_page_and_counted,
-    what_is_revocable_is_found_in_a_transaction_and_held,
-    what_is_dead_long_enough_is_listed_whatever_it_died_of,
-    many_are_found_revoked_and_dropped_at_once,
+    revocable_credentials_are_listed_page_by_page_and_counted,
+    revocable_credentials_are_locked_when_found_in_a_transaction,
+    credentials_dead_before_the_cutoff_are_listed_whatever_ended_them,
+    many_credentials_are_found_revoked_and_deleted_at_once,
     a_batch_is_revoked_whole_or_not_at_all,
     a_later_use_is_written_and_an_earlier_one_is_not,
-    events_beside_the_commits_own_are_there_only_if_it_is,
+    further_events_are_committed_only_with_the_transaction,
 }
 
-/// Five keys of a workspace and two personal access tokens of a user; the seventh is used at 50.
-async fn seven(store: &dyn Store) -> (Workspace, User) {
+/// Creates five keys of a workspace and two personal access tokens of a user. The seventh credential is used at 50.
+async fn seven_credentials(store: &dyn Store) -> (Workspace, User) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     write(store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
@@ -44,8 +44,8 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<CredentialId> {
     numbers.into_iter().map(credential_id).collect()
 }
 
-async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) {
-    let (acme, ada) = seven(&*store).await;
+async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestStore) {
+    let (acme, ada) = seven_credentials(&*store).await;
     let none = RevokeFilter::default;
     let cases = [
         (none(), numbered(1..=7)),
@@ -66,7 +66,7 @@ async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) 
     }
     let page = store.list_revocable(&none(), Some(credential_id(2)), 3).await.expect("a page");
     assert_eq!(ids(&page), numbered(3..=5));
-    // What is revoked is not, by itself or with its owner.
+    // Credentials that were revoked, themselves or with their owner, are not revocable.
     write(&*store, async |tx| {
         tx.revoke_credentials(&[credential_id(6)], at(60)).await.expect("it is revoked");
         let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
@@ -78,8 +78,8 @@ async fn what_is_revocable_is_listed_page_by_page_and_counted(store: TestStore) 
     assert_eq!(store.count_revocable(&none()).await.expect("a count"), 1);
 }
 
-async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) {
-    let (acme, _) = seven(&*store).await;
+async fn revocable_credentials_are_locked_when_found_in_a_transaction(store: TestStore) {
+    let (acme, _) = seven_credentials(&*store).await;
     let keys = RevokeFilter { workspace_id: Some(acme.id.clone()), ..Default::default() };
     let mut tx = store.begin("test").await.expect("a transaction");
     let page = tx.find_revocable(&keys, None, 3).await.expect("a page");
@@ -87,7 +87,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     let rest = tx.find_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page");
     assert_eq!(rest, store.list_revocable(&keys, Some(credential_id(3)), 3).await.expect("a page"));
     tx.revoke_credentials(&numbered([2]), at(60)).await.expect("it is revoked");
-    // Who looks meanwhile waits, and finds it revoked.
+    // A concurrent search waits, and then finds it revoked.
     let meanwhile = store.shared();
     let filter = keys.clone();
     let found = waits_for(tx, async move {
@@ -97,7 +97,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     });
     let found = found.await;
     assert_eq!(found, numbered([1, 3, 4]), "a page is full where there is more");
-    // And so is what is below its owner's watermark.
+    // The same holds for credentials below the watermark of their owner.
     write(&*store, async |tx| {
         let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
         tx.put_workspace(&raised).await.expect("it is put");
@@ -106,7 +106,7 @@ async fn what_is_revocable_is_found_in_a_transaction_and_held(store: TestStore) 
     .await;
 }
 
-async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore) {
+async fn credentials_dead_before_the_cutoff_are_listed_whatever_ended_them(store: TestStore) {
     let (acme, ada) = (workspace("acme"), user("ada"));
     let other = workspace("other");
     write(&*store, async |tx| {
@@ -128,7 +128,7 @@ async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore
     })
     .await;
     let dead = async |cutoff| {
-        let mut dead = store.list_dead(at(cutoff), 100).await.expect("ids");
+        let mut dead = store.list_purgeable(at(cutoff), 100).await.expect("ids");
         dead.sort();
         dead
     };
@@ -137,16 +137,16 @@ async fn what_is_dead_long_enough_is_listed_whatever_it_died_of(store: TestStore
     assert_eq!(dead(201).await, numbered([1, 2]));
     assert_eq!(dead(301).await, numbered([1, 2, 4]));
     assert_eq!(dead(401).await, numbered([1, 2, 4, 5]));
-    assert_eq!(store.list_dead(at(401), 2).await.expect("ids").len(), 2);
+    assert_eq!(store.list_purgeable(at(401), 2).await.expect("ids").len(), 2);
 }
 
-async fn many_are_found_revoked_and_dropped_at_once(store: TestStore) {
-    seven(&*store).await;
+async fn many_credentials_are_found_revoked_and_deleted_at_once(store: TestStore) {
+    seven_credentials(&*store).await;
     write(&*store, async |tx| {
         let unknown = credential_id(99);
         let asked = [credential_id(5), unknown, credential_id(2), credential_id(6)];
         let found = tx.find_credentials(&asked).await.expect("some are there");
-        assert_eq!(ids(&found), numbered([2, 5, 6]), "by id, whatever the order asked");
+        assert_eq!(ids(&found), numbered([2, 5, 6]), "ordered by id, not by the request");
         tx.revoke_credentials(&numbered([2, 6]), at(70)).await.expect("they are revoked");
         tx.delete_credentials(&numbered([5])).await.expect("it is dropped");
         tx.revoke_credentials(&[], at(70)).await.expect("none is fine");
@@ -163,7 +163,7 @@ async fn many_are_found_revoked_and_dropped_at_once(store: TestStore) {
 }
 
 async fn a_batch_is_revoked_whole_or_not_at_all(store: TestStore) {
-    seven(&*store).await;
+    seven_credentials(&*store).await;
     write(&*store, async |tx| {
         tx.revoke_credentials(&numbered([3]), at(70)).await.expect("it is revoked");
     })
@@ -177,7 +177,7 @@ async fn a_batch_is_revoked_whole_or_not_at_all(store: TestStore) {
 }
 
 async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
-    seven(&*store).await;
+    seven_credentials(&*store).await;
     let used = |seconds, ip: &str| LastUse { time: at(seconds), ip: ip.parse().ok() };
     let write = async |uses: &[(CredentialId, LastUse)]| {
         store.write_last_uses(uses).await.expect("they are written")
@@ -193,10 +193,10 @@ async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
     assert_eq!((row.last_use, row.version), (Some(used(41, "2001:db8::1")), 1));
     let row = store.find_credential(seventh).await.expect("a read").expect("a row");
     assert_eq!(row.last_use, Some(used(50, "")));
-    assert_eq!(store.revision().await.expect("a revision"), before, "no cache is told");
+    assert_eq!(store.revision().await.expect("a revision"), before, "no cache is notified");
 }
 
-async fn events_beside_the_commits_own_are_there_only_if_it_is(store: TestStore) {
+async fn further_events_are_committed_only_with_the_transaction(store: TestStore) {
     let [first, second, last] = [event(), event(), event()];
     let mut tx = store.begin("test").await.expect("a transaction");
     tx.insert_audit_events(&[first.clone(), second.clone()]).await.expect("they are appended");

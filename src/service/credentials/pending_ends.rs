@@ -1,5 +1,5 @@
 //! Credentials that die with their owner, by its watermark, have an event each, as if each had been revoked by itself. Of few
-//! they are in the transaction that deletes the owner. Of many the first are, and the rest is noted there, as [`Untold`]:
+//! they are in the transaction that deletes the owner. Of many the first are, and the rest is noted there, as [`PendingEnds`]:
 //! whichever server comes to it tells them in small batches, each of which commits how far it has come. So each is told
 //! once, whoever crashes, and nobody waits long for a batch. Such rows change no more but by being purged, which waits for
 //! this.
@@ -14,7 +14,7 @@ use crate::model::{AuditAction, AuditEvent, AuditTarget, Credential, Timestamp};
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect};
 use crate::service::{Attempt, Context, Reason, Result, Service, view};
-use crate::store::{RevokeFilter, Untold, UntoldOwner, WriteTx};
+use crate::store::{PendingEnds, PendingEndsOwner, RevokeFilter, WriteTx};
 
 /// Credentials that one transaction tells of: few, for others who write wait for it.
 const BATCH: usize = 50;
@@ -29,15 +29,15 @@ impl Service {
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
-        (owner, generation): (UntoldOwner, i64),
+        (owner, generation): (PendingEndsOwner, i64),
         now: Timestamp,
     ) -> Result<Value> {
         let (filter, reason) = match &owner {
-            UntoldOwner::Workspace(id) => {
+            PendingEndsOwner::Workspace(id) => {
                 let filter = RevokeFilter { workspace_id: Some(id.clone()), ..Default::default() };
                 (filter, format!("workspace {id} was deleted"))
             }
-            UntoldOwner::User(id) => {
+            PendingEndsOwner::User(id) => {
                 let filter = RevokeFilter { user_id: Some(id.clone()), ..Default::default() };
                 (filter, format!("user {id} was deleted"))
             }
@@ -45,9 +45,9 @@ impl Service {
         let mut batch = tx.find_revocable(&filter, None, fetch()).await?;
         let more = batch.len() > BATCH;
         batch.truncate(BATCH);
-        let told_count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        let written_count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         let (time, random) = self.stamp()?;
-        let mut untold = Untold {
+        let mut pending = PendingEnds {
             id: crate::model::CredentialId::new(time, random).0,
             owner,
             generation,
@@ -55,28 +55,28 @@ impl Service {
             caller: context.requester_name(),
             remote_address: context.remote_address.clone(),
             reason,
-            told_id: crate::model::CredentialId(Uuid::nil()),
-            told_count,
+            last_written_id: crate::model::CredentialId(Uuid::nil()),
+            written_count,
         };
-        let events = self.ends(&untold, &batch)?;
+        let events = self.ends(&pending, &batch)?;
         tx.insert_audit_events(&events).await?;
         let Some(last) = batch.last().filter(|_| more) else {
-            return Ok(json!({"revoked_count": told_count}));
+            return Ok(json!({"revoked_count": written_count}));
         };
-        untold.told_id = last.id;
-        tx.save_untold(&untold).await?;
+        pending.last_written_id = last.id;
+        tx.save_pending_ends(&pending).await?;
         Ok(
-            json!({"revoked_count_min": told_count + 1, "counted_by": AuditAction::CredentialRevokeOwned.as_str()}),
+            json!({"revoked_count_min": written_count + 1, "counted_by": AuditAction::CredentialRevokeOwned.as_str()}),
         )
     }
 
-    /// Tells of all that is untold and that nobody else is telling of; how batch. `progress` hears after each batch how many
-    /// it were so far.
+    /// Writes the pending end events that no other transaction has locked, and returns how many it wrote. After each batch
+    /// `progress` receives the number so far.
     pub async fn tell_revoked(
         self: &Arc<Self>,
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<u64> {
-        if !self.store.has_untold().await? {
+        if !self.store.has_pending_ends().await? {
             return Ok(0);
         }
         let this = Arc::clone(self);
@@ -102,7 +102,7 @@ impl Service {
     /// Waits until all is told, and tells what nobody else does: what is purged must have been told of.
     pub(in crate::service) async fn all_told(&self) -> Result<()> {
         for _ in 0..OTHERS_MAX {
-            if !self.store.has_untold().await? {
+            if !self.store.has_pending_ends().await? {
                 return Ok(());
             }
             self.tell_batch().await?;
@@ -114,19 +114,19 @@ impl Service {
     /// Tells of some; nothing if there is none that nobody else holds.
     async fn tell_batch(&self) -> Result<Option<(Committed, u64)>> {
         let mut tx = self.begin("tell_revoked").await?;
-        let Some(mut untold) = tx.take_untold().await? else { return Ok(None) };
-        let mut batch = tx.list_untold(&untold, fetch()).await?;
+        let Some(mut pending) = tx.take_pending_ends().await? else { return Ok(None) };
+        let mut batch = tx.list_pending_ends(&pending, fetch()).await?;
         let more = batch.len() > BATCH;
         batch.truncate(BATCH);
         let count = batch.len() as u64;
-        untold.told_count += i64::try_from(batch.len()).unwrap_or(0);
-        let mut events = self.ends(&untold, &batch)?;
+        pending.written_count += i64::try_from(batch.len()).unwrap_or(0);
+        let mut events = self.ends(&pending, &batch)?;
         if let Some(last) = batch.last().filter(|_| more) {
-            untold.told_id = last.id;
-            tx.save_untold(&untold).await?;
+            pending.last_written_id = last.id;
+            tx.save_pending_ends(&pending).await?;
         } else {
-            tx.delete_untold(untold.id).await?;
-            events.push(self.told(&untold)?);
+            tx.delete_pending_ends(pending.id).await?;
+            events.push(self.told(&pending)?);
         }
         let last = events.pop().ok_or(Reason::Internal)?;
         tx.insert_audit_events(&events).await?;
@@ -134,46 +134,46 @@ impl Service {
     }
 
     /// An event for each of the batch.
-    fn ends(&self, untold: &Untold, batch: &[Credential]) -> Result<Vec<AuditEvent>> {
+    fn ends(&self, pending: &PendingEnds, batch: &[Credential]) -> Result<Vec<AuditEvent>> {
         let events = batch.iter().map(|found| {
             // As it was, and as the row reads from then on: the watermark stands for its time, and its version is not
             // counted on.
             let before = Credential { revoke_time: None, ..found.clone() };
-            let after = Credential { revoke_time: Some(untold.revoke_time), ..found.clone() };
+            let after = Credential { revoke_time: Some(pending.revoke_time), ..found.clone() };
             let entry = Entry {
                 action: AuditAction::CredentialRevoke,
                 target: AuditTarget::Credential(found.id),
                 acting_user: None,
-                before: Some(view::credential(&before, untold.revoke_time)),
-                after: Some(view::credential(&after, untold.revoke_time)),
-                reason: Some(&untold.reason),
+                before: Some(view::credential(&before, pending.revoke_time)),
+                after: Some(view::credential(&after, pending.revoke_time)),
+                reason: Some(&pending.reason),
             };
-            self.event_of_untold(untold, entry)
+            self.event_of_pending_ends(pending, entry)
         });
         events.collect()
     }
 
     /// That all is told, and how many it were.
-    fn told(&self, untold: &Untold) -> Result<AuditEvent> {
-        let target = match &untold.owner {
-            UntoldOwner::Workspace(id) => AuditTarget::Workspace(id.clone()),
-            UntoldOwner::User(id) => AuditTarget::User(id.clone()),
+    fn told(&self, pending: &PendingEnds) -> Result<AuditEvent> {
+        let target = match &pending.owner {
+            PendingEndsOwner::Workspace(id) => AuditTarget::Workspace(id.clone()),
+            PendingEndsOwner::User(id) => AuditTarget::User(id.clone()),
         };
         let entry = Entry {
             action: AuditAction::CredentialRevokeOwned,
             target,
             acting_user: None,
             before: None,
-            after: Some(json!({"revoked_count": untold.told_count})),
-            reason: Some(&untold.reason),
+            after: Some(json!({"revoked_count": pending.written_count})),
+            reason: Some(&pending.reason),
         };
-        self.event_of_untold(untold, entry)
+        self.event_of_pending_ends(pending, entry)
     }
 
     /// In the name of who deleted the owner, whoever tells it.
-    fn event_of_untold(&self, untold: &Untold, entry: Entry<'_>) -> Result<AuditEvent> {
+    fn event_of_pending_ends(&self, pending: &PendingEnds, entry: Entry<'_>) -> Result<AuditEvent> {
         let event = self.audit_event(&Context::operator(""), entry)?;
-        let (caller, remote_address) = (untold.caller.clone(), untold.remote_address.clone());
+        let (caller, remote_address) = (pending.caller.clone(), pending.remote_address.clone());
         Ok(AuditEvent { caller, remote_address, ..event })
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that are there, and on which nobody answers any more: a firewall forgot them, or their host was swapped.
+//! Connections that stay open without a response: a firewall dropped their state, or their host was replaced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::proxy::Proxy;
 use crate::stores::Database;
 use crate::waits::{stays_pending, within};
 
-/// Reads and begins to write, so many at once.
-async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
+/// Runs this many concurrent tasks that each read and begin a transaction.
+async fn run_concurrently(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError> {
     let mut all = JoinSet::new();
     for _ in 0..tasks {
         let store = Arc::clone(store);
@@ -31,7 +31,7 @@ async fn at_once(store: &Arc<dyn Store>, tasks: usize) -> Result<(), StoreError>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_answer() {
+async fn silent_connections_are_replaced_and_no_request_fails() {
     let database = Database::postgres().await;
     let url = database.url();
     let (head, rest) = url.split_once('@').expect("a user");
@@ -40,20 +40,20 @@ async fn connections_that_fell_silent_are_made_anew_and_nobody_goes_without_an_a
     let through = format!("{head}@{}/{name}", proxy.address);
     for pooled in ["", "?pgbouncer=true"] {
         let store = store::open(&format!("{through}{pooled}")).await.expect("it opens");
-        at_once(&store, 64).await.expect("it works");
+        run_concurrently(&store, 64).await.expect("it works");
         proxy.freeze();
-        at_once(&store, 64).await.expect("it works again");
-        // What writes finds out by itself.
+        run_concurrently(&store, 64).await.expect("it works again");
+        // A transaction has to detect the silence by itself.
         proxy.freeze();
         store.begin("test").await.map(drop).expect("it begins");
-        at_once(&store, 64).await.expect("it works again");
-        within("it does not wait for those that are silent", store.close()).await;
+        run_concurrently(&store, 64).await.expect("it works again");
+        within("closing does not wait for silent connections", store.close()).await;
     }
     database.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
+async fn an_abandoned_statement_blocks_no_other() {
     let database = Database::postgres().await;
     let sizes = PoolSizes { read: 1, write: 1 };
     let store = store::open_with(&database.url(), sizes).await.expect("it opens");
@@ -62,15 +62,15 @@ async fn a_statement_that_nobody_waits_for_any_more_holds_up_nobody() {
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let waiting = store.find_workspace("acme");
     stays_pending(Duration::from_millis(100), "it has the lock", waiting).await;
-    // The server works on it for some seconds more, and there is no other connection.
-    store.revision().await.expect("its place is free");
+    // The server goes on executing the statement for some seconds, and the pool has no other connection.
+    store.revision().await.expect("the connection is free");
     drop(locking);
     store.close().await;
     database.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_takes_no_writes_is_not_connected_to_again_and_again() {
+async fn a_read_only_database_is_not_reconnected_to_in_a_loop() {
     let database = Database::postgres().await;
     let store = store::open(&database.url()).await.expect("it opens");
     let name = database.url().rsplit_once('/').expect("a name").1.to_owned();

@@ -1,11 +1,11 @@
-//! What a database holds, found out before anything is done in it.
+//! Inspects a database before anything is done to it.
 
 use sqlx::{FromRow as _, PgConnection, Row as _};
 
 use crate::store::migrations::{self, APPLIED, Applied, POSTGRES, Schema};
 use crate::store::{Result, StoreError};
 
-/// Tables and views where ours would be, but for those of extensions.
+/// Tables and views in the schema of the store, without those of extensions.
 const TABLES: &str = "SELECT c.relname::text FROM pg_class c \
      JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = current_schema() \
@@ -15,7 +15,7 @@ const TABLES: &str = "SELECT c.relname::text FROM pg_class c \
              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
      ORDER BY c.relname";
 
-/// Whatever has a name there.
+/// All names of tables, functions and types in that schema.
 const NAMES: &str = "SELECT DISTINCT name FROM ( \
          SELECT relname::text AS name, relnamespace AS schema FROM pg_class \
          UNION ALL SELECT proname::text, pronamespace FROM pg_proc \
@@ -23,30 +23,31 @@ const NAMES: &str = "SELECT DISTINCT name FROM ( \
      WHERE schema = (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) \
      ORDER BY name";
 
-/// Where a store can be whose names are taken.
-const INSTEAD: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
+/// Advice if the names of the store are taken.
+const ADVICE: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
      ?options=-c%20search_path%3Dsophic_auth at the end of the URL";
 
-/// What this connection's database holds. Outside of a transaction: what it asks may be refused.
+/// Returns the content of the connection's database. It must run outside a transaction, because a statement may be
+/// refused.
 pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
     if let Some(store) = store(connection).await? {
         return Ok(store);
     }
-    let ours: Vec<_> = migrations::made_names(POSTGRES).collect();
+    let ours: Vec<_> = migrations::created_names(POSTGRES).collect();
     let mut names = listed(connection, NAMES).await?;
     names.retain(|name| ours.contains(&name.as_str()));
     if !names.is_empty() {
-        // Another process may have made the store between the two looks.
+        // Another process may have created the store between the two checks.
         let made = store(connection).await?;
-        return Ok(made.unwrap_or(Schema::Anothers { names, instead: INSTEAD }));
+        return Ok(made.unwrap_or(Schema::Occupied { names, advice: ADVICE }));
     }
     let tables = listed(connection, TABLES).await?;
-    Ok(if tables.is_empty() { Schema::Empty } else { Schema::Room(tables) })
+    Ok(if tables.is_empty() { Schema::Empty } else { Schema::Shared(tables) })
 }
 
-/// The store, if there is one.
+/// Returns the store, if there is one.
 async fn store(connection: &mut PgConnection) -> Result<Option<Schema>> {
-    if !has_mark(connection).await? {
+    if !is_ours(connection).await? {
         return Ok(None);
     }
     let rows = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
@@ -59,9 +60,9 @@ async fn listed(connection: &mut PgConnection, statement: &'static str) -> Resul
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?)
 }
 
-/// Whether the migrations began with ours.
-async fn has_mark(connection: &mut PgConnection) -> Result<bool> {
-    // Of a table, for the reason that `version` has.
+/// Returns whether the first recorded migration is ours.
+async fn is_ours(connection: &mut PgConnection) -> Result<bool> {
+    // Selects from a table, for the reason given in `version`.
     let row =
         sqlx::raw_sql("SELECT to_regclass('_sqlx_migrations') IS NOT NULL FROM pg_class LIMIT 1")
             .fetch_one(&mut *connection)
@@ -76,8 +77,8 @@ async fn has_mark(connection: &mut PgConnection) -> Result<bool> {
     .await
     .map_err(StoreError::from);
     match found {
-        Ok(Some(row)) => Ok(row.try_get::<String, _>(0)? == migrations::mark(POSTGRES)),
-        // Refused where it has no such columns.
+        Ok(Some(row)) => Ok(row.try_get::<String, _>(0)? == migrations::first_checksum(POSTGRES)),
+        // Another program's table of this name may lack these columns, and the statement is refused.
         Ok(None) | Err(StoreError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,4 +1,5 @@
-//! A database that grants fewer connections than the pools may have: who gets none waits for one of the pool's own.
+//! A database that grants fewer connections than the pools may have: a request beyond them waits for one of the pool's
+//! connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,9 @@ use super::samples::workspace;
 use crate::stores::Database;
 use crate::waits::{eventually_some, within};
 
-/// Has many read and write at once: none fails, and the log is followed all the while.
-async fn busy(store: &Arc<dyn Store>, id: u128) {
-    // Where there are few indeed, the first try may only make room.
+/// Runs many reads and writes at once while the log is followed. None may fail.
+async fn run_load(store: &Arc<dyn Store>, id: u128) {
+    // With very few connections, the first attempt may only free one for the feed.
     let mut feed = eventually_some("it is followed", async || store.open_feed().await.ok()).await;
     let replica = ReplicaId(Uuid::from_u128(id));
     feed.register(replica, Duration::from_secs(10)).await.expect("it is registered");
@@ -44,7 +45,7 @@ async fn busy(store: &Arc<dyn Store>, id: u128) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_that_may_have_few_connections_waits_for_its_own() {
+async fn a_role_with_few_connections_waits_for_one_of_its_pools() {
     let database = Database::postgres().await;
     let url = database.url();
     for limit in [4, 12] {
@@ -53,9 +54,9 @@ async fn a_role_that_may_have_few_connections_waits_for_its_own() {
         let made =
             format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT sophic TO {role}");
         raw::run(&database, &made).await;
-        let store = store::open_as_is(&url.replace("sophic@", &format!("{role}@"))).await;
+        let store = store::open_existing(&url.replace("sophic@", &format!("{role}@"))).await;
         let store = store.expect("it opens");
-        busy(&store, limit).await;
+        run_load(&store, limit).await;
         store.close().await;
         raw::run(&database, &format!("DROP ROLE {role}")).await;
     }
@@ -63,13 +64,13 @@ async fn a_role_that_may_have_few_connections_waits_for_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pooler_that_leaves_connections_waiting_costs_no_answers() {
+async fn a_pooler_with_few_connections_fails_no_request() {
     let database = Database::postgres().await;
     let settings = "pool_mode = session\ndefault_pool_size = 6\n\
                     ignore_startup_parameters = extra_float_digits,options";
     let (pooler, url) = pgbouncer(&database.url(), settings).await;
-    let store = store::open_as_is(&url).await.expect("it opens");
-    busy(&store, 1).await;
+    let store = store::open_existing(&url).await.expect("it opens");
+    run_load(&store, 1).await;
     store.close().await;
     drop(pooler);
     database.drop_database().await;

@@ -1,4 +1,4 @@
-//! What the life of a credential rests on: successors, counts, request ids, policies.
+//! The lifecycle of a credential: successors, counts, request ids, policies.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use super::samples::{
 use crate::stores::{TestStore, on_every_store};
 
 on_every_store! {
-    a_live_successor_is_found_and_a_dead_one_is_not,
+    only_an_active_successor_is_found,
     live_credentials_are_counted_up_to_a_bound,
-    a_replaced_digest_is_the_only_one,
-    a_request_is_claimed_once_until_it_is_forgotten,
-    of_two_that_claim_a_request_the_second_waits_for_the_first,
-    forgotten_requests_are_dropped_as_others_come,
-    a_policy_is_put_replaced_listed_and_taken_away,
+    a_replaced_digest_is_no_longer_found,
+    a_request_is_claimed_once_until_it_expires,
+    a_second_claim_of_a_request_waits_for_the_first,
+    expired_requests_are_deleted_by_later_claims,
+    a_policy_is_put_replaced_listed_and_deleted,
 }
 
-async fn a_live_successor_is_found_and_a_dead_one_is_not(store: TestStore) {
+async fn only_an_active_successor_is_found(store: TestStore) {
     let (acme, _) = acme_and_ada(&*store, Role::Admin).await;
     let first = key(&acme, 1);
     let after = |number, change: &dyn Fn(&mut Credential)| {
@@ -49,7 +49,7 @@ async fn a_live_successor_is_found_and_a_dead_one_is_not(store: TestStore) {
         tx.insert_credential(&disabled, &digest(4)).await.expect("it is made");
         let found = tx.find_successor(first.id, at(10)).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&disabled));
-        // A watermark revokes it too.
+        // The owner's watermark revokes it too.
         let raised = Workspace { generation: 1, generation_time: Some(at(20)), ..acme.clone() };
         tx.put_workspace(&raised).await.expect("it is put");
         assert_eq!(tx.find_successor(first.id, at(10)).await.expect("a read"), None);
@@ -86,7 +86,7 @@ async fn live_credentials_are_counted_up_to_a_bound(store: TestStore) {
     .await;
 }
 
-async fn a_replaced_digest_is_the_only_one(store: TestStore) {
+async fn a_replaced_digest_is_no_longer_found(store: TestStore) {
     let (acme, _) = acme_and_ada(&*store, Role::Admin).await;
     let key = key(&acme, 1);
     write(&*store, async |tx| {
@@ -103,7 +103,7 @@ async fn a_replaced_digest_is_the_only_one(store: TestStore) {
     let facts = CredentialFacts::new(digest(2), &key);
     assert_eq!(*found.expect("it is known").credential, facts);
     assert_eq!(store.find_credential(key.id).await.expect("a read"), Some(key));
-    // Caches hear of both.
+    // The change log names both digests, so that caches evict both.
     let changes = store.list_changes(before, 10).await.expect("the log");
     assert_eq!(changes.len(), 2, "{changes:?}");
 }
@@ -118,7 +118,7 @@ fn request(number: u128, body: &str, time: Timestamp) -> ClaimedRequest {
     }
 }
 
-async fn a_request_is_claimed_once_until_it_is_forgotten(store: TestStore) {
+async fn a_request_is_claimed_once_until_it_expires(store: TestStore) {
     let first = request(1, "a", at(100));
     write(&*store, async |tx| {
         assert_eq!(tx.claim_request(&first, at(0)).await.expect("a claim"), None);
@@ -137,7 +137,7 @@ async fn a_request_is_claimed_once_until_it_is_forgotten(store: TestStore) {
     .await;
 }
 
-async fn of_two_that_claim_a_request_the_second_waits_for_the_first(store: TestStore) {
+async fn a_second_claim_of_a_request_waits_for_the_first(store: TestStore) {
     for commits in [true, false] {
         let first = request(u128::from(commits), "a", at(100));
         let second = ClaimedRequest { credential_id: credential_id(2), ..first.clone() };
@@ -160,7 +160,7 @@ async fn of_two_that_claim_a_request_the_second_waits_for_the_first(store: TestS
     }
 }
 
-async fn forgotten_requests_are_dropped_as_others_come(store: TestStore) {
+async fn expired_requests_are_deleted_by_later_claims(store: TestStore) {
     write(&*store, async |tx| {
         for number in 0..150 {
             let old = request(number, "a", at(i64::try_from(number).expect("few")));
@@ -172,18 +172,18 @@ async fn forgotten_requests_are_dropped_as_others_come(store: TestStore) {
         }
     })
     .await;
-    // Each claim drops a hundred, so two have dropped all that were old.
+    // Each claim deletes a hundred rows, so two claims have deleted all old ones.
     for number in 0..150 {
         let again = request(number, "b", at(1_000));
         write(&*store, async |tx| {
-            // Were it still there, it would not be forgotten at this time.
+            // If the row still existed, it would not have expired at this time.
             assert_eq!(tx.claim_request(&again, at(-1)).await.expect("a claim"), None);
         })
         .await;
     }
 }
 
-async fn a_policy_is_put_replaced_listed_and_taken_away(store: TestStore) {
+async fn a_policy_is_put_replaced_listed_and_deleted(store: TestStore) {
     let workspaces = ["aaa", "bbb", "ccc"].map(workspace);
     let policy = WorkspacePolicy {
         key_lifetime_max: Some(Duration::from_micros(1_500_001)),
@@ -211,7 +211,7 @@ async fn a_policy_is_put_replaced_listed_and_taken_away(store: TestStore) {
     assert_eq!(all, [(first.id.clone(), policy), (third.id.clone(), less)]);
     let end = store.list_workspace_policies(&second.id, &workspace_id("zzz")).await;
     assert_eq!(end.expect("a list").len(), 1);
-    // No answer rests on a policy, so no cache hears of one.
+    // No answer depends on a policy, so the change log does not mention one.
     let revision = store.revision().await.expect("a revision");
     write(&*store, async |tx| {
         tx.delete_workspace_policy(&first.id).await.expect("it is taken away");

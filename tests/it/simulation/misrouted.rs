@@ -1,65 +1,64 @@
-//! After a failover: connections that lead to the server that was the primary before, and what the real [`Lineage`] makes of
-//! what comes from there.
+//! Connections that lead to the old primary after a failover, and what the real [`Lineage`] does with its replies.
 
-use sophic_auth::store::{Place, Refused};
+use sophic_auth::store::{Origin, StaleOrigin};
 
-use super::plan::Broken;
-use super::world::{Address, Query, Reply, World};
+use super::plan::Omission;
+use super::world::{Address, Reply, Statement, World};
 
 impl World {
-    /// Every connection of a process is made anew, and leads where the address does by then.
+    /// Renews every connection of a process. Each leads to whichever server answers at the address by then.
     pub(super) fn reconnect(&mut self, process: usize) {
         let demoted = self.demoted.is_some();
         for pool in 0..3 {
-            self.processes[process].astray[pool] = demoted && self.rng.in_thousand(500);
+            self.processes[process].misrouted[pool] = demoted && self.rng.in_thousand(500);
         }
     }
 
-    pub(super) fn is_astray(&self, from: Address, query: &Query) -> bool {
-        self.demoted.is_some() && self.processes[from.process].astray[query.pool() as usize]
+    pub(super) fn is_misrouted(&self, from: Address, statement: &Statement) -> bool {
+        self.demoted.is_some() && self.processes[from.process].misrouted[statement.pool() as usize]
     }
 
-    /// A standby that lags: it answers what reads, and refuses what writes.
-    pub(super) fn serve_astray(&mut self, from: Address, call: u64, query: Query) {
+    /// The reply of a standby that lags: it answers reads and refuses writes.
+    pub(super) fn serve_from_standby(&mut self, from: Address, call: u64, statement: Statement) {
         let wall = self.wall();
         let Some(standby) = &self.demoted else { return };
-        let reply = match query {
-            Query::LookUp(digest, workspace) => {
+        let reply = match statement {
+            Statement::LookUp(digest, workspace) => {
                 Reply::LookedUp(standby.look_up(&digest, workspace.as_deref()))
             }
-            Query::Replicas => {
+            Statement::Replicas => {
                 let (rows, over) = standby.replicas(wall);
                 Reply::Replicas(rows, over)
             }
-            Query::State => {
+            Statement::State => {
                 let (incarnation, revision) = standby.state();
                 Reply::State(incarnation, revision)
             }
-            Query::Connect => Reply::Done,
+            Statement::Connect => Reply::Done,
             _ => Reply::Failed,
         };
-        // A write that is refused there shows it as well: SQLSTATE 25006.
+        // A refused write shows the standby too: SQLSTATE 25006.
         if matches!(reply, Reply::Failed) {
             self.reconnect(from.process);
         }
-        self.reply(from, call, from_place(Place::Standby, reply));
+        self.reply(from, call, located(Origin::Standby, reply));
     }
 
-    /// What is read counts only if it comes from a primary that is not behind what this process had seen.
+    /// Lets a reply pass only if it comes from a primary that is not behind what the process had seen.
     pub(super) fn admit(&mut self, me: Address, call: u64, reply: Reply) -> Reply {
         let process = &mut self.processes[me.process];
         let floor = process.floors.remove(&call);
-        let Reply::From(place, revision, reply) = reply else { return reply };
+        let Reply::From(origin, revision, reply) = reply else { return reply };
         let Some(floor) = floor else { return *reply };
         let refused = process.lineage.admit(&floor, &place, revision).err();
-        if let Place::Primary(life) = place
+        if let Origin::Primary(incarnation) = place
             && matches!(*reply, Reply::Synced(_) | Reply::Committed(..))
         {
-            process.lineage.confirm(&life, revision);
+            process.lineage.confirm(&incarnation, revision);
         }
         let believed = match refused {
             None => true,
-            Some(Refused::Standby) => self.plan.is(Broken::StandbyBelieved),
+            Some(Refused::Standby) => self.plan.omits(Omission::StandbyTrusted),
             Some(_) => false,
         };
         if believed {
@@ -70,8 +69,8 @@ impl World {
     }
 }
 
-/// The reply with where it comes from, if a statement says so.
-pub(super) fn from_place(place: Place, reply: Reply) -> Reply {
+/// Adds the place to a reply, for statements that report it.
+pub(super) fn located(place: Origin, reply: Reply) -> Reply {
     let revision = match &reply {
         Reply::State(_, revision) | Reply::Committed(revision, ..) => *revision,
         Reply::Synced(Some(synced)) => synced.revision,
@@ -84,5 +83,5 @@ pub(super) fn from_place(place: Place, reply: Reply) -> Reply {
         | Reply::Failed
         | Reply::From(..) => return reply,
     };
-    Reply::From(place, revision, Box::new(reply))
+    Reply::From(origin, revision, Box::new(reply))
 }
