@@ -209,7 +209,7 @@ pub(super) fn selective_filters(
 
 /// Returns whether no credential can match. Each credential has exactly one owner, of the type that its kind requires.
 pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
-    let owned_by = filter.kind.map(CredentialKind::owned_by);
+    let owned_by = filter.kind.map(CredentialKind::owner_kind);
     let other_viewer = filter.user_id.as_ref().zip(filter.visible_to.as_ref());
     (filter.workspace_id.is_some() && filter.user_id.is_some())
         || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))

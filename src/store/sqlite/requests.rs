@@ -19,12 +19,12 @@ impl RequestTx for SqliteTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         run!(self, async |db| {
-            // Without a lock first: those who come later need not wait for each other.
+            // The first look takes no row lock, so that retries of a finished request do not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
                 return Ok(Some(earlier));
             }
-            // Of two that race, the second waits here for the first to commit or to fail.
+            // If two calls race, the second waits here until the first has committed or failed.
             let done = sqlx::query(
                 "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
                  VALUES ($1, $2, $3, $4, $5) \

@@ -50,15 +50,15 @@ impl World {
         let floor = process.floors.remove(&call);
         let Reply::From(origin, revision, reply) = reply else { return reply };
         let Some(floor) = floor else { return *reply };
-        let refused = process.lineage.admit(&floor, &place, revision).err();
-        if let Origin::Primary(incarnation) = place
+        let refused = process.lineage.admit(&floor, &origin, revision).err();
+        if let Origin::Primary(incarnation) = origin
             && matches!(*reply, Reply::Synced(_) | Reply::Committed(..))
         {
             process.lineage.confirm(&incarnation, revision);
         }
         let believed = match refused {
             None => true,
-            Some(Refused::Standby) => self.plan.omits(Omission::StandbyTrusted),
+            Some(StaleOrigin::Standby) => self.plan.omits(Omission::StandbyTrusted),
             Some(_) => false,
         };
         if believed {
@@ -70,7 +70,7 @@ impl World {
 }
 
 /// Adds the place to a reply, for statements that report it.
-pub(super) fn located(place: Origin, reply: Reply) -> Reply {
+pub(super) fn located(origin: Origin, reply: Reply) -> Reply {
     let revision = match &reply {
         Reply::State(_, revision) | Reply::Committed(revision, ..) => *revision,
         Reply::Synced(Some(synced)) => synced.revision,

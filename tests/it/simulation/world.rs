@@ -309,7 +309,7 @@ impl World {
             Statement::Commit(mutation) => self.commit(mutation, call, None),
             Statement::CommitAs(mutation, drawn) => self.commit(mutation, call, Some(drawn)),
         };
-        let reply = located(Origin::Primary(self.store.life()), reply);
+        let reply = located(Origin::Primary(self.store.incarnation()), reply);
         self.reply(from, call, reply);
     }
 
@@ -324,7 +324,7 @@ impl World {
 
     /// Delivers a NOTIFY, which is only a hint: it may be lost, late, or arrive twice.
     fn notify(&mut self, incarnation: &IncarnationId, revision: Revision) {
-        if *incarnation != self.store.incarnation() {
+        if *incarnation != self.store.incarnation_id() {
             return;
         }
         self.store.mark_all_confirmed();

@@ -156,7 +156,7 @@ async fn an_empty_file_is_an_error(over: Over) {
             assert!(report.expect_err("nothing").to_string().contains("is empty"), "{text:?}");
         }
     }
-    // A table without rows is one, and so is an array without elements.
+    // A table without rows and an array without elements are not empty files.
     for (text, format) in [("name\n", TransferFormat::Csv), ("[]", TransferFormat::Jsonl)] {
         let (report, _) = over.import(text, format, EACH).await;
         assert_eq!(report.expect("a report").lines, 0);

@@ -189,7 +189,7 @@ async fn an_incomplete_file_is_refused_and_nothing_is_written(p: Program) {
         ("not as many records", without(3)),
         ("not in the order", swapped),
         (
-            "no JSON object with a `record`",
+            "not a JSON object with a known `record`",
             text.replace(r#""record":"user""#, r#""record":"robot""#),
         ),
         ("version", text.replace(r#""version":1"#, r#""version":2"#)),
