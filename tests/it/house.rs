@@ -323,7 +323,8 @@ fn every_method_of_the_store_is_named_in_its_conformance_suite() {
 
 #[test]
 fn a_transaction_begins_and_ends_in_one_file() {
-    // What the types leave open: a store that can begin, a bare transaction, and the wait by itself.
+    // Code that the types allow outside `service/commit.rs` but that must not be there: a store that can begin a
+    // transaction, a bare transaction, and the wait for the barrier.
     let bare =
         ["dyn Store", "Box<dyn WriteTx>", "store.begin(", "barrier.wait(", "settle_locally("];
     for (path, text) in sources("src") {
