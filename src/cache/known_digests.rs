@@ -252,12 +252,12 @@ mod tests {
         known.rebuild_needed(0).await;
         let rebuild = known.begin_rebuild();
         known.mark_incomplete();
-        let rebuilt = known.finish_rebuild(rebuild).expect("there is room");
+        let number = known.finish_rebuild(rebuild).expect("there is room");
         // The gap was added after the rebuild had begun.
-        known.rebuild_needed(rebuilt).await;
-        let rebuilt = known.finish_rebuild(known.begin_rebuild()).expect("there is room");
+        known.rebuild_needed(number).await;
+        let number = known.finish_rebuild(known.begin_rebuild()).expect("there is room");
         assert!(
-            tokio::time::timeout(std::time::Duration::ZERO, known.rebuild_needed(rebuilt))
+            tokio::time::timeout(std::time::Duration::ZERO, known.rebuild_needed(number))
                 .await
                 .is_err()
         );

@@ -41,7 +41,7 @@ enum FieldType {
 struct Field {
     name: String,
     repeated: bool,
-    field_type: FieldType,
+    holds: FieldType,
 }
 
 /// The fields that hold texts, by the full name of the message and the number of the field.
@@ -66,7 +66,7 @@ fn insert(
         insert(messages, &format!("{full_name}.{}", nested.name()), nested);
     }
     let fields = message.field.iter().filter_map(|field| {
-        let field_type = match field.r#type() {
+        let holds = match field.r#type() {
             Type::String => {
                 let name = format!("{full_name}.{}", field.name());
                 if EXEMPT_FIELDS.contains(&&*name) || name.starts_with(EXEMPT_PACKAGES) {
@@ -86,7 +86,7 @@ fn insert(
         };
         let repeated = field.label() == prost_types::field_descriptor_proto::Label::Repeated;
         let number = u32::try_from(field.number()).ok()?;
-        Some((number, Field { name: field.name().to_owned(), repeated, field_type }))
+        Some((number, Field { name: field.name().to_owned(), repeated, holds }))
     });
     messages.insert(full_name.to_owned(), fields.collect());
 }
@@ -133,11 +133,11 @@ fn check_message(
             Parent::Message(prefix) => format!("{prefix}{}", field.name),
             Parent::Entry(name) => name.to_owned(),
         };
-        match &field.field_type {
+        match &field.holds {
             FieldType::Text if value.contains(&0) => violations.add(&name, "must have no NUL"),
             FieldType::Text => {}
             FieldType::Entry(type_name) => {
-                check_message(violations, type_name, value, Parent::Entry(&name), depth - 1)
+                check_message(violations, type_name, value, Parent::Entry(&name), depth - 1);
             }
             FieldType::Message(type_name) => {
                 let count = counts.entry(number).or_default();

@@ -26,15 +26,15 @@ pub(super) async fn keep_filled(
     stop: CancellationToken,
 ) {
     let work = async {
-        let mut rebuilt = 0;
+        let mut last = 0;
         loop {
-            known.rebuild_needed(rebuilt).await;
+            known.rebuild_needed(last).await;
             let started = Instant::now();
             match rebuild(&*store, &known).await {
                 Ok(rebuild) => {
                     let digests = rebuild.digest_count();
                     match known.finish_rebuild(rebuild) {
-                        Some(number) => rebuilt = number,
+                        Some(number) => last = number,
                         // More digests exist than were allocated for. Start again at once with more memory.
                         None => continue,
                     }

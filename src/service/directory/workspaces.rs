@@ -181,14 +181,14 @@ impl Service {
             after: Some(view::with_policy(view::workspace(after), change.policies.1.as_ref())),
             reason: None,
         };
-        let changed = changes.iter().any(|change| change.changed);
+        let any_changed = changes.iter().any(|change| change.changed);
         let mut entries: Vec<_> = changes.iter().zip(afters).map(entry).collect();
         let last = entries.pop();
         let last = last.ok_or_else(|| ServiceError::internal(&"no workspace was written"))?;
         let events: Result<Vec<_>> =
             entries.into_iter().map(|entry| self.audit_event(context, entry)).collect();
         tx.insert_audit_events(&events?).await?;
-        self.commit_change(context, tx, changed, last).await
+        self.commit_change(context, tx, any_changed, last).await
     }
 
     /// Changes the given fields of the policy. Returns the old and the new policy.

@@ -37,7 +37,7 @@ struct Withheld {
 /// A permit, released on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
-    permit: Option<OwnedSemaphorePermit>,
+    semaphore: Option<OwnedSemaphorePermit>,
     /// Whether the permit is withdrawn instead of released.
     is_withdrawn: bool,
     in_use: Option<Arc<AtomicUsize>>,
@@ -57,7 +57,7 @@ impl Drop for Permit {
         if let Some(in_use) = &self.in_use {
             in_use.fetch_sub(1, Ordering::AcqRel);
         }
-        if let Some(permit) = self.permit.take().filter(|_| self.is_withdrawn) {
+        if let Some(permit) = self.semaphore.take().filter(|_| self.is_withdrawn) {
             permit.forget();
         }
     }
@@ -144,7 +144,7 @@ impl Permits {
     /// Waits for a permit.
     pub(super) async fn wait(&self) -> sqlx::Result<Permit> {
         let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| Error::PoolClosed)?;
-        Ok(Permit { permit: Some(permit), is_withdrawn: false, in_use: None })
+        Ok(Permit { semaphore: Some(permit), is_withdrawn: false, in_use: None })
     }
 
     /// Withdraws a permit because the database grants no more connections than there are, of which `idle` are idle. One

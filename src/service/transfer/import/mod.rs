@@ -230,7 +230,7 @@ impl Service {
                 });
                 match outcome {
                     Err(bad) | Ok((LineOutcome::Rejected(bad), _)) => {
-                        tally.bad(observer, line, &bad)
+                        tally.bad(observer, line, &bad);
                     }
                     Ok((outcome, stored)) => {
                         duplicates
