@@ -254,6 +254,7 @@ fn both_stores_are_twins_file_by_file() {
         "session.rs",
         "permits.rs",
         "url.rs",
+        "timeouts.rs",
     ]);
     assert!(servers.is_subset(&known), "{servers:?}");
 }

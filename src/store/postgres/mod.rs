@@ -27,6 +27,7 @@ mod requests;
 mod rights;
 mod session;
 mod shared_pool;
+mod timeouts;
 mod transaction;
 mod transfer;
 mod url;

@@ -12,39 +12,19 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
 use super::reachability::Reachability;
+use super::timeouts::{
+    ANSWER_MARGIN, BACKOFF, CLOSE_TIMEOUT, DISCARDED_WRITE_GRACE, FEED_PROBE_DELAY, FIRST_ANSWER,
+    FIRST_ANSWER_POOLED, OTHER_HOSTS_DELAY, OTHER_HOSTS_PAUSE, REPEAT_WINDOW, SEARCH_PAUSE,
+    SEARCH_TIMEOUT,
+};
 use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
 use crate::store::write_health::WriteHealth;
 use crate::store::{Admitted, Floor, Lineage, Origin, PERMIT_TIMEOUT, StaleOrigin};
 
-/// Time limit for closing a connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// Pause after a search before another one starts.
-const SEARCH_PAUSE: Duration = Duration::from_millis(50);
-/// Time to wait for a connection before asking the other hosts whether one of them is the primary.
-const OTHER_HOSTS_DELAY: Duration = Duration::from_millis(200);
-/// Pause between two such searches.
-const OTHER_HOSTS_PAUSE: Duration = Duration::from_secs(1);
-/// Time that the feed waits for an answer before it probes the store on a new connection.
-const FEED_PROBE_DELAY: Duration = Duration::from_millis(300);
-/// Time limit for a search. It bounds the time until an unresponsive store counts as unreachable.
-const SEARCH_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// Time limit for the answer to a BEGIN, which waits for no lock.
-const FIRST_ANSWER: Duration = Duration::from_secs(2);
-/// Time behind a pooler, where BEGIN waits for a server connection, before checking whether the pooler serves others.
-const FIRST_ANSWER_POOLED: Duration = Duration::from_secs(3);
-/// Time after the server's own limit until an answer counts as lost: the peer of the connection is gone.
-const ANSWER_MARGIN: Duration = Duration::from_millis(500);
-/// Time to wait for a write on a connection that has been discarded.
-const DISCARDED_WRITE_GRACE: Duration = Duration::from_secs(3);
 /// Reason for discarding all connections when one of them gets no answer: the others are as old and use the same
 /// network path.
 pub(super) const UNANSWERED: &str = "a connection does not answer any more";
-/// Time for which a repeated discard for the same reason is logged at debug level only.
-const REPEAT_WINDOW: Duration = Duration::from_secs(10);
-/// Shortest and longest pause of the feed after repeated discards for the same reason.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Value returned by a statement, with its origin and the revision there.
 pub(super) struct StatementResult<T> {
