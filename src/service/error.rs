@@ -59,11 +59,11 @@ reasons! {
     RequestMalformed, "REQUEST_MALFORMED", Invalid,
         "the request is not well formed";
     CredentialNotFound, "CREDENTIAL_NOT_FOUND", NotFound,
-        "the credential does not exist, or the caller may not see it";
+        "no such credential, or the caller may not see it";
     WorkspaceNotFound, "WORKSPACE_NOT_FOUND", NotFound,
-        "the workspace does not exist, or the caller may not see it";
+        "no such workspace, or the caller may not see it";
     UserNotFound, "USER_NOT_FOUND", NotFound,
-        "the user does not exist, or the caller may not see it";
+        "no such user, or the caller may not see it";
     MembershipNotFound, "MEMBERSHIP_NOT_FOUND", NotFound,
         "the user is not a member of the workspace";
     CallerNotFound, "CALLER_NOT_FOUND", NotFound,
