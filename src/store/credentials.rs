@@ -36,7 +36,7 @@ pub trait CredentialTx: Send {
     /// Inserts the credential.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if its id or digest is taken.
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if its id or digest is taken.
     async fn insert_credential(&mut self, credential: &Credential, digest: &Digest) -> Result<()>;
     /// Replaces the credential's row, except the fields that never change here: the owner, the creation time and the
     /// last use.
@@ -44,7 +44,7 @@ pub trait CredentialTx: Send {
     /// Replaces the digest of the credential's token, which ends the old token.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the digest is taken.
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if the digest is taken.
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()>;
     /// Returns the credential that a rotation made from this one, if it is neither revoked nor expired at `now`.
     async fn find_successor(

@@ -27,14 +27,14 @@ pub trait TransferStore: Send + Sync {
 #[async_trait]
 pub trait TransferTx: Send {
     /// Returns the existing workspaces, users and credentials that a batch of an import names, and locks the owners as
-    /// with [`Lock::Share`].
+    /// with [`Lock::Share`](super::Lock::Share).
     async fn find_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
     /// Returns the same without locking anything. For use before the locks are taken in their order.
     async fn peek_imported(&mut self, names: &ImportNames) -> Result<ImportFound>;
-    /// Inserts these credentials. The change log gets one row for all of them: [`ChangedEntity::UnknownDigests`].
+    /// Inserts these credentials. The change log gets one row for all of them: [`ChangedEntity::UnknownDigests`](super::ChangedEntity::UnknownDigests).
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if an id or digest is taken.
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if an id or digest is taken.
     async fn insert_credentials(&mut self, credentials: &[StoredCredential]) -> Result<()>;
     /// Sets a new epoch, so that every replica drops its memory and registers again.
     async fn renew_epoch(&mut self, epoch: Uuid) -> Result<()>;
