@@ -29,7 +29,8 @@ pub(super) struct CommandMonitor {
     token_in_progress: Arc<AtomicBool>,
 }
 
-/// While this guard exists, the first signal waits. Otherwise a token could be created that nobody has seen.
+/// While this guard exists, the first signal waits. Otherwise the process could end after a token was created and
+/// before it was shown.
 #[must_use]
 pub(super) struct TokenGuard(Arc<AtomicBool>);
 

@@ -137,7 +137,7 @@ pub(super) async fn read(
         }
         match next_data(&mut body).await {
             Some(more) => read = concat(read, more),
-            None if whole => return ReceivedMessage::Message(read.slice(PREFIX_BYTES..)),
+            None if whole => return ReceivedMessage::Message(read),
             None => return ReceivedMessage::Other(read, None),
         }
     }

@@ -1,5 +1,5 @@
 //! The service's clock. Expiry and deletion go by the store's time if the store has a clock, as Postgres does. Between
-//! two readings of it, the time since boot is added, which nobody can set. While this machine's clock and the store
+//! two readings of it, the time since boot is added. That clock cannot be set. While this machine's clock and the store
 //! disagree, nothing is purged.
 
 use std::sync::Arc;

@@ -84,7 +84,7 @@ pub enum Hint {
 #[async_trait]
 pub trait ChangeFeed: Send {
     /// Inserts and commits the replica's row, then reads the store's incarnation and newest revision. The row must be
-    /// visible first: nobody would wait for what was read before it.
+    /// visible first: a revocation does not wait for a replica whose row it cannot see.
     async fn register(
         &mut self,
         id: ReplicaId,

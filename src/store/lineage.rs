@@ -288,7 +288,7 @@ mod tests {
         let mut lineage = lineage_at(first, 5);
         assert_eq!(answer(&mut lineage, first, 4), Err(StaleOrigin::Behind { seen: 4, known: 5 }));
         assert_eq!(answer(&mut lineage, first, 5), Ok(Admitted::Unchanged));
-        // What was read and not confirmed is no measure.
+        // A revision that was read but not confirmed does not raise the floor.
         assert_eq!(answer(&mut lineage, first, 9), Ok(Admitted::Unchanged));
         assert_eq!(answer(&mut lineage, first, 5), Ok(Admitted::Unchanged));
         // An older revision does not lower what is confirmed.

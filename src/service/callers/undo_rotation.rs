@@ -17,12 +17,12 @@ pub enum UndoRotationOutcome {
     OldTokenValid,
     /// No usable token is left, because the old token had ended.
     OldTokenExpired,
-    /// Another rotation or a revocation came first. The caller is as that left it.
+    /// Another rotation or a revocation came first, and its result stays.
     Superseded,
 }
 
 impl Service {
-    /// Ends the new token of a rotation, which nobody has seen. The old token becomes the token of the caller again if
+    /// Ends the new token of a rotation, which was never shown. The old token becomes the token of the caller again if
     /// the rotation had an overlap and the old token has not expired. A still older token that the rotation ended stays
     /// ended.
     pub async fn undo_rotation(

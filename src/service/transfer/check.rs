@@ -26,7 +26,7 @@ pub(super) struct LineError {
 /// Reason to refuse the whole file instead of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileRefusal {
-    /// A token may be in the clear in a column that is stored as it is.
+    /// A column that is stored unchanged may contain a token in the clear.
     ExposesToken,
     /// The token column may contain digests.
     DigestAsToken,

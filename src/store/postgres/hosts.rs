@@ -125,8 +125,8 @@ async fn connect_and_read_timeline(options: &PgConnectOptions) -> Result<(u32, P
 /// Returns the origin of a connection to a migrated database. Without a pooler it also stores the system identifier in
 /// the session, where [`origin`] reads it later.
 pub(super) async fn origin_of(connection: &mut PgConnection, pooled: bool) -> Result<Origin> {
-    // The setting may have been set by someone else, so read the identifier itself. A pooler would pass the setting on
-    // to its next client.
+    // The session setting may not come from this program, so read the identifier itself. A pooler would pass the
+    // setting on to its next client.
     let statement = if pooled {
         concat!(
             "SELECT ",

@@ -27,7 +27,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::require(path)?;
-    // Otherwise a copy of the wrong file would pass for a backup until somebody needs it.
+    // Otherwise a copy of the wrong file would look like a backup until it is restored.
     inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {

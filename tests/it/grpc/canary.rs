@@ -72,7 +72,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     )
     .expect("it is told to stop");
     assert!(waits::wait_for_exit(&mut serving).success());
-    // Nor after the write-ahead log was checkpointed into the file.
+    // No token is found after the write-ahead log was checkpointed into the file either.
     for token in &secrets {
         assert!(!found(&token[11..43], &places));
     }

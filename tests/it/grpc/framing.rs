@@ -1,7 +1,7 @@
 //! Frames and headers that no gRPC client sends. Each gets an answer, and none crashes the server.
 
 use prost::Message as _;
-use sophic_auth::grpc::pb::{Denial, IntrospectRequest, IntrospectResponse};
+use sophic_auth::grpc::pb::{Denial, IntrospectRequest, IntrospectResponse, PutUserRequest, User};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
@@ -24,6 +24,7 @@ on_every_store! {
     headers_beyond_the_limit_are_refused,
     what_is_not_http_2_is_hung_up_on,
     an_unfinished_request_does_not_delay_others,
+    a_request_may_end_with_trailers,
 }
 
 const INTROSPECT: &str = "/sophic.auth.v1.AuthService/Introspect";
@@ -260,4 +261,18 @@ async fn an_unfinished_request_does_not_delay_others(h: Harness) {
     }
     still_answers(&h, &token).await;
     drop(open);
+}
+
+async fn a_request_may_end_with_trailers(h: Harness) {
+    let token = authorization(&h).await;
+    let frames = Frames::of(&[&message()]).with("authorization", &token).with_trailers();
+    let answer = answered(&wire::send(&h, INTROSPECT, frames).await);
+    assert_eq!(answer.denial(), Denial::TokenUnknown);
+
+    let root = h.root().await.authorization().expect("it has a token");
+    let user = User { id: "ada".to_owned(), display_name: "Ada".to_owned(), ..Default::default() };
+    let put = PutUserRequest { user: Some(user) };
+    let frames = Frames::of(&[&put.encode_to_vec()]).with("authorization", &root).with_trailers();
+    let status = wire::status(&h, "/sophic.auth.v1.DirectoryService/PutUser", frames).await;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
 }

@@ -113,7 +113,7 @@ async fn one_caller_may_have_half_of_all_requests_in_flight(h: Harness) {
             .expect("an answer");
         assert_eq!(refused.headers()["grpc-status"], "8");
     }
-    // So are its requests on another connection, over HTTP, or with its next token.
+    // Its requests on another connection, over HTTP, or with its next token are refused too.
     let fresh = server.reconnected(&holder).await;
     assert!(!asks(&fresh).await);
     assert_eq!(over_http(&server, &holder).await, 429);

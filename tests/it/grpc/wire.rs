@@ -15,6 +15,8 @@ pub(crate) struct Frames {
     pub(crate) body: Vec<u8>,
     /// Whether the body ends after these bytes.
     ends: bool,
+    /// Whether trailers end the body.
+    trailers: bool,
 }
 
 impl Frames {
@@ -34,7 +36,13 @@ impl Frames {
     pub(crate) fn raw(body: impl Into<Vec<u8>>) -> Self {
         let headers = [("content-type", "application/grpc"), ("te", "trailers")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.into()));
-        Self { method: Method::POST, headers: headers.into(), body: body.into(), ends: true }
+        Self {
+            method: Method::POST,
+            headers: headers.into(),
+            body: body.into(),
+            ends: true,
+            trailers: false,
+        }
     }
 
     /// Adds a header.
@@ -52,6 +60,12 @@ impl Frames {
     /// Leaves the body unfinished.
     pub(crate) fn without_end(mut self) -> Self {
         self.ends = false;
+        self
+    }
+
+    /// Ends the body with trailers, so that its last DATA frame does not end the stream.
+    pub(crate) fn with_trailers(mut self) -> Self {
+        (self.ends, self.trailers) = (false, true);
         self
     }
 
@@ -105,6 +119,9 @@ pub(crate) async fn try_send(h: &Harness, path: &str, frames: Frames) -> Result<
     if !frames.body.is_empty() {
         // The server may have answered already, and stopped reading.
         let _ = sender.send_data(Bytes::from(frames.body), frames.ends);
+    }
+    if frames.trailers {
+        let _ = sender.send_trailers(HeaderMap::new());
     }
     let (head, mut body) = within("an answer", response).await?.into_parts();
     let mut bytes = Vec::new();
