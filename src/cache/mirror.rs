@@ -72,7 +72,8 @@ impl Keyed for Workspace {
 
 /// The facts in memory.
 pub struct Mirror {
-    /// Number of resets. A fill from before the last reset is not kept.
+    /// Number of resets, not to be confused with the generation of an owner. A fill from before the last reset is not
+    /// kept.
     generation: AtomicU64,
     /// Fills of older revisions are not kept.
     fill_floor: AtomicU64,
@@ -88,7 +89,7 @@ pub struct Mirror {
     /// Digests that no credential has.
     unknown: ClockMap<(Digest, Revision)>,
     callers: ClockMap<(Digest, Arc<Caller>)>,
-    /// Digests that no caller has. Kept apart for the same reason.
+    /// Digests that no caller has. Kept apart for the same reason as `unknown` (see [`UNKNOWN_MAX`]).
     unknown_callers: ClockMap<(Digest, ())>,
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
     /// Number of times that all callers were dropped.

@@ -66,8 +66,8 @@ impl<T: Clone> Reader<T> {
         &self.reads
     }
 
-    /// Returns the facts in memory. They are valid only if [`Self::lease_held_since`] holds afterwards, for a snapshot
-    /// from before.
+    /// Returns the facts in memory, without a check of the lease. They are valid only if [`Self::lease_held_since`]
+    /// holds afterwards, for a snapshot from before.
     pub fn cached_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
         if query.fresh {
             return None;

@@ -72,8 +72,8 @@ impl Connection {
 
     /// Returns the last caller, if this request comes from it too.
     ///
-    /// The answer comes from memory. A user of it takes a term before this call, and checks afterwards that memory was
-    /// valid during that term.
+    /// The answer comes from memory. Take a [`LeaseSnapshot`](crate::cache::LeaseSnapshot) before this call, and check
+    /// afterwards that the lease has held since.
     pub(super) fn last_caller(
         &self,
         service: &Service,

@@ -358,7 +358,7 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
 }
 
 fn panic_response() -> Response<ResponseBody> {
-    error_response(ServiceError::internal(&"a handler panic_response"))
+    error_response(ServiceError::internal(&"a handler panicked"))
 }
 
 fn error_response(error: ServiceError) -> Response<ResponseBody> {

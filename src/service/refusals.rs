@@ -1,5 +1,5 @@
-//! Audit events of management calls that were refused or changed nothing. Every management call runs through
-//! [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
+//! Audit events of management calls that were refused or changed nothing. Every call of a face that changes something
+//! runs through [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
 //!
 //! A refusal has no change to be committed with, so its event is committed alone. To keep a flood from filling the
 //! disk, each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the

@@ -1,6 +1,6 @@
 //! Watch: a stream of the changes that may alter an answer, with a checkpoint at least every second.
 //!
-//! Nothing is buffered per watcher: each reads the hub's ring buffer at its own pace. A watcher that the ring has
+//! Nothing is buffered per watcher: each reads the change buffer, a ring, at its own pace. A watcher that the ring has
 //! overtaken, or that resumes from a cursor, reads the store's change log until it has caught up with the ring. It gets
 //! an error only if the log no longer reaches back far enough. A checkpoint is sent only after the primary has
 //! confirmed that there are no further changes.

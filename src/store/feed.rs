@@ -116,7 +116,7 @@ pub trait FeedStore: Send + Sync {
     async fn list_replicas(&self) -> Result<Replicas>;
     /// Returns the host and process with which the replica registered, or `None` if its row is gone.
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
-    /// Marks a replica's row as ended if it is still at `seq`, and returns whether it was. The replica finds out at its
-    /// next sync.
+    /// Fences a replica: marks its row as ended if it is still at `seq`, and returns whether it was. The replica finds
+    /// out at its next sync.
     async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 }

@@ -1,4 +1,4 @@
-//! `credentials list|expiring`, `key list` and `pat list`.
+//! `credentials list|expiring`, `key list` and `pat list`. [`run`] also passes on `credentials revoke`.
 
 use std::time::Duration;
 

@@ -35,7 +35,7 @@ impl Default for LastUses {
 }
 
 impl LastUses {
-    /// Notes a use. Takes no lock and allocates nothing if the credential is already noted.
+    /// Notes a use. If the credential is already noted, this takes only the lock of its facts, and allocates nothing.
     pub fn note(&self, credential: &Arc<CredentialFacts>, last_use: LastUse) {
         if !credential.note_use(last_use) {
             return;

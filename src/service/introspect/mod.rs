@@ -98,7 +98,7 @@ impl Service {
     }
 
     /// Introspects from memory without waiting. Returns `None` if the store has to be asked, because memory has no
-    /// answer or may not be believed since `term`.
+    /// answer or the lease has not held since `snapshot`.
     ///
     /// # Errors
     /// If memory is behind `at_least_revision`.

@@ -19,7 +19,7 @@ pub(super) struct ConnectionGuard {
     /// Permit of a shared pool, released after the connection. `None` for a connection of a feed.
     permit: Option<Permit>,
     state: State,
-    /// Time limit that the server enforces for a statement. `None` if there is no limit.
+    /// Time limit of a statement. `None` if there is no limit.
     limit: Option<Duration>,
     /// Time since which a statement may be running.
     started: Instant,

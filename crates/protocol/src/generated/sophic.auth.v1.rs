@@ -2308,7 +2308,7 @@ pub struct AuditEvent {
     #[prost(string, tag = "9")]
     pub before: ::prost::alloc::string::String,
     /// The target after the change, as JSON. If the target was deleted: empty, or the number of credentials that were
-    /// revoked with it (`revoked_count`), each of which has its own event. For more than 200 credentials it is
+    /// revoked with it (`revoked_count`), each of which has its own event. For more than 50 credentials it is
     /// `revoked_count_min`: their events follow within seconds, and then one event `credential.revoke_owned` with the
     /// `revoked_count`. If nothing changed: the request, with `real` false if there was no such credential, or with the
     /// `count` of a dry run. For a refusal: the request, as far as it was read.
