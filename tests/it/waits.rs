@@ -127,3 +127,8 @@ pub(crate) fn read_line(child: u32, printed: &mut impl std::io::BufRead) -> Stri
     });
     line
 }
+
+/// Lets other tasks run.
+pub(crate) async fn yield_once() {
+    tokio::task::yield_now().await;
+}

@@ -346,7 +346,7 @@ async fn check_family(
     // All but the last are revoked, and each one's predecessor is the one before it.
     for (one, next) in family.iter().zip(&family[1..]) {
         assert_eq!(next.predecessor_id, one.id);
-        let end = one.revoke_time.or(one.expire_time).expect("the process ends");
+        let end = one.revoke_time.or(one.expire_time).expect("it is revoked or expires");
         let made = next.create_time.expect("a time");
         // A server killed before the second step leaves the old token valid for a minute. A retry ends it.
         assert!((0..=60).contains(&(end.seconds - made.seconds)), "{end:?} {made:?}");

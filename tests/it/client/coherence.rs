@@ -8,7 +8,7 @@ use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
 use super::stage::{Stage, answered, remembered, watching};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
-use crate::waits::{eventually, eventually_some, let_time_pass, within};
+use crate::waits::{eventually, eventually_some, let_time_pass, within, yield_once};
 
 on_every_store! {
     a_revoked_key_is_refused_when_the_change_arrives,
@@ -170,7 +170,7 @@ async fn fills_that_race_with_changes_are_never_kept(stage: Stage) {
             let presented = Presented::new(&pat).in_workspace("acme").requiring(Scopes::CAPTURE);
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 client.introspect(&presented).await.expect("an answer");
-                tokio::task::consume_budget().await;
+                yield_once().await;
             }
         });
     }

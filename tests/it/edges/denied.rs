@@ -88,6 +88,10 @@ impl Scene {
 async fn a_server_with_a_read_only_role_answers_but_does_not_manage() {
     let scene = Scene::new("reader").await;
     scene.assert_management_refused("permission denied for table").await;
+    eventually("the log says that management does not work", async || {
+        scene.said().contains("management does not work")
+    })
+    .await;
     let said = scene.said();
     let lines: Vec<_> =
         said.lines().filter(|line| line.contains("management does not work")).collect();

@@ -74,12 +74,12 @@ pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
     assert_eq!((answer.active, answer.allowed), (active, row.denial.is_none()), "{row:?}");
     assert_eq!(answer.principal.is_some(), active, "{row:?}");
     assert_eq!(answer.credential.is_some(), active, "{row:?}");
-    let workspace = answer.workspace.as_ref().map(|workspace| workspace.slug.as_str());
+    let workspace = answer.workspace.as_ref().map(|it| (it.slug.as_str(), it.id.as_str()));
     match row.denial() {
         "WORKSPACE_REQUIRED" | "NOT_A_MEMBER" => assert_eq!(workspace, None, "{row:?}"),
         // The workspace of a key is always its own.
         _ if active && row.denial() != "IP_NOT_ALLOWED" => {
-            assert_eq!(workspace, Some("acme"), "{row:?}");
+            assert_eq!(workspace, Some(("acme", "id-of-acme")), "{row:?}");
         }
         _ if !active => assert_eq!(workspace, None, "{row:?}"),
         _ => {}
