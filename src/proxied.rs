@@ -41,7 +41,7 @@ pub struct ProxiedRequest<'a> {
     /// Address of the client. `None` if the proxy does not send it.
     pub client_ip: Option<IpAddr>,
     /// The proxy, whose rate of unknown tokens is limited.
-    pub asker: Option<CallerId>,
+    pub caller_id: Option<CallerId>,
 }
 
 /// Whether the proxy may let the request through.
@@ -94,7 +94,7 @@ pub async fn decide_for_proxy(
             client_ip: request.client_ip,
             fresh: false,
             at_least_revision: 0,
-            asker: request.asker,
+            caller_id: request.caller_id,
         })
         .await?;
     Ok(refusal_of(&answer)

@@ -166,7 +166,7 @@ fn request<'a>(token: &'a str, workspace: &'a str) -> IntrospectionRequest<'a> {
         client_ip: Some(IpAddr::from([203, 0, 113, 27])),
         fresh: false,
         at_least_revision: 0,
-        asker: None,
+        caller_id: None,
     }
 }
 

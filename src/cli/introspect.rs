@@ -67,7 +67,7 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
             client_ip: args.client_ip,
             fresh: true,
             at_least_revision: 0,
-            asker: None,
+            caller_id: None,
         })
         .await?;
     let ended = match &answer.found {

@@ -74,7 +74,7 @@ pub(super) fn counter(what: &'static str) -> (Arc<Mutex<Progress>>, impl Fn(u64)
 /// work. If this is interrupted, the next server writes the rest.
 pub(super) async fn write_pending_ends(service: &Arc<Service>) -> anyhow::Result<()> {
     let (shown, progress) = counter("audit events written");
-    let written = service.tell_revoked(progress).await;
+    let written = service.write_pending_ends(progress).await;
     shown.lock().finish();
     written?;
     Ok(())

@@ -34,7 +34,7 @@ pub(super) fn introspection_request<'a>(
     violations: &mut Violations,
     prefix: &str,
     message: &'a pb::IntrospectRequest,
-    asker: Option<CallerId>,
+    caller_id: Option<CallerId>,
 ) -> IntrospectionRequest<'a> {
     let field = |name: &str| format!("{prefix}{name}");
     let required_scopes = scopes(violations, &field("required_scopes"), &message.required_scopes);
@@ -51,7 +51,7 @@ pub(super) fn introspection_request<'a>(
         client_ip,
         fresh: message.fresh,
         at_least_revision: message.at_least_revision,
-        asker,
+        caller_id,
     }
 }
 

@@ -32,7 +32,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
         &self,
         request: Request<auth::CheckRequest>,
     ) -> Result<Response<auth::CheckResponse>, Status> {
-        let asker = convert::caller_id(&request)?;
+        let caller_id = convert::caller_id(&request)?;
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let mut violations = Violations::default();
         let required_scopes = scopes(&mut violations, &attributes.context_extensions);
@@ -49,7 +49,7 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
                 workspace: &workspace,
                 required_scopes,
                 client_ip,
-                asker,
+                caller_id,
             },
         )
         .await?;

@@ -45,7 +45,7 @@ pub(super) async fn answer(
             workspace: &workspace,
             required_scopes: requirements.required_scopes,
             client_ip: requirements.client_ip,
-            asker: context.caller_id(),
+            caller_id: context.caller_id(),
         },
     )
     .await?;

@@ -55,7 +55,7 @@ pub(super) async fn introspect(
         client_ip,
         fresh: false,
         at_least_revision: 0,
-        asker: context.caller_id(),
+        caller_id: context.caller_id(),
     };
     let answer = service.introspect(&request).await?;
     Ok(json_response(StatusCode::OK, "application/json", &introspection_body(&answer, issuer)))

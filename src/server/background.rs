@@ -121,7 +121,7 @@ async fn write_pending_ends(service: Arc<Service>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         let written = tokio::select! {
-            written = service.tell_revoked(|_| ()) => written,
+            written = service.write_pending_ends(|_| ()) => written,
             () = stop.cancelled() => return,
         };
         match written {

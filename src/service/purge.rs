@@ -29,7 +29,7 @@ impl Service {
         // awaited.
         self.run(attempt, Effect::Neutral, async move {
             let mut purged = 0;
-            this.all_told().await?;
+            this.finish_pending_ends().await?;
             let mut committed = this.nothing_to_commit().await?;
             loop {
                 // Checked for each batch, since a clock can be set at any moment.

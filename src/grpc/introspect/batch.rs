@@ -14,9 +14,9 @@ use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 pub(in crate::grpc) async fn answer(
     service: &Service,
     message: &[u8],
-    asker: CallerId,
+    caller_id: CallerId,
 ) -> Option<Result<Response<UnaryBody>>> {
-    let requests = read(message, asker)?;
+    let requests = read(message, caller_id)?;
     let answers = service.introspect_many(&requests).await;
     Some(answers.map(|answers| {
         // Most answers are half as long as `ANSWER_BYTES`.
@@ -27,7 +27,7 @@ pub(in crate::grpc) async fn answer(
 }
 
 /// Reads the requests. `None` if they are unusual or invalid, and `decoded.rs` has to answer.
-fn read(message: &[u8], asker: CallerId) -> Option<Vec<IntrospectionRequest<'_>>> {
+fn read(message: &[u8], caller_id: CallerId) -> Option<Vec<IntrospectionRequest<'_>>> {
     let mut rest = message;
     let mut requests = Vec::new();
     while !rest.is_empty() {
@@ -35,7 +35,7 @@ fn read(message: &[u8], asker: CallerId) -> Option<Vec<IntrospectionRequest<'_>>
         if requests.len() == BATCH_MAX {
             return None;
         }
-        requests.push(request::read(request::read_bytes(&mut rest)?, asker)?);
+        requests.push(request::read(request::read_bytes(&mut rest)?, caller_id)?);
     }
     Some(requests)
 }

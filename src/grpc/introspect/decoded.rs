@@ -11,10 +11,10 @@ pub(in crate::grpc) async fn introspect(
     service: &Service,
     request: Request<pb::IntrospectRequest>,
 ) -> Result<Response<pb::IntrospectResponse>, Status> {
-    let asker = convert::caller_id(&request)?;
+    let caller_id = convert::caller_id(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();
-    let request = convert::introspection_request(service, &mut violations, "", &message, asker);
+    let request = convert::introspection_request(service, &mut violations, "", &message, caller_id);
     violations.finish()?;
     Ok(Response::new(convert::introspection(service.introspect(&request).await?)))
 }
@@ -24,7 +24,7 @@ pub(in crate::grpc) async fn introspect_many(
     service: &Service,
     request: Request<pb::BatchIntrospectRequest>,
 ) -> Result<Response<pb::BatchIntrospectResponse>, Status> {
-    let asker = convert::caller_id(&request)?;
+    let caller_id = convert::caller_id(&request)?;
     let messages = request.into_inner().requests;
     let mut violations = Violations::default();
     if messages.len() > BATCH_MAX {
@@ -36,7 +36,7 @@ pub(in crate::grpc) async fn introspect_many(
         .enumerate()
         .map(|(place, message)| {
             let prefix = format!("requests[{place}].");
-            convert::introspection_request(service, &mut violations, &prefix, message, asker)
+            convert::introspection_request(service, &mut violations, &prefix, message, caller_id)
         })
         .collect();
     violations.finish()?;

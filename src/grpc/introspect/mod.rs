@@ -33,13 +33,13 @@ const ANSWER_BYTES: usize = 512;
 /// possible. Bytes taken out of the body are in `read`.
 pub(super) fn try_answer_from_memory(
     service: &Service,
-    asker: CallerId,
+    caller_id: CallerId,
     snapshot: LeaseSnapshot,
     body: &mut Incoming,
     read: &mut Bytes,
 ) -> Option<Result<Response<UnaryBody>>> {
     let message = message::received_message(body, read, Rpc::Introspect.row().request_bytes_max)?;
-    let request = request::read(message, asker)?;
+    let request = request::read(message, caller_id)?;
     let answer = service.introspect_from_memory(&request, snapshot).transpose()?;
     Some(answer.map(|answer| encode_response(&answer)))
 }
@@ -48,9 +48,9 @@ pub(super) fn try_answer_from_memory(
 pub(super) async fn answer(
     service: &Service,
     message: &[u8],
-    asker: CallerId,
+    caller_id: CallerId,
 ) -> Option<Result<Response<UnaryBody>>> {
-    let request = request::read(message, asker)?;
+    let request = request::read(message, caller_id)?;
     Some(service.introspect(&request).await.map(|answer| encode_response(&answer)))
 }
 

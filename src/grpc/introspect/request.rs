@@ -23,7 +23,7 @@ struct Fields<'a> {
 }
 
 /// Reads a message. `None` if it is invalid or has an unknown field.
-pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionRequest<'_>> {
+pub(super) fn read(message: &[u8], caller_id: CallerId) -> Option<IntrospectionRequest<'_>> {
     let mut rest = message;
     let mut fields = Fields::default();
     while !rest.is_empty() {
@@ -56,7 +56,7 @@ pub(super) fn read(message: &[u8], asker: CallerId) -> Option<IntrospectionReque
         client_ip,
         fresh: fields.fresh,
         at_least_revision: fields.at_least_revision,
-        asker: Some(asker),
+        caller_id: Some(caller_id),
     })
 }
 

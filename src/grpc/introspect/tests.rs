@@ -161,8 +161,8 @@ proptest! {
             at_least_revision: revision,
         };
         let bytes = message.encode_to_vec();
-        let asker = CallerId(Uuid::nil());
-        let read = request::read(&bytes, asker).expect("it reads");
+        let caller_id = CallerId(Uuid::nil());
+        let read = request::read(&bytes, caller_id).expect("it reads");
         prop_assert_eq!(read.token, token);
         prop_assert_eq!(read.workspace, workspace);
         prop_assert_eq!(read.client_ip, ip.map(|ip| ip.to_canonical()));

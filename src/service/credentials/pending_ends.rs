@@ -27,7 +27,7 @@ impl Service {
     /// Writes the end events of the credentials of an owner, or the first of them and a [`PendingEnds`] for the rest.
     /// Returns the content of the event of the owner. Call this in the transaction that deletes the owner, which has
     /// the owner locked, before it raises the watermark from `generation`.
-    pub(in crate::service) async fn record_revoked(
+    pub(in crate::service) async fn record_owned_ends(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
@@ -74,7 +74,7 @@ impl Service {
 
     /// Writes the pending end events that no other transaction has locked, and returns how many it wrote. After each batch
     /// `progress` receives the number so far.
-    pub async fn tell_revoked(
+    pub async fn write_pending_ends(
         self: &Arc<Self>,
         progress: impl Fn(u64) + Send + Sync + 'static,
     ) -> Result<u64> {
@@ -103,7 +103,7 @@ impl Service {
 
     /// Waits until no end events are pending, and writes those that no other server is writing. A purge needs this,
     /// because it deletes the rows that the events describe.
-    pub(in crate::service) async fn all_told(&self) -> Result<()> {
+    pub(in crate::service) async fn finish_pending_ends(&self) -> Result<()> {
         for _ in 0..OTHERS_MAX {
             if !self.store.has_pending_ends().await? {
                 return Ok(());

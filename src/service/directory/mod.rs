@@ -107,7 +107,7 @@ impl Service {
             tx.delete_memberships_of_workspace(&after.id).await?;
             tx.delete_workspace_policy(&after.id).await?;
             let keys = (PendingEndsOwner::Workspace(after.id.clone()), before.generation);
-            let revoked = this.record_revoked(&mut *tx, &context, keys, now).await?;
+            let revoked = this.record_owned_ends(&mut *tx, &context, keys, now).await?;
             tx.put_workspace(&after).await?;
             reserve(&mut *tx, &after.slug, &after.id, now).await?;
             let entry = Entry {
@@ -213,7 +213,7 @@ impl Service {
             };
             tx.delete_memberships_of_user(&after.id).await?;
             let pats = (PendingEndsOwner::User(after.id.clone()), before.generation);
-            let revoked = this.record_revoked(&mut *tx, &context, pats, now).await?;
+            let revoked = this.record_owned_ends(&mut *tx, &context, pats, now).await?;
             tx.put_user(&after).await?;
             let entry = Entry {
                 action: AuditAction::UserDelete,

@@ -66,7 +66,7 @@ impl Service {
         request: &IntrospectionRequest<'_>,
         digest: &Digest,
     ) -> bool {
-        request.asker.is_none()
+        request.caller_id.is_none()
             || request.workspace.is_empty()
             || self.unknown_rate.admits_workspace(digest)
     }
@@ -81,7 +81,7 @@ impl Service {
         match &facts.found {
             None => self.count_unknown_token(LookupOrigin::of(request), digest),
             Some(found)
-                if request.asker.is_some() && names_workspace_without_role(request, found) =>
+                if request.caller_id.is_some() && names_workspace_without_role(request, found) =>
             {
                 self.unknown_rate.count_workspace(digest);
             }
@@ -93,7 +93,7 @@ impl Service {
 impl LookupOrigin {
     /// The origin of an introspection.
     pub(in crate::service) const fn of(request: &IntrospectionRequest<'_>) -> Self {
-        Self { caller: request.asker, client_ip: request.client_ip }
+        Self { caller: request.caller_id, client_ip: request.client_ip }
     }
 }
 

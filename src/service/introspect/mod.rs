@@ -38,7 +38,7 @@ pub struct IntrospectionRequest<'a> {
     /// Minimum revision of the answer.
     pub at_least_revision: u64,
     /// The caller, whose look-ups of unknown tokens are rate-limited. `None` for a requester without a limit.
-    pub asker: Option<CallerId>,
+    pub caller_id: Option<CallerId>,
 }
 
 /// Answer to an introspection.

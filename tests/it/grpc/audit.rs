@@ -101,7 +101,7 @@ async fn a_refusal_by_a_use_case_is_recorded_with_its_reason(h: Harness) {
 
     let filter = ListAuditEventsRequest { caller: "dashboard".to_owned(), ..Default::default() };
     let events = events(&root, filter).await;
-    let told: Vec<_> = events
+    let logged: Vec<_> = events
         .iter()
         .map(|event| (&*event.action, &*event.acting_user, &*event.refusal, &*event.target_id))
         .collect();
@@ -110,7 +110,7 @@ async fn a_refusal_by_a_use_case_is_recorded_with_its_reason(h: Harness) {
         ("key.create", "", "ACTING_USER_REQUIRED", ""),
         ("credential.revoke", "ada", "CREDENTIAL_NOT_FOUND", &*key.id),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     assert_eq!(events[0].after, r#"{"workspace":"acme"}"#, "what was asked for");
     let [made] = &of_action(&root, "key.create").await[2..] else { panic!("the key's own") };
     assert_eq!((&*made.refusal, &*made.caller), ("", "root"));
@@ -135,7 +135,7 @@ async fn a_refusal_before_the_use_case_is_recorded_once(h: Harness) {
 
     let events = events(&root, ListAuditEventsRequest::default()).await;
     let refusals = events.iter().filter(|event| !event.refusal.is_empty());
-    let told: Vec<_> = refusals
+    let logged: Vec<_> = refusals
         .map(|event| (&*event.action, &*event.caller, &*event.refusal, &*event.target_kind))
         .collect();
     let expected = [
@@ -143,7 +143,7 @@ async fn a_refusal_before_the_use_case_is_recorded_once(h: Harness) {
         ("key.create", "root", "ARGUMENT_INVALID", "credential"),
         ("key.create", "root", "ARGUMENT_INVALID", "credential"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
 }
 
 async fn an_unauthenticated_call_is_not_recorded(h: Harness) {
@@ -324,29 +324,29 @@ async fn the_log_explains_the_state_of_every_credential(h: Harness) {
     let service = &h.running.service;
     let filter =
         ListAuditEventsRequest { target_kind: "credential".to_owned(), ..Default::default() };
-    let mut told: HashMap<String, Value> = HashMap::new();
+    let mut logged: HashMap<String, Value> = HashMap::new();
     for event in events(&root, filter).await {
         if event.target_id.is_empty() || !event.refusal.is_empty() {
             continue;
         }
         if event.before.is_empty() {
-            assert!(!told.contains_key(&event.target_id), "made twice: {event:?}");
+            assert!(!logged.contains_key(&event.target_id), "made twice: {event:?}");
         } else {
             let before: Value = serde_json::from_str(&event.before).expect("JSON");
-            assert_eq!(told.get(&event.target_id), Some(&before), "{event:?}");
+            assert_eq!(logged.get(&event.target_id), Some(&before), "{event:?}");
         }
         let after = serde_json::from_str(&event.after).expect("JSON");
-        told.insert(event.target_id, after);
+        logged.insert(event.target_id, after);
     }
     let everything = pb::ListCredentialsRequest { page_size: 1_000, ..Default::default() };
     let listed = root.auth().list_credentials(everything).await.expect("a page").into_inner();
     let listed = listed.credentials;
-    assert_eq!((listed.len(), told.len()), (12, 12));
+    assert_eq!((listed.len(), logged.len()), (12, 12));
     for credential in listed {
         let id = CredentialId::parse(&credential.id).expect("an id");
         let row =
             h.database.open().await.find_credential(id).await.expect("a read").expect("a row");
-        assert_eq!(told[&credential.id], view::credential(&row, service.now()));
+        assert_eq!(logged[&credential.id], view::credential(&row, service.now()));
     }
 }
 

@@ -53,7 +53,7 @@ async fn a_refusal_before_the_use_case_names_the_acting_user(h: Harness) {
 
     let events = events(&root, ListAuditEventsRequest::default()).await;
     let refusals = events.iter().filter(|event| !event.refusal.is_empty());
-    let told: Vec<_> = refusals
+    let logged: Vec<_> = refusals
         .map(|event| (&*event.action, &*event.caller, &*event.acting_user, &*event.refusal))
         .collect();
     let missing = |action| (action, "gateway", "ada", "PERMISSION_MISSING");
@@ -68,7 +68,7 @@ async fn a_refusal_before_the_use_case_names_the_acting_user(h: Harness) {
         ("key.create", "root", "ada", "ARGUMENT_INVALID"),
         ("key.create", "root", "", "ARGUMENT_INVALID"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
 }
 
 async fn a_refused_call_is_recorded_even_without_its_message(h: Harness) {
@@ -93,8 +93,8 @@ async fn a_refused_call_is_recorded_even_without_its_message(h: Harness) {
         assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     }
     let events = of_action(&root, "key.create").await;
-    let told: Vec<_> = events.iter().map(|event| (&*event.acting_user, &*event.refusal)).collect();
-    assert_eq!(told, [("", "PERMISSION_MISSING"); 6]);
+    let logged: Vec<_> = events.iter().map(|event| (&*event.acting_user, &*event.refusal)).collect();
+    assert_eq!(logged, [("", "PERMISSION_MISSING"); 6]);
 }
 
 async fn a_call_that_changes_nothing_is_recorded(h: Harness) {
@@ -134,7 +134,7 @@ async fn a_call_that_changes_nothing_is_recorded(h: Harness) {
         directory().delete_membership(delete).await.expect("it is missing");
     }
     let all = events(&root, ListAuditEventsRequest::default()).await;
-    let told: Vec<_> = all[before..]
+    let logged: Vec<_> = all[before..]
         .iter()
         .map(|event| {
             assert_eq!((&*event.caller, &*event.refusal, &*event.before), ("root", "", ""));
@@ -154,7 +154,7 @@ async fn a_call_that_changes_nothing_is_recorded(h: Harness) {
         ("membership.delete", "", "", no_member("acme"), ""),
         ("membership.delete", "", "", no_member("x"), ""),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     assert_eq!(h.running.service.revision().await.expect("a revision"), revision);
 }
 
@@ -235,7 +235,7 @@ async fn every_credential_revoked_with_its_owner_has_its_event(h: Harness) {
     root.directory().delete_user(delete).await.expect("they are deleted");
 
     let revoked = of_action(&root, "credential.revoke").await;
-    let told: Vec<_> = revoked.iter().map(|event| (&*event.target_id, &*event.reason)).collect();
+    let logged: Vec<_> = revoked.iter().map(|event| (&*event.target_id, &*event.reason)).collect();
     let (workspace, user) = ("workspace id-of-doomed was deleted", "user ada was deleted");
     let expected = [
         (&*dead, ""),
@@ -244,7 +244,7 @@ async fn every_credential_revoked_with_its_owner_has_its_event(h: Harness) {
         (&*ids[1], user),
         (&*ids[3], user),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(logged, expected);
     for event in &revoked[1..] {
         let id = CredentialId::parse(&event.target_id).expect("an id");
         let service = &h.running.service;

@@ -132,8 +132,8 @@ async fn a_filter_that_names_nothing_is_refused(h: Harness) {
     let refused = root.auth().bulk_revoke(nobody).await.expect_err("no such acting user");
     assert_eq!(refused.code(), Code::PermissionDenied);
     let refusals = of_action(&root, "credential.bulk_revoke").await;
-    let told: Vec<_> = refusals.iter().map(|event| &*event.refusal).collect();
-    assert_eq!(told, ["ARGUMENT_INVALID", "WORKSPACE_NOT_FOUND", "ACTING_USER_NOT_ACTIVE"]);
+    let logged: Vec<_> = refusals.iter().map(|event| &*event.refusal).collect();
+    assert_eq!(logged, ["ARGUMENT_INVALID", "WORKSPACE_NOT_FOUND", "ACTING_USER_NOT_ACTIVE"]);
 }
 
 async fn several_batches_are_revoked_and_a_second_run_finds_none(h: Harness) {
@@ -224,10 +224,10 @@ async fn revoked_credentials_are_refused_at_once_and_recorded(h: Harness) {
     let id = id_of(key.credential);
     let filter = ListAuditEventsRequest { target_id: id, ..Default::default() };
     let story = events(&root, filter).await;
-    let told: Vec<_> =
+    let logged: Vec<_> =
         story.iter().map(|event| (&*event.action, &*event.acting_user, &*event.reason)).collect();
     let revoked = ("credential.revoke", "ada", "the workspace was broken into");
-    assert_eq!(told, [("key.create", "", ""), revoked]);
+    assert_eq!(logged, [("key.create", "", ""), revoked]);
 }
 
 async fn real_leaked_tokens_are_revoked_and_named(h: Harness) {
@@ -256,9 +256,9 @@ async fn real_leaked_tokens_are_revoked_and_named(h: Harness) {
     ];
     let request = pb::RevokeLeakedRequest { tokens: texts.into_iter().map(found).collect() };
     let results = root.auth().revoke_leaked(request).await.expect("an answer").into_inner().results;
-    let told: Vec<_> = results.iter().map(|result| (result.real, result.revoked_now)).collect();
+    let logged: Vec<_> = results.iter().map(|result| (result.real, result.revoked_now)).collect();
     let (no, old, now) = ((false, false), (true, false), (true, true));
-    assert_eq!(told, [now, no, no, now, old, old, no]);
+    assert_eq!(logged, [now, no, no, now, old, old, no]);
     assert_eq!(id_of(results[0].credential.clone()), id_of(key.credential.clone()));
     assert!(!root.introspect(&key.token, "acme", &[]).await.active);
     assert!(!root.introspect(&pat.token, "acme", &[]).await.active);

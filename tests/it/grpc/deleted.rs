@@ -45,7 +45,7 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
     ends
 }
 
-async fn all_told(h: &Harness) {
+async fn wait_for_pending_ends(h: &Harness) {
     let store = h.database.open().await;
     eventually("all is told", async || !store.has_pending_ends().await.expect("a read")).await;
 }
@@ -63,10 +63,10 @@ async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harnes
     let later = root.create_key("acme", &[Scope::Read]).await;
     let batches = Arc::new(Mutex::new(vec![0]));
     let heard = Arc::clone(&batches);
-    let telling = h.running.service.tell_revoked(move |count| heard.lock().push(count));
+    let telling = h.running.service.write_pending_ends(move |count| heard.lock().push(count));
     // Two servers write the events, and so does this test.
     telling.await.expect("it is told");
-    all_told(&other).await;
+    wait_for_pending_ends(&other).await;
     assert!(batches.lock().windows(2).all(|pair| pair[1] - pair[0] <= BATCH), "{batches:?}");
     let ends = ends(&root).await;
     assert_eq!(ends.len(), MANY);
@@ -74,10 +74,10 @@ async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harnes
         assert_eq!(ends[&key.credential.as_ref().expect("it is given").id], 1);
     }
     assert!(root.introspect(&later.token, "acme", &[Scope::Read]).await.allowed);
-    let [told] = &of_action(&root, "credential.revoke_owned").await[..] else {
+    let [logged] = &of_action(&root, "credential.revoke_owned").await[..] else {
         panic!("it is counted once")
     };
-    assert_eq!((&*told.after, &*told.target_id), (r#"{"revoked_count":450}"#, "id-of-acme"));
+    assert_eq!((&*logged.after, &*logged.target_id), (r#"{"revoked_count":450}"#, "id-of-acme"));
 }
 
 async fn the_tokens_of_a_deleted_user_get_their_events(h: Harness) {
@@ -92,7 +92,7 @@ async fn the_tokens_of_a_deleted_user_get_their_events(h: Harness) {
     let delete = DeleteUserRequest { user: "ada".to_owned(), ..Default::default() };
     root.directory().delete_user(delete).await.expect("they are deleted");
     // The server writes the events in the background.
-    all_told(&h).await;
+    wait_for_pending_ends(&h).await;
     let ends = ends(&root).await;
     assert_eq!(ends.len() as u64, BATCH + 1);
     assert!(ends.values().all(|count| *count == 1));

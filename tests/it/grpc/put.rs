@@ -125,8 +125,8 @@ async fn two_workspaces_swap_their_slugs_in_one_call(h: Harness) {
     // A retry changes nothing.
     for _ in 0..2 {
         let swapped = put_all(&root, &swap).await.expect("they are put");
-        let told: Vec<_> = swapped.iter().map(|one| (&*one.id, &*one.slug)).collect();
-        assert_eq!(told, [("w1", "green"), ("w2", "blue")]);
+        let found: Vec<_> = swapped.iter().map(|one| (&*one.id, &*one.slug)).collect();
+        assert_eq!(found, [("w1", "green"), ("w2", "blue")]);
         assert_eq!(swapped[0].display_name, "w1");
     }
     for server in [&h, &other] {

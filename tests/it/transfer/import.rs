@@ -46,7 +46,7 @@ pub(super) async fn is_allowed(over: &Over, token: &str) -> bool {
         client_ip: None,
         fresh: true,
         at_least_revision: 0,
-        asker: None,
+        caller_id: None,
     };
     over.service.introspect(&request).await.expect("an answer").decision.is_allowed()
 }
@@ -432,7 +432,7 @@ async fn imported_credentials_end_with_their_owner_and_each_has_an_event(over: O
     let [deleted] = &of_action(&over, "workspace.delete").await[..] else { panic!("one event") };
     let more = json!({"revoked_count_min": 51, "counted_by": "credential.revoke_owned"});
     assert_eq!(json(deleted.after.as_ref()), more);
-    let rest = over.service.tell_revoked(|_| ()).await.expect("it is told");
+    let rest = over.service.write_pending_ends(|_| ()).await.expect("it is told");
     assert_eq!(rest, 1_151);
     let [all] = &of_action(&over, "credential.revoke_owned").await[..] else { panic!("one event") };
     assert_eq!(json(all.after.as_ref()), json!({"revoked_count": 1_201}));
