@@ -93,7 +93,8 @@ async fn a_refused_call_is_recorded_even_without_its_message(h: Harness) {
         assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
     }
     let events = of_action(&root, "key.create").await;
-    let logged: Vec<_> = events.iter().map(|event| (&*event.acting_user, &*event.refusal)).collect();
+    let logged: Vec<_> =
+        events.iter().map(|event| (&*event.acting_user, &*event.refusal)).collect();
     assert_eq!(logged, [("", "PERMISSION_MISSING"); 6]);
 }
 
