@@ -167,10 +167,10 @@ impl Shared {
     async fn perform(&self, action: MonitorAction) -> MonitorEvent {
         match action {
             MonitorAction::ReadRows => self.read_rows().await,
-            MonitorAction::Fence(id, seq) => {
-                let fence = self.store.fence_replica(id, seq);
-                let fenced = tokio::time::timeout(STATEMENT_TIMEOUT, fence).await;
-                self.outcome(fenced, MonitorEvent::Fenced)
+            MonitorAction::MarkEnded(id, seq) => {
+                let marked = self.store.mark_replica_ended(id, seq);
+                let marked = tokio::time::timeout(STATEMENT_TIMEOUT, marked).await;
+                self.outcome(marked, MonitorEvent::MarkedEnded)
             }
             MonitorAction::Wait(pause) => {
                 tokio::select! {

@@ -29,7 +29,7 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
 use crate::service::{
-    self, Commits, Options, Peer, Readiness, RequestLimits, Requests, Service, StoreClock,
+    self, Commits, Options, Peer, Readiness, RequestLimits, RequestsInFlight, Service, StoreClock,
 };
 use crate::store::{self, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
@@ -341,7 +341,7 @@ async fn assemble(config: Config, bound: BoundPorts, store: Arc<dyn Store>) -> R
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::health_service(ready.clone()).await;
     let routes = grpc::routes(&service, health, config.reflection);
-    let requests = Requests::new(config.limits);
+    let requests = RequestsInFlight::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
@@ -373,7 +373,7 @@ struct Components {
     replica: replica::Replica,
     gate: Arc<Gate>,
     face: Arc<http::HttpFace>,
-    requests: Arc<Requests>,
+    requests: Arc<RequestsInFlight>,
     ready_sender: watch::Sender<Readiness>,
     ready: watch::Receiver<Readiness>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,

@@ -18,7 +18,7 @@ mod open;
 mod pending_ends;
 mod policies;
 mod pools;
-mod requests;
+mod request_ids;
 mod restore;
 mod rights;
 mod transaction;

@@ -21,7 +21,7 @@ const LARGE_UNIT: usize = 1_024;
 
 /// Requests in flight. No caller has more than half of the requests, or of the memory for large messages, over all its
 /// connections.
-pub struct Requests {
+pub struct RequestsInFlight {
     /// The limits in effect.
     pub limits: RequestLimits,
     of_callers: Arc<SharedQuota<CallerId>>,
@@ -61,7 +61,7 @@ impl Resource {
     }
 }
 
-impl Requests {
+impl RequestsInFlight {
     /// Creates the quotas for these limits.
     pub fn new(limits: RequestLimits) -> Arc<Self> {
         let limits = limits.in_effect();
@@ -225,7 +225,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, Requests, Resource, Result};
+    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, RequestsInFlight, Resource, Result};
     use crate::model::{
         Caller, CallerId, CallerIdentity, CallerName, Digest, PermissionSet, Timestamp,
     };
@@ -244,8 +244,8 @@ mod tests {
         }
     }
 
-    fn requests(requests_max: usize) -> Arc<Requests> {
-        Requests::new(RequestLimits { requests_max, request_timeout: Duration::ZERO })
+    fn requests(requests_max: usize) -> Arc<RequestsInFlight> {
+        RequestsInFlight::new(RequestLimits { requests_max, request_timeout: Duration::ZERO })
     }
 
     #[test]
