@@ -86,9 +86,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
-    let url = format!("sqlite:{}", args.path.display());
+    let location = Location::Sqlite(args.path.clone());
     let any = ([127, 0, 0, 1], 0).into();
-    let running = server::start(Config::new(&url, any, any)).await?;
+    let running = server::start(Config::new(location, any, any)).await?;
     let service = Arc::clone(&running.service);
     let samples = population(args.live)?;
     for one in &samples {

@@ -107,7 +107,7 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     server.json();
     // The server listens before it is registered in the store.
     let store =
-        sophic_auth::store::open_existing(&p.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&p.database.location()).await.expect("the store opens");
     eventually("the server is registered in the store", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })

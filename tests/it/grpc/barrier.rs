@@ -45,7 +45,7 @@ async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
 /// Registers a replica that never syncs, like one that was killed.
 async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(number));
     feed.register(id, LEASE).await.expect("it is registered");
@@ -160,7 +160,7 @@ impl BootClock for PanicsOnce {
 
 async fn a_task_that_panics_is_started_again(h: Harness) {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let revision = store.revision().await.expect("a revision");
     let clock = PanicsOnce::after(0);
     let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
@@ -172,7 +172,7 @@ async fn a_task_that_panics_is_started_again(h: Harness) {
 
 async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
     let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
     let applier = ChangeApplier::new(mirror, Arc::clone(&lease), Arc::default(), || {});

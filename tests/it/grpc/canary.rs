@@ -9,7 +9,7 @@ use sophic_auth::server::{self, Config};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::harness::Harness;
-use crate::stores::{Database, on_every_store};
+use crate::stores::{Database, location, on_every_store};
 use crate::waits;
 
 on_every_store! {
@@ -133,7 +133,7 @@ fn found(text: &str, places: &[&Path]) -> bool {
 async fn a_password_in_the_url_is_never_repeated() {
     let loopback = "127.0.0.1:0".parse().expect("an address");
     let url = "postgres://sophic:hunter2@127.0.0.1:1/auth";
-    let error = server::start(Config::new(url, loopback, loopback)).await.map(drop);
+    let error = server::start(Config::new(location(url), loopback, loopback)).await.map(drop);
     let error = error.expect_err("nobody is there");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     let command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))

@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use super::health::{http, status, until};
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
-use crate::stores::{Database, Fixture as _};
+use crate::stores::{Database, Fixture as _, location};
 use crate::waits::{PATIENCE, drop_after, within};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
     let server = h
         .another(|config| {
-            config.database_url = format!("{user}@{}/{name}", proxy.address);
+            config.location = location(&format!("{user}@{}/{name}", proxy.address));
             config.limits.request_timeout = PATIENCE;
             change(config);
         })

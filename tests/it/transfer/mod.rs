@@ -31,8 +31,8 @@ pub(crate) struct Over {
 impl Fixture for Over {
     async fn set_up(database: Arc<Database>) -> Self {
         let options = Options { accept_imported_tokens: true, ..Options::default() };
-        store::migrate(&database.url()).await.expect("it can be migrated");
-        let service = server::open_service(&database.url(), options).await.expect("it opens");
+        store::migrate(&database.location()).await.expect("it can be migrated");
+        let service = server::open_service(&database.location(), options).await.expect("it opens");
         let over = Self { database, service };
         over.put_owners().await;
         over
