@@ -21,6 +21,7 @@ use hdrhistogram::Histogram;
 use sophic_auth::model::{Scope, ScopeSet};
 use sophic_auth::server::{self, Config};
 use sophic_auth::service::{IntrospectionRequest, Service};
+use sophic_auth::store::Location;
 use sophic_auth::token::digest_of_presented;
 
 /// Number of introspections that are timed together, since reading the clock takes tens of nanoseconds itself.
