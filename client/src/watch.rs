@@ -2,8 +2,9 @@
 //!
 //! A checkpoint says that the cache was current when the checkpoint was *sent*, but it may be delayed on the way. Its
 //! age is therefore counted from an instant before it was sent. To get one, the client checks the service's health on
-//! the same TCP connection, whose bytes arrive in order: whatever follows the answer was sent after the question. If a
-//! proxy delays everything by ten seconds, every checkpoint is too old, and the cache gives no answers.
+//! the same TCP connection, whose bytes arrive in order. A checkpoint that follows the answer was therefore sent after
+//! the check began. If a proxy delays everything by ten seconds, every checkpoint is too old, and the cache gives no
+//! answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
-//! Which digests may exist: a Bloom filter of all of them. Under a flood of made-up tokens, it tells these from tokens
-//! that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
+//! Which digests may exist: a Bloom filter of all of them. During a flood of made-up tokens, it distinguishes these
+//! from tokens that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
 //!
-//! It decides which look-ups are limited, never what they answer. A digest in the filter is looked up whatever the rate
-//! of its caller. Any other digest is looked up within the rate limit. So a missing digest costs a refusal during a
-//! flood, and a false positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
+//! It decides which look-ups are limited, never what they answer. A digest in the filter is always looked up. Any other
+//! digest is looked up only within the rate limit. So a missing digest costs a refusal during a flood, and a false
+//! positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
 //!
 //! A rebuild reads all digests of the store, page by page, and misses none: a digest that was committed before its page
 //! was read is in the page, and a later one arrives with the change log, which is inserted here during the rebuild too.

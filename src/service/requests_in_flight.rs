@@ -286,9 +286,9 @@ mod tests {
     fn each_caller_and_resource_is_logged_once_a_minute() {
         let requests = requests(1);
         let [first, second] = [caller(1).id, caller(2).id];
-        let begun = Instant::now();
+        let started = Instant::now();
         let count_refusal = |caller, what, seconds| {
-            requests.count_refusal((caller, what), begun + Duration::from_secs(seconds))
+            requests.count_refusal((caller, what), started + Duration::from_secs(seconds))
         };
         assert_eq!(count_refusal(first, Resource::Requests, 0), Some(1));
         assert_eq!(count_refusal(first, Resource::Requests, 1), None);

@@ -118,7 +118,7 @@ impl Harness {
     pub(crate) async fn wait_until_read_by(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
         let has_read = other.running.service.wait_until_read(revision);
-        within("the other server has heard of it", has_read).await.expect("the server runs");
+        within("the other server has applied it", has_read).await.expect("the server runs");
     }
 
     /// Returns an actor with this service token.

@@ -73,8 +73,8 @@ pub(super) struct Global {
     /// as in operator:root(ada)
     #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
-    /// Output format. With json, each line of output, errors and log is JSON. With token, `create` and `rotate` print the
-    /// token alone
+    /// Output format. With json, each line of output, errors and log is JSON. With token, `create` and `rotate` print
+    /// only the token
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
     /// Log level on standard error: off, error, warn, info, debug, trace, or a filter such as sophic_auth=debug,sqlx=warn
@@ -134,9 +134,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Credentials(CredentialsCommand),
     /// Revoke leaked tokens found in a secret scanner's output, or in any text or JSON. Tokens of sophic-auth are found
-    /// anywhere in the text. Imported tokens are found alone on a line, or in a field `token` of a JSON object. Prints the
-    /// number of candidates and the credentials that were found, but no token. Exit code 1: nothing looked like a token, or
-    /// the input has a service token, which only `caller rotate` or `caller revoke` ends
+    /// anywhere in the text. Imported tokens are found if nothing else is on their line, or in a field `token` of a
+    /// JSON object. Prints the number of candidates and the credentials that were found, but no token. Exit code 1:
+    /// nothing looked like a token, or the input has a service token, which only `caller rotate` or `caller revoke`
+    /// ends
     #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
     /// List, export or purge the audit log

@@ -113,7 +113,7 @@ impl Service {
         }
     }
 
-    /// Answers from the token's text alone or from memory, if possible. No rate limit applies.
+    /// Answers from the format of the token or from memory, if possible. No rate limit applies.
     fn answer_locally(
         &self,
         request: &IntrospectionRequest<'_>,

@@ -53,7 +53,7 @@ async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
 }
 
 fn assert_pending(outcome: Result<(), Status>) {
-    let status = outcome.expect_err("a replica has not heard of it");
+    let status = outcome.expect_err("a replica has not applied it");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("committed"), "{status:?}");
 }
@@ -217,21 +217,21 @@ mod notified {
     }
 
     /// Every role that may connect can also listen.
-    async fn tells_a_revision_and_nothing_else(h: Harness) {
+    async fn carries_a_revision_and_nothing_else(h: Harness) {
         let mut listener = listener(&h).await;
         let root = h.root().await;
         root.put_workspace("acme").await;
         root.create_key("acme", &[Scope::Read]).await;
         for _ in 0..3 {
-            let heard =
+            let notification =
                 within("it is notified", listener.recv()).await.expect("the connection holds");
-            assert!(heard.payload().parse::<u64>().is_ok(), "{}", heard.payload());
+            assert!(notification.payload().parse::<u64>().is_ok(), "{}", notification.payload());
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_notification_tells_a_revision_and_nothing_else() {
-        run(Database::postgres().await, tells_a_revision_and_nothing_else).await;
+    async fn a_notification_carries_a_revision_and_nothing_else() {
+        run(Database::postgres().await, carries_a_revision_and_nothing_else).await;
     }
 
     /// Sends notifications of the next revision without pause, in every format that was ever used.

@@ -70,7 +70,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
         rustix::process::Pid::from_child(&serving),
         rustix::process::Signal::TERM,
     )
-    .expect("it is told to stop");
+    .expect("it is stopped");
     assert!(waits::wait_for_exit(&mut serving).success());
     // No token is found after the write-ahead log was checkpointed into the file either.
     for token in &secrets {

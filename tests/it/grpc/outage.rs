@@ -235,7 +235,7 @@ async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once()
         })
         .await;
         // Many calls at once: if each waited a tenth of a second for the store, this would take minutes.
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut askers = JoinSet::new();
         let outage = Arc::new(cut.outage);
         for _ in 0..32 {
@@ -247,7 +247,7 @@ async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once()
             });
         }
         within("memory answers at once", askers.join_all()).await;
-        eprintln!("{mode:?}: 1,600 stale answers in {:?}", begun.elapsed());
+        eprintln!("{mode:?}: 1,600 stale answers in {:?}", started.elapsed());
         let outage = Arc::into_inner(outage).expect("nobody asks any more");
         // The server reconnects by itself.
         cut.proxy.set(Mode::Pass);

@@ -253,7 +253,7 @@ async fn one_flooding_client_does_not_use_up_the_rate_of_others(h: Harness) {
     })
     .await;
     assert_eq!(refused, Code::ResourceExhausted);
-    // Addresses in the same /64 count as one client. Others do not, whatever it sends.
+    // Addresses in the same /64 count as one client. Other clients are not affected by what this one sends.
     for i in 0..20 {
         assert!(ask(&format!("192.0.2.{i}")).await.is_ok());
     }

@@ -77,9 +77,9 @@ async fn a_sync_publishes_the_applied_revision_and_returns_later_changes(store: 
     assert_eq!(change.revision, committed);
     assert_eq!(change.entity, ChangedEntity::User(user("ada").id));
     // The row shows what was applied before this sync, until the next one.
-    let told = store.list_replicas().await.expect("a list").replicas[0].clone();
-    assert_eq!(told.applied, from);
-    assert!(told.seq > before, "each sync counts");
+    let row = store.list_replicas().await.expect("a list").replicas[0].clone();
+    assert_eq!(row.applied, from);
+    assert!(row.seq > before, "each sync counts");
     feed.sync(id, &published(&incarnation, committed, 3), 100)
         .await
         .expect("a sync")
