@@ -110,7 +110,7 @@ impl Calls {
             if !may {
                 return Err(error);
             }
-            // The service's own delay is better than a guess. The backoff is added to keep callers apart.
+            // The delay that the service asks for is better than a guess. The backoff is added to keep callers apart.
             let asked = error.retry_after().unwrap_or(Duration::ZERO);
             if Instant::now() + asked >= deadline {
                 return Err(error);

@@ -26,7 +26,7 @@ const CAPACITY_MIN: u64 = 1_000_000;
 /// The digests that may exist.
 pub struct KnownDigests {
     filters: RwLock<Filters>,
-    /// Number of times that digests may have been added which the change log does not name.
+    /// Number of times that digests may have been added that the change log does not name.
     gaps: AtomicU64,
     /// Capacity of the next filter.
     capacity: AtomicU64,
@@ -122,8 +122,8 @@ impl KnownDigests {
         FilterRebuild { bloom, gaps, digests: 0 }
     }
 
-    /// Ends a rebuild that was given all digests of the store. Returns its number for [`Self::rebuild_needed`], or
-    /// `None` if the filter was too small. The next one is larger then.
+    /// Ends a rebuild, after all digests of the store were inserted. Returns the value for [`Self::rebuild_needed`], or
+    /// `None` if the filter was too small. The next filter is then larger.
     pub fn finish_rebuild(&self, rebuild: FilterRebuild) -> Option<u64> {
         let digests = rebuild.digests.max(rebuild.bloom.len());
         let fits = digests <= rebuild.bloom.capacity;

@@ -227,7 +227,7 @@ To paste into another terminal:
   # the same from the command line, on the store itself: a key may never capture
   printf '%s' '{key}' | {binary} --database-url '{url}' introspect --workspace {WORKSPACE} --scope capture
 
-  # Sophic's endpoints in small, behind this service (in the repository), and the documentation's own command
+  # a small version of Sophic's endpoints behind this service (in the repository), and the command of the documentation
   SOPHIC_AUTH_ENDPOINT={grpc} SOPHIC_AUTH_CALLER_TOKEN={caller_token} cargo run --release --example gateway -- --listen 127.0.0.1:8090
   curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8090/api/v1/documents
   curl -H 'Authorization: Bearer {pat}' -H 'x-sophic-workspace: {WORKSPACE}' -H 'Content-Type: application/json' -d '{CAPTURE}' http://127.0.0.1:8090/api/ingest/cli

@@ -206,7 +206,7 @@ impl Service {
         without_credential(denial, self.lookup.revision().0)
     }
 
-    /// Rows 1 and 2 of the decision table (docs/decisions.md), as far as they follow from the token's text.
+    /// Rows 1 and 2 of the decision table (docs/decisions.md), for tokens whose text shows that they apply.
     fn digest_to_look_up(
         &self,
         request: &IntrospectionRequest<'_>,

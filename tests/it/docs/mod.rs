@@ -22,7 +22,7 @@ const BLOCKS: [(&str, &str, Block); 8] = [
     ("docs/flags.md", "flags", tables::flags),
 ];
 
-/// Most lines of the README.
+/// Maximum number of lines of the README.
 const README_LINES_MAX: usize = 120;
 
 fn root() -> PathBuf {

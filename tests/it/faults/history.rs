@@ -72,7 +72,7 @@ fn histories(events: &[Event]) -> HashMap<usize, KeyHistory> {
     histories
 }
 
-/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before anybody
+/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before a call
 /// revoked the key (I2, I6).
 pub(super) fn violations(events: &[Event]) -> Vec<Event> {
     let histories = histories(events);

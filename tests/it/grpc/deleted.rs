@@ -21,7 +21,7 @@ on_every_store! {
 
 /// More than two batches.
 const MANY: usize = 450;
-/// Most end events in one transaction.
+/// Maximum number of end events in one transaction.
 const BATCH: u64 = 50;
 
 async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyResponse> {
