@@ -165,7 +165,7 @@ pub(super) enum Command {
         /// File to write. It must not exist
         file: PathBuf,
     },
-    /// Replace an SQLite store by a backup, while no server runs. The backup is checked first, and the old store is kept
+    /// Replace an SQLite store with a backup, while no server runs. The backup is checked first, and the old store is kept
     /// beside it. Credentials that were revoked after the backup was made are valid again: if the old store can be read, the
     /// command lists them. For Postgres, use pg_restore, then new-epoch
     #[command(
@@ -267,8 +267,8 @@ pub(super) enum CallerCommand {
 /// Enabled or disabled state. Without a flag it is unchanged, and new workspaces and users are enabled.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct EnabledArgs {
-    /// Disable it. A disabled workspace's keys, and every request to act in it, are refused. So are a disabled user's
-    /// personal access tokens
+    /// Disable it. Refuses the keys of a disabled workspace, requests that act in it, and the personal access tokens of
+    /// a disabled user
     #[arg(long, conflicts_with = "enabled")]
     disabled: bool,
     /// Enable it
