@@ -78,8 +78,8 @@ impl Barrier {
         Self(Arc::new(shared))
     }
 
-    /// Monitors the replicas from now on, even while no call waits: the observations of a dead replica then count for
-    /// every later wait. For long-running processes.
+    /// Monitors the replicas from now on, even while no call waits: the observations of a crashed replica then count
+    /// for every later wait. For long-running processes.
     pub fn start(&self) {
         if !self.0.started.swap(true, Ordering::Relaxed) {
             self.0.tasks.spawn(supervise(Arc::clone(&self.0)));

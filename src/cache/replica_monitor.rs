@@ -2,7 +2,7 @@
 //! replicas' rows again and again, gives up the replicas whose lease is over, and releases the calls that wait.
 //! `barrier.rs` drives it with a task, the simulation in `tests/it/simulation` with a seeded scheduler.
 //!
-//! It reads the rows even while no call waits. So a dead replica is given up as soon as a call has to wait for it,
+//! It reads the rows even while no call waits. So a crashed replica is given up as soon as a call has to wait for it,
 //! however short the deadlines of the calls are.
 
 use std::time::Duration;

@@ -72,7 +72,7 @@ impl Gate {
     }
 
     /// Answers an introspection without waiting, if it comes from the last caller on this connection, has been received
-    /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] goes on
+    /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] continues
     /// with the bytes in `read`.
     fn introspect_at_once(
         &self,

@@ -1,5 +1,5 @@
-//! Command-line flags and environment variables. `serve`, credentials, policies, records and transfers have a file each
-//! beside this one.
+//! Command-line flags and environment variables. `serve`, credentials, policies, records and transfers each have a
+//! separate file.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
