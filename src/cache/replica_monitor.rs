@@ -143,7 +143,10 @@ impl<W> ReplicaMonitor<W> {
                 let stalled = self.stall_detector.observe(&mut rows, now);
                 self.mark_next_ended(rows, stalled, now, locally_applied)
             }
-            (State::MarkingEnded { id, lease, mut rows, stalled }, MonitorEvent::MarkedEnded(was_marked)) => {
+            (
+                State::MarkingEnded { id, lease, mut rows, stalled },
+                MonitorEvent::MarkedEnded(was_marked),
+            ) => {
                 if was_marked {
                     tracing::warn!(replica = %id, ?lease, "gave up a replica that stood still for its whole lease");
                     rows.replicas.retain(|row| row.id != id);

@@ -45,7 +45,8 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
         ));
     }
     let restoring = store::restore(&location, file).await?;
-    let copy = server::open_service(&Location::Sqlite(restoring.copy.clone()), Options::default()).await?;
+    let copy =
+        server::open_service(&Location::Sqlite(restoring.copy.clone()), Options::default()).await?;
     let epoch = copy.renew_epoch(operator()).await?;
     copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());

@@ -172,7 +172,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
-        Command::Credentials(command) => return credential::run_credentials(&global, command).await,
+        Command::Credentials(command) => {
+            return credential::run_credentials(&global, command).await;
+        }
         Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,

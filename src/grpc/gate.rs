@@ -30,7 +30,8 @@ use crate::model::{AuditAction, Caller, Permission};
 use crate::service::grant::Rule;
 use crate::service::rpcs::CallType;
 use crate::service::{
-    Attempt, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc, Service, ServiceError,
+    Attempt, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc, Service,
+    ServiceError,
 };
 
 /// Longest wait for the message of a refused call, which is read for the audit log.

@@ -287,7 +287,8 @@ fn read_facts(mut columns: ColumnReader<'_, impl Columns>, digest: &Digest) -> R
     };
     let credential = columns.credential()?;
     let own_workspace = columns.joined("workspaces", WORKSPACE_COLUMNS, ColumnReader::workspace)?;
-    let named_workspace = columns.joined("workspaces", WORKSPACE_COLUMNS, ColumnReader::workspace)?;
+    let named_workspace =
+        columns.joined("workspaces", WORKSPACE_COLUMNS, ColumnReader::workspace)?;
     let user = columns.joined("users", USER_COLUMNS, ColumnReader::user)?;
     columns.table = "memberships";
     let roles = columns.maybe("role", Columns::text, parse_roles)?.unwrap_or_default();
@@ -433,8 +434,8 @@ pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revisio
 
 /// Reads the counter's revision.
 pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
-    let number =
-        ColumnReader::new(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
+    let number = ColumnReader::new(row, "counter")
+        .number("revision", |number| u64::try_from(number).ok())?;
     Ok(Revision(number))
 }
 

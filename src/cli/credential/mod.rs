@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use super::args::Global;
 use super::args::credential::{
-    CredentialsCommand, ExpirationArgs, KeyCommand, LifecycleCommand, NewCredential, PatCommand, RevokeArgs,
-    RotateArgs, SwitchArgs, UpdateArgs,
+    CredentialsCommand, ExpirationArgs, KeyCommand, LifecycleCommand, NewCredential, PatCommand,
+    RevokeArgs, RotateArgs, SwitchArgs, UpdateArgs,
 };
 use super::{
-    Outcome, UsageError, flag, open_service, operator, operator_for_rotation, output, read_token_from_stdin,
-    refuse_token_output, unprinted_token, wait_for_replicas,
+    Outcome, UsageError, flag, open_service, operator, operator_for_rotation, output,
+    read_token_from_stdin, refuse_token_output, unprinted_token, wait_for_replicas,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,

@@ -121,8 +121,7 @@ impl Service {
         presented: &PresentedCaller,
         peer: Option<&Peer>,
     ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
-        let (snapshot, caller_drops) =
-            (self.lookup.lease_snapshot(), self.lookup.caller_drops());
+        let (snapshot, caller_drops) = (self.lookup.lease_snapshot(), self.lookup.caller_drops());
         let caller = self.authenticate(presented, peer).await?;
         // Without a lease, the cache learns of no change to the caller.
         let known = self
@@ -135,8 +134,7 @@ impl Service {
     /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
     /// cache: check [`Self::lease_held_since`] as well.
     pub fn is_still_known(&self, known: &KnownCaller) -> bool {
-        known.caller_drops == self.lookup.caller_drops()
-            && !self.token_has_expired(&known.caller)
+        known.caller_drops == self.lookup.caller_drops() && !self.token_has_expired(&known.caller)
     }
 
     /// Looks the caller up in the store, limited by the rate of unknown tokens from this network. Callers in the cache

@@ -47,7 +47,15 @@ impl ConnectionGuard {
         pool_generation: u64,
     ) -> Self {
         let (state, started) = (State::Idle, Instant::now());
-        Self { connection: Some(connection), permit, state, limit, started, primary, pool_generation }
+        Self {
+            connection: Some(connection),
+            permit,
+            state,
+            limit,
+            started,
+            primary,
+            pool_generation,
+        }
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {

@@ -216,11 +216,20 @@ impl Primary {
     }
 
     /// Converts the error of a BEGIN. A standby rejects BEGIN READ WRITE as an unsupported feature.
-    pub(super) fn classify_begin_error(&self, pool_generation: u64, error: sqlx::Error) -> StoreError {
+    pub(super) fn classify_begin_error(
+        &self,
+        pool_generation: u64,
+        error: sqlx::Error,
+    ) -> StoreError {
         self.classify_by_codes(pool_generation, error, &["25006", "0A000"])
     }
 
-    fn classify_by_codes(&self, pool_generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
+    fn classify_by_codes(
+        &self,
+        pool_generation: u64,
+        error: sqlx::Error,
+        codes: &[&str],
+    ) -> StoreError {
         let code = error.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| codes.contains(&&*code)) {
             let text = "it rejects writes, so it is not the primary";

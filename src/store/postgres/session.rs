@@ -179,11 +179,15 @@ impl PostgresStore {
             let pool_generation = pools.pool_generation;
             let guard = Box::pin(self.acquire(&pools, purpose, pooled));
             match self.primary.unless_discarded(pool_generation, guard).await {
-                Ok(Ok(guard)) => return Ok(Session { guard, persistent: !pooled, pool_generation }),
+                Ok(Ok(guard)) => {
+                    return Ok(Session { guard, persistent: !pooled, pool_generation });
+                }
                 Ok(Err(sqlx::Error::PoolTimedOut)) => {
                     failed = purpose.pools_for(&pools).0.timeout_error();
                 }
-                Ok(Err(error)) => failed = self.primary.classify_begin_error(pool_generation, error),
+                Ok(Err(error)) => {
+                    failed = self.primary.classify_begin_error(pool_generation, error)
+                }
                 Err(error) => failed = error,
             }
             if !self.primary.is_discarded(pool_generation) || self.connections.is_closed() {

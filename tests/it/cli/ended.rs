@@ -24,7 +24,10 @@ async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) 
     let (token, id) = (text(&made["token"]), text(&made["credential"]["id"]));
     p.run(&format!("key disable {id}")).ok();
     let shown = p.pipe(&token, "introspect --workspace acme").out;
-    assert!(shown.contains("\ndisabled    since ") && shown.contains("credential.disable"), "{shown}");
+    assert!(
+        shown.contains("\ndisabled    since ") && shown.contains("credential.disable"),
+        "{shown}"
+    );
     p.run(&format!("key enable {id}")).ok();
     assert!(!p.pipe(&token, "introspect").ok().contains("since"));
     let revoked =
@@ -61,7 +64,10 @@ async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) 
     let id = text(&made["credential"]["id"]);
     p.run(&format!("key update {id} --ttl 1ms")).ok();
     let shown = p.pipe(&text(&made["token"]), "introspect").out;
-    assert!(shown.contains("\nexpired     since ") && shown.contains("credential.update"), "{shown}");
+    assert!(
+        shown.contains("\nexpired     since ") && shown.contains("credential.update"),
+        "{shown}"
+    );
 }
 
 async fn a_key_ended_with_its_workspace_names_who_deleted_it(p: Program) {

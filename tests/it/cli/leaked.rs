@@ -104,7 +104,11 @@ async fn tokens_are_found_in_the_output_of_every_scanner(p: Program) {
     }
     let ((one, first), (other, second)) = (key(&p), key(&p));
     let (_, report) = leaked(&p, &format!("A={first} B={second}; C={first}"), &[&first, &second]);
-    assert_eq!((&report["candidates"], &report["real"][1]["id"]), (&2.into(), &other.into()), "{report}");
+    assert_eq!(
+        (&report["candidates"], &report["real"][1]["id"]),
+        (&2.into(), &other.into()),
+        "{report}"
+    );
     assert_eq!(report["real"][0]["id"], one);
 }
 
@@ -158,7 +162,10 @@ async fn a_token_that_is_found_often_counts_once_and_keeps_its_places(p: Program
     let place = |n: usize| json!({"token": token, "url": format!("https://git.example/{n}")});
     let places: String = (0..3).map(|n| format!("{}\n", place(n))).collect();
     let (_, report) = leaked(&p, &format!("{places}{places}{token}\n"), &[&token]);
-    assert_eq!((&report["candidates"], report["real"].as_array().map(Vec::len)), (&1.into(), Some(1)));
+    assert_eq!(
+        (&report["candidates"], report["real"].as_array().map(Vec::len)),
+        (&1.into(), Some(1))
+    );
     let story = p.run(&format!("audit export --target {id}")).ok();
     for n in 0..3 {
         assert!(story.contains(&format!("https://git.example/{n}")), "{story}");

@@ -17,7 +17,7 @@ use super::layer_http::{ask, assert_refused};
 use super::other_languages::Language;
 use super::stage::{Answer, serve, watching};
 use crate::faces::scene::Scene;
-use crate::faces::table::{Face, HERE, Row, FaceAnswer, compare, names, one_of_each, run};
+use crate::faces::table::{Face, FaceAnswer, HERE, Row, compare, names, one_of_each, run};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -212,7 +212,9 @@ impl Face for GrpcLayer {
             [Scope::Read] => health.check(request).await.map(drop),
             _ => health.watch(request).await.map(drop),
         };
-        let Err(status) = outcome else { return FaceAnswer { status: 200, ..FaceAnswer::default() } };
+        let Err(status) = outcome else {
+            return FaceAnswer { status: 200, ..FaceAnswer::default() };
+        };
         let info = status.get_details_error_info().expect("it says why");
         assert_eq!(info.domain, "auth.sophic.so");
         let challenge = status.metadata().get("www-authenticate").expect("a challenge");

@@ -172,7 +172,8 @@ fn no_comment_refers_to_a_page_that_is_not_in_the_repository() {
     for (path, comment) in comments() {
         let folders = [root(), root().join("docs"), path.parent().expect("a folder").to_owned()];
         let words = comment.split(|c: char| !c.is_ascii_alphanumeric() && !"_-./".contains(c));
-        let named = words.map(|word| word.trim_end_matches('.')).filter(|word| word.ends_with(".md"));
+        let named =
+            words.map(|word| word.trim_end_matches('.')).filter(|word| word.ends_with(".md"));
         for page in named {
             pages += 1;
             if !folders.iter().any(|folder| folder.join(page).exists()) {

@@ -12,7 +12,7 @@ use tonic::Request;
 
 use super::proxies::Proxy;
 use super::scene::Scene;
-use super::table::{Face, HERE, Row, FaceAnswer, compare, names, run};
+use super::table::{Face, FaceAnswer, HERE, Row, compare, names, run};
 use super::wire::Call;
 use crate::cli::program::{self, Program};
 use crate::stores::on_every_store;

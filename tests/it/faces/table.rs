@@ -186,9 +186,11 @@ pub(crate) fn compare(face: &str, row: &Row, answered: &FaceAnswer) {
         challenge_fits(row, challenge);
     }
     if let Some([missing, token, role]) = row.lacks {
-        for (answered, lacks) in
-            [(&answered.missing, missing), (&answered.token_lacks, token), (&answered.role_lacks, role)]
-        {
+        for (answered, lacks) in [
+            (&answered.missing, missing),
+            (&answered.token_lacks, token),
+            (&answered.role_lacks, role),
+        ] {
             if let Some(answered) = answered {
                 assert_eq!(*answered, names(lacks), "{what}");
             }

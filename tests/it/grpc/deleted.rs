@@ -47,7 +47,10 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
 
 async fn wait_for_pending_ends(h: &Harness) {
     let store = h.database.open().await;
-    eventually("no end events are pending", async || !store.has_pending_ends().await.expect("a read")).await;
+    eventually("no end events are pending", async || {
+        !store.has_pending_ends().await.expect("a read")
+    })
+    .await;
 }
 
 async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harness) {

@@ -156,7 +156,8 @@ async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     let first = root.create_key("acme", &[Scope::Read]).await.token;
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await.via(&flooded);
-    let operator = open_service(&h.database.location(), Options::default()).await.expect("it opens");
+    let operator =
+        open_service(&h.database.location(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let customers = async {

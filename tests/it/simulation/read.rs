@@ -101,12 +101,7 @@ impl World {
             let (digest, workspace) = read.fill.key();
             let revision = facts.revision.max(process.mirror.applied());
             let forged = Facts { revision, ..facts.clone() };
-            process.mirror.insert(
-                digest,
-                workspace.as_deref(),
-                &forged,
-                process.mirror.resets(),
-            );
+            process.mirror.insert(digest, workspace.as_deref(), &forged, process.mirror.resets());
             process.reader.discard(&read.fill);
         } else {
             process.reader.complete(&read.fill, &facts);

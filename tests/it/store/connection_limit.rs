@@ -54,7 +54,8 @@ async fn a_role_with_few_connections_waits_for_one_of_its_pools() {
         let made =
             format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT sophic TO {role}");
         raw::run(&database, &made).await;
-        let store = store::open_existing(&location(&url.replace("sophic@", &format!("{role}@")))).await;
+        let store =
+            store::open_existing(&location(&url.replace("sophic@", &format!("{role}@")))).await;
         let store = store.expect("it opens");
         run_load(&store, limit).await;
         store.close().await;

@@ -105,8 +105,7 @@ async fn a_symbolic_link_leads_to_the_file() {
     let (file, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
     store::migrate(&sqlite(&file)).await.expect("it is migrated");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
-    let store =
-        store::open_existing(&sqlite(&link)).await.expect("it opens");
+    let store = store::open_existing(&sqlite(&link)).await.expect("it opens");
     store.ping().await.expect("it answers");
     store.close().await;
 }

@@ -72,7 +72,8 @@ async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
 async fn a_connection_option_cannot_forge_the_system_identifier() {
     let database = Database::postgres().await;
     let options = "?options=-c%20sophic_auth.system%3D1";
-    let store = store::open(&location(&format!("{}{options}", database.url()))).await.expect("it opens");
+    let store =
+        store::open(&location(&format!("{}{options}", database.url()))).await.expect("it opens");
     until_recovered(&store).await;
     let brought = store.list_replicas().await.expect("a list").incarnation;
     let plain = store::open(&database.location()).await.expect("it opens");

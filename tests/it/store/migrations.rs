@@ -76,8 +76,9 @@ async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
         "{error:?}"
     );
     assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
-    let pending =
-        store::pending_migrations(&store.database.location()).await.expect("the schema can be read");
+    let pending = store::pending_migrations(&store.database.location())
+        .await
+        .expect("the schema can be read");
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 

@@ -116,7 +116,9 @@ async fn a_database_that_may_lose_commits_is_refused() {
 #[tokio::test]
 async fn a_store_behind_a_pooler_reads_and_writes() {
     let database = Database::postgres().await;
-    let store = store::open(&location(&format!("{}?pgbouncer=true", database.url()))).await.expect("it opens");
+    let store = store::open(&location(&format!("{}?pgbouncer=true", database.url())))
+        .await
+        .expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(store.find_workspace("acme").await.expect("a read"), Some(acme));

@@ -95,8 +95,9 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
     // 3 workspaces, 2 users, 2 memberships, 7 credentials, 3 callers.
     assert_eq!((&report["written"], &report["bad"]), (&17.into(), &0.into()), "{report}");
     for (token, alive) in &made.tokens {
-        let answer: Value = serde_json::from_str(&target.pipe(token, "introspect --output json").out)
-            .expect("JSON");
+        let answer: Value =
+            serde_json::from_str(&target.pipe(token, "introspect --output json").out)
+                .expect("JSON");
         assert_eq!(answer["active"], *alive, "{answer}");
     }
     assert_eq!(answers(&target), answers(&p));

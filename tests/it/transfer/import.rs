@@ -259,7 +259,8 @@ async fn all_or_nothing_writes_nothing_if_a_line_is_bad(over: Over) {
 }
 
 async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
-    let (report, recorded) = over.import(&keys(0..3_200), TransferFormat::Csv, ALL_OR_NOTHING).await;
+    let (report, recorded) =
+        over.import(&keys(0..3_200), TransferFormat::Csv, ALL_OR_NOTHING).await;
     assert_eq!(recorded.bad, []);
     assert_eq!(report.expect("a report").written, 3_200);
     assert_eq!(count(&over).await, 3_200);
