@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::column_reader::{ColumnReader, Columns};
-use super::sql::{user_columns, workspace_columns};
+use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
     NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
@@ -247,23 +247,6 @@ pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
     let digest = columns.required("digest", digest)?;
     let (kind, owner) = columns.kind_and_owner()?;
     Ok(TakenCredential { id, digest, kind, owner })
-}
-
-/// Number of `workspace_columns`.
-const WORKSPACE_COLUMNS: usize = column_count(workspace_columns!("w"));
-/// Number of `user_columns`.
-const USER_COLUMNS: usize = column_count(user_columns!());
-
-/// Counts the columns of a list that has no expressions.
-const fn column_count(list: &str) -> usize {
-    let (bytes, mut at, mut count) = (list.as_bytes(), 0, 1);
-    while at < bytes.len() {
-        if bytes[at] == b',' {
-            count += 1;
-        }
-        at += 1;
-    }
-    count
 }
 
 /// Reads the columns that `look_up` selects: the revision, the digest, `credential_columns`, `workspace_columns` of the

@@ -186,7 +186,7 @@ impl PostgresStore {
                     failed = purpose.pools_for(&pools).0.timeout_error();
                 }
                 Ok(Err(error)) => {
-                    failed = self.primary.classify_begin_error(pool_generation, error)
+                    failed = self.primary.classify_begin_error(pool_generation, error);
                 }
                 Err(error) => failed = error,
             }
