@@ -56,7 +56,7 @@ def main():
     # Without a backtrace, an error of `load` is one line.
     os.environ["RUST_BACKTRACE"] = "0"
     report = Report()
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sophic-auth-bench.") as folder, Bench(args, Path(folder)) as bench:
         about = machine.describe(args, names)
         for name in names:
@@ -72,7 +72,7 @@ def main():
             finally:
                 bench.stop_all()
             log(f"row {name} done in {time.monotonic() - since:.0f} s")
-    text = report.render(about, time.monotonic() - begun)
+    text = report.render(about, time.monotonic() - started)
     print(text)
     if args.results:
         args.results.write_text(text + "\n")

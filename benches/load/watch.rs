@@ -36,16 +36,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Value> {
     let started = Instant::now();
     let mut client = args.target.connect().await?;
     let (newest, _) = watch::channel(0);
-    let (heard, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let (reports, mut all) = tokio::sync::mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for first in (0..args.watchers).step_by(EACH) {
         let connected = args.target.connect().await?;
         for _ in first..args.watchers.min(first + EACH) {
             let stream = begin(connected.clone()).await?;
-            watchers.spawn(follow(stream, newest.subscribe(), heard.clone()));
+            watchers.spawn(follow(stream, newest.subscribe(), reports.clone()));
         }
     }
-    drop(heard);
+    drop(reports);
     let opened = started.elapsed();
     if args.pause {
         crate::print(&json!({"watching": args.watchers}).to_string())?;
@@ -85,7 +85,7 @@ async fn begin(mut client: Client) -> anyhow::Result<Streaming<pb::WatchResponse
 async fn follow(
     mut stream: Streaming<pb::WatchResponse>,
     mut newest: watch::Receiver<u64>,
-    heard: tokio::sync::mpsc::UnboundedSender<()>,
+    reports: tokio::sync::mpsc::UnboundedSender<()>,
 ) -> anyhow::Result<()> {
     let (mut reached, mut said) = (0, 0);
     loop {
@@ -96,7 +96,7 @@ async fn follow(
         let wanted = *newest.borrow();
         if wanted > said && reached >= wanted {
             said = wanted;
-            heard.send(())?;
+            reports.send(())?;
         }
     }
 }

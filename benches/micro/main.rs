@@ -21,6 +21,7 @@ use hdrhistogram::Histogram;
 use sophic_auth::model::{Scope, ScopeSet};
 use sophic_auth::server::{self, Config};
 use sophic_auth::service::{IntrospectionRequest, Service};
+use sophic_auth::store::Location;
 use sophic_auth::token::digest_of_presented;
 
 /// Number of introspections that are timed together, since reading the clock takes tens of nanoseconds itself.
@@ -86,9 +87,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(args: Args) -> anyhow::Result<serde_json::Value> {
-    let url = format!("sqlite:{}", args.path.display());
+    let location = Location::Sqlite(args.path.clone());
     let any = ([127, 0, 0, 1], 0).into();
-    let running = server::start(Config::new(&url, any, any)).await?;
+    let running = server::start(Config::new(location, any, any)).await?;
     let service = Arc::clone(&running.service);
     let samples = population(args.live)?;
     for one in &samples {

@@ -88,16 +88,16 @@ impl Calls {
         let mut backoff = backoff(Duration::from_millis(50), Duration::from_secs(1));
         self.budget.deposit();
         for attempt in 1.. {
-            let begun = Instant::now();
+            let started = Instant::now();
             let mut request = Request::new(message.clone());
-            request.set_timeout(deadline.saturating_duration_since(begun));
+            request.set_timeout(deadline.saturating_duration_since(started));
             let outcome = tokio::time::timeout_at(deadline, call(request)).await;
             let code = match &outcome {
                 Ok(Ok(_)) => Code::Ok,
                 Ok(Err(status)) => status.code(),
                 Err(_) => Code::DeadlineExceeded,
             };
-            self.notify(Event::Called { method, code, took: begun.elapsed() });
+            self.notify(Event::Called { method, code, took: started.elapsed() });
             let error = match outcome {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => Error::from(status),
@@ -110,7 +110,7 @@ impl Calls {
             if !may {
                 return Err(error);
             }
-            // The service's own delay is better than a guess. The backoff is added to keep callers apart.
+            // The delay that the service asks for is better than a guess. The backoff is added to keep callers apart.
             let asked = error.retry_after().unwrap_or(Duration::ZERO);
             if Instant::now() + asked >= deadline {
                 return Err(error);

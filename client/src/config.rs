@@ -107,7 +107,7 @@ impl Builder {
         Self { management_timeout, ..self }
     }
 
-    /// Most attempts of an idempotent call while the service is unavailable, including the first. The default is 4.
+    /// Maximum number of attempts of an idempotent call while the service is unavailable, including the first. The default is 4.
     pub fn attempts_max(self, attempts_max: u32) -> Self {
         Self { attempts_max: attempts_max.max(1), ..self }
     }
@@ -122,7 +122,7 @@ impl Builder {
         Self { cache: None, ..self }
     }
 
-    /// Capacity of the cache in answers. The default is 10,000. Refusals of unknown tokens have a cache of their own,
+    /// Capacity of the cache in answers. The default is 10,000. Refusals of unknown tokens are kept in a separate cache
     /// of the same capacity.
     pub fn answers_max(self, answers_max: usize) -> Self {
         self.cached(|cache| cache.answers_max = answers_max.max(1))
@@ -140,8 +140,8 @@ impl Builder {
         self.cached(|cache| cache.unknown_ttl = unknown_ttl)
     }
 
-    /// While the service is unavailable, goes on giving cached answers for this long after the last checkpoint grew too
-    /// old, up to each answer's lifetime. Such answers are marked:
+    /// While the service is unavailable, gives cached answers for this much longer after the last checkpoint has become
+    /// too old, but never beyond the lifetime of the answer. Such answers are marked:
     /// [`Introspection::is_stale`](crate::Introspection::is_stale). The default is zero, because tokens may have been
     /// revoked meanwhile.
     pub fn bridge_outage(self, bridge_outage: Duration) -> Self {

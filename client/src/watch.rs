@@ -2,8 +2,9 @@
 //!
 //! A checkpoint says that the cache was current when the checkpoint was *sent*, but it may be delayed on the way. Its
 //! age is therefore counted from an instant before it was sent. To get one, the client checks the service's health on
-//! the same TCP connection, whose bytes arrive in order: whatever follows the answer was sent after the question. If a
-//! proxy delays everything by ten seconds, every checkpoint is too old, and the cache gives no answers.
+//! the same TCP connection, whose bytes arrive in order. A checkpoint that follows the answer was therefore sent after
+//! the check began. If a proxy delays everything by ten seconds, every checkpoint is too old, and the cache gives no
+//! answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +42,8 @@ pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, c
             follower.calls.notify(Event::WatchDown);
             pause = fresh_backoff();
         }
-        // The missed changes are no longer available. An empty cursor cannot be too old, so with one this is an error
-        // like any other, after which the client pauses.
+        // The missed changes are no longer available. An empty cursor cannot be too old. If the client sent one, this
+        // is an error like any other, and the client pauses.
         if ended.code() == Code::OutOfRange && !follower.cursor.is_empty() {
             follower.drop_all();
             continue;

@@ -78,8 +78,8 @@ impl Barrier {
         Self(Arc::new(shared))
     }
 
-    /// Monitors the replicas from now on, even while no call waits: the observations of a dead replica then count for
-    /// every later wait. For long-running processes.
+    /// Monitors the replicas from now on, even while no call waits: the observations of a crashed replica then count
+    /// for every later wait. For long-running processes.
     pub fn start(&self) {
         if !self.0.started.swap(true, Ordering::Relaxed) {
             self.0.tasks.spawn(supervise(Arc::clone(&self.0)));
@@ -167,10 +167,10 @@ impl Shared {
     async fn perform(&self, action: MonitorAction) -> MonitorEvent {
         match action {
             MonitorAction::ReadRows => self.read_rows().await,
-            MonitorAction::Fence(id, seq) => {
-                let fence = self.store.fence_replica(id, seq);
-                let fenced = tokio::time::timeout(STATEMENT_TIMEOUT, fence).await;
-                self.outcome(fenced, MonitorEvent::Fenced)
+            MonitorAction::MarkEnded(id, seq) => {
+                let marked = self.store.mark_replica_ended(id, seq);
+                let marked = tokio::time::timeout(STATEMENT_TIMEOUT, marked).await;
+                self.outcome(marked, MonitorEvent::MarkedEnded)
             }
             MonitorAction::Wait(pause) => {
                 tokio::select! {

@@ -59,7 +59,7 @@ impl CachedLookup {
     /// Returns stale facts in place of this error, if that is allowed and the facts are cached.
     fn stale_facts(&self, query: &FactsQuery<'_>, error: StoreError) -> Result<Facts> {
         let known =
-            if self.may_serve_stale(&error) { self.reader.cached_facts(query) } else { None };
+            if self.may_serve_stale(&error) { self.reader.unchecked_facts(query) } else { None };
         known.map(|facts| Facts { stale: true, ..facts }).ok_or(error)
     }
 
@@ -80,7 +80,7 @@ impl Lookup for CachedLookup {
     }
 
     fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts> {
-        let facts = self.reader.cached_facts(query)?;
+        let facts = self.reader.unchecked_facts(query)?;
         // Checked after reading: the lease must still hold when the last entry was read.
         self.lease_held_since(snapshot).then_some(facts)
     }
@@ -102,7 +102,7 @@ impl Lookup for CachedLookup {
         if missed.is_empty() {
             return Ok(answers.into_iter().flatten().collect());
         }
-        let generation = self.mirror().generation();
+        let resets = self.mirror().resets();
         let read = self.store.look_up_many(&missed).await;
         let mut read = match read {
             Ok(read) => Ok(read.into_iter()),
@@ -116,7 +116,7 @@ impl Lookup for CachedLookup {
                         expected: missed.len() as u64,
                         actual: 0,
                     })?;
-                    self.mirror().insert(query.digest, query.workspace, &facts, generation);
+                    self.mirror().insert(query.digest, query.workspace, &facts, resets);
                     facts
                 }
                 Err(error) => self.stale_facts(query, error.clone())?,
@@ -148,11 +148,11 @@ impl Lookup for CachedLookup {
         if let Some(caller) = self.cached_caller(digest) {
             return Ok(caller);
         }
-        let generation = self.mirror().callers_generation();
+        let drops = self.mirror().caller_drops();
         match self.store.find_caller_by_digest(digest).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror().insert_caller(digest, caller.clone(), generation);
+                self.mirror().insert_caller(digest, caller.clone(), drops);
                 Ok(caller)
             }
             Err(error) if self.may_serve_stale(&error) => {
@@ -168,11 +168,11 @@ impl Lookup for CachedLookup {
         if let Some(caller) = known.filter(|_| self.lease_held_since(snapshot)) {
             return Ok(caller);
         }
-        let generation = self.mirror().callers_generation();
+        let drops = self.mirror().caller_drops();
         match self.store.find_caller_by_san(san.as_str()).await {
             Ok(caller) => {
                 let caller = caller.map(Arc::new);
-                self.mirror().insert_caller_by_san(san, caller.clone(), generation);
+                self.mirror().insert_caller_by_san(san, caller.clone(), drops);
                 Ok(caller)
             }
             Err(error) if self.may_serve_stale(&error) => {
@@ -190,7 +190,7 @@ impl Lookup for CachedLookup {
         self.mirror().applied()
     }
 
-    fn callers_generation(&self) -> u64 {
-        self.mirror().callers_generation()
+    fn caller_drops(&self) -> u64 {
+        self.mirror().caller_drops()
     }
 }

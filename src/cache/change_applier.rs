@@ -71,7 +71,7 @@ impl ChangeApplier {
     }
 
     /// Empties the memory after registering. `incarnation` and `revision` were read after the replica's row was
-    /// committed, and what memory holds may be older.
+    /// committed, so the contents of memory may be older.
     pub fn on_registered(&mut self, incarnation: IncarnationId, revision: Revision) {
         self.lease.end();
         (self.detach)();

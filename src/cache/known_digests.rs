@@ -1,9 +1,9 @@
-//! Which digests may exist: a Bloom filter of all of them. Under a flood of made-up tokens, it tells these from tokens
-//! that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
+//! Which digests may exist: a Bloom filter of all of them. During a flood of made-up tokens, it distinguishes these
+//! from tokens that exist but are not cached. No clock and no I/O; `server/known_digests.rs` fills it.
 //!
-//! It decides which look-ups are limited, never what they answer. A digest in the filter is looked up whatever the rate
-//! of its caller. Any other digest is looked up within the rate limit. So a missing digest costs a refusal during a
-//! flood, and a false positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
+//! It decides which look-ups are limited, never what they answer. A digest in the filter is always looked up. Any other
+//! digest is looked up only within the rate limit. So a missing digest costs a refusal during a flood, and a false
+//! positive costs a read. Digests are never removed; deleted ones stay until the next rebuild.
 //!
 //! A rebuild reads all digests of the store, page by page, and misses none: a digest that was committed before its page
 //! was read is in the page, and a later one arrives with the change log, which is inserted here during the rebuild too.
@@ -26,7 +26,7 @@ const CAPACITY_MIN: u64 = 1_000_000;
 /// The digests that may exist.
 pub struct KnownDigests {
     filters: RwLock<Filters>,
-    /// Number of times that digests may have been added which the change log does not name.
+    /// Number of times that digests may have been added that the change log does not name.
     gaps: AtomicU64,
     /// Capacity of the next filter.
     capacity: AtomicU64,
@@ -122,8 +122,8 @@ impl KnownDigests {
         FilterRebuild { bloom, gaps, digests: 0 }
     }
 
-    /// Ends a rebuild that was given all digests of the store. Returns its number for [`Self::rebuild_needed`], or
-    /// `None` if the filter was too small. The next one is larger then.
+    /// Ends a rebuild, after all digests of the store were inserted. Returns the value for [`Self::rebuild_needed`], or
+    /// `None` if the filter was too small. The next filter is then larger.
     pub fn finish_rebuild(&self, rebuild: FilterRebuild) -> Option<u64> {
         let digests = rebuild.digests.max(rebuild.bloom.len());
         let fits = digests <= rebuild.bloom.capacity;

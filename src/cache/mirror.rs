@@ -72,9 +72,8 @@ impl Keyed for Workspace {
 
 /// The facts in memory.
 pub struct Mirror {
-    /// Number of resets, not to be confused with the generation of an owner. A fill from before the last reset is not
-    /// kept.
-    generation: AtomicU64,
+    /// Number of times that the mirror was reset. A fill from before the last reset is not kept.
+    resets: AtomicU64,
     /// Fills of older revisions are not kept.
     fill_floor: AtomicU64,
     /// All changes up to this revision are applied.
@@ -93,7 +92,7 @@ pub struct Mirror {
     unknown_callers: ClockMap<(Digest, ())>,
     callers_by_san: ClockMap<(CertificateSan, Option<Arc<Caller>>)>,
     /// Number of times that all callers were dropped.
-    callers_generation: AtomicU64,
+    caller_drops: AtomicU64,
     /// Decides only which look-ups are limited, and is not part of the facts.
     known_digests: Arc<KnownDigests>,
 }
@@ -102,7 +101,7 @@ impl Mirror {
     /// Creates an empty mirror of about this capacity for each of credentials, users and workspaces.
     pub fn new(capacity: usize) -> Self {
         Self {
-            generation: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
             fill_floor: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             credentials: ClockMap::new(capacity),
@@ -114,7 +113,7 @@ impl Mirror {
             callers: ClockMap::new(CALLERS_MAX),
             unknown_callers: ClockMap::new(CALLERS_MAX),
             callers_by_san: ClockMap::new(CALLERS_MAX),
-            callers_generation: AtomicU64::new(0),
+            caller_drops: AtomicU64::new(0),
             known_digests: Arc::default(),
         }
     }
@@ -124,14 +123,14 @@ impl Mirror {
         Revision(self.applied.load(Ordering::Acquire))
     }
 
-    /// Number of resets. Read it before the store, for [`Self::insert`].
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+    /// Number of times that the mirror was reset. Read it before the store, for [`Self::insert`].
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Acquire)
     }
 
     /// Number of times that all callers were dropped.
-    pub fn callers_generation(&self) -> u64 {
-        self.callers_generation.load(Ordering::Acquire)
+    pub fn caller_drops(&self) -> u64 {
+        self.caller_drops.load(Ordering::Acquire)
     }
 
     /// The digests that may exist.
@@ -196,11 +195,10 @@ impl Mirror {
         }
     }
 
-    /// Keeps each part of what was read from the store, unless it is too old. `generation` was read before the store
-    /// was.
-    pub fn insert(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, generation: u64) {
+    /// Keeps each part of the facts, unless it is too old. `resets` was read before the facts were read from the store.
+    pub fn insert(&self, digest: &Digest, workspace: Option<&str>, facts: &Facts, resets: u64) {
         let revision = facts.revision;
-        let fresh = || self.accepts_fill(revision, generation);
+        let fresh = || self.accepts_fill(revision, resets);
         let Some(found) = &facts.found else {
             self.unknown.insert_if((*digest, revision), fresh);
             return;
@@ -208,14 +206,14 @@ impl Mirror {
         let value = Arc::clone(&found.credential);
         self.credentials.insert_if(Entry { revision, value }, fresh);
         match &found.principal {
-            PrincipalFacts::Workspace(own) => self.insert_workspace(own, revision, generation),
+            PrincipalFacts::Workspace(own) => self.insert_workspace(own, revision, resets),
             PrincipalFacts::User(user) => {
                 let value = Arc::clone(user);
                 self.users.insert_if(Entry { revision, value }, fresh);
             }
         }
         match (&found.named_workspace, workspace) {
-            (Some(named), _) => self.insert_workspace(named, revision, generation),
+            (Some(named), _) => self.insert_workspace(named, revision, resets),
             (None, Some(name)) if matches!(found.principal, PrincipalFacts::User(_)) => {
                 self.unknown_names.insert_if((name.into(), revision), fresh);
             }
@@ -223,9 +221,9 @@ impl Mirror {
         }
     }
 
-    fn insert_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, generation: u64) {
+    fn insert_workspace(&self, workspace: &Arc<Workspace>, revision: Revision, resets: u64) {
         let value = Arc::clone(workspace);
-        let fresh = || self.accepts_fill(revision, generation);
+        let fresh = || self.accepts_fill(revision, resets);
         self.workspaces.insert_if(Entry { revision, value }, fresh);
         // Only a hint: the workspace entry says whether it has that slug.
         let hint = Arc::clone(workspace);
@@ -233,8 +231,8 @@ impl Mirror {
     }
 
     /// Whether a fill is kept. Called under the lock of the shard that it is inserted into.
-    fn accepts_fill(&self, revision: Revision, generation: u64) -> bool {
-        revision.0 >= self.fill_floor.load(Ordering::Acquire) && self.generation() == generation
+    fn accepts_fill(&self, revision: Revision, resets: u64) -> bool {
+        revision.0 >= self.fill_floor.load(Ordering::Acquire) && self.resets() == resets
     }
 
     /// The caller of this service token. `None` if memory does not know, `Some(None)` if there is no such caller.
@@ -250,10 +248,10 @@ impl Mirror {
         self.callers_by_san.get(san, |(_, caller)| caller.clone())
     }
 
-    /// Keeps the caller, unless all callers were dropped since `generation` was read. `generation` was read before the
-    /// store was.
-    pub fn insert_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, generation: u64) {
-        let fresh = || self.callers_generation() == generation;
+    /// Keeps the caller, unless all callers were dropped since `drops` was read, before the caller was read from the
+    /// store.
+    pub fn insert_caller(&self, digest: &Digest, caller: Option<Arc<Caller>>, drops: u64) {
+        let fresh = || self.caller_drops() == drops;
         match caller {
             Some(caller) => self.callers.insert_if((*digest, caller), fresh),
             None => self.unknown_callers.insert_if((*digest, ()), fresh),
@@ -265,9 +263,9 @@ impl Mirror {
         &self,
         san: &CertificateSan,
         caller: Option<Arc<Caller>>,
-        generation: u64,
+        drops: u64,
     ) {
-        let fresh = || self.callers_generation() == generation;
+        let fresh = || self.caller_drops() == drops;
         self.callers_by_san.insert_if((san.clone(), caller), fresh);
     }
 
@@ -305,7 +303,7 @@ impl Mirror {
     /// incarnation.
     pub fn reset(&self, revision: Revision) {
         // Before the entries are dropped, so that a read from before the reset is not kept during or after it.
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.resets.fetch_add(1, Ordering::AcqRel);
         self.credentials.clear();
         self.users.clear();
         self.workspaces.clear();
@@ -320,7 +318,7 @@ impl Mirror {
     }
 
     fn drop_callers(&self) {
-        self.callers_generation.fetch_add(1, Ordering::AcqRel);
+        self.caller_drops.fetch_add(1, Ordering::AcqRel);
         self.callers.clear();
         self.unknown_callers.clear();
         self.callers_by_san.clear();

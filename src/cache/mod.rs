@@ -120,9 +120,9 @@ pub trait Lookup: Send + Sync {
         false
     }
 
-    /// A number that changes whenever the cached callers may have changed. It is part of memory: a caller that was
+    /// Number of times that all cached callers were dropped, because one of them may have changed. A caller that was
     /// found stays valid while this number is the same and memory is valid.
-    fn callers_generation(&self) -> u64;
+    fn caller_drops(&self) -> u64;
 }
 
 impl FactsQuery<'_> {

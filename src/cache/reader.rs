@@ -27,8 +27,8 @@ pub struct Fill {
     key: ReadKey,
     /// Number among the reads in flight. `None` for a read that other requests may not join.
     number: Option<u64>,
-    /// The mirror's generation from before the read.
-    generation: u64,
+    /// [`Mirror::resets`] from before the read.
+    resets: u64,
 }
 
 impl Fill {
@@ -68,7 +68,7 @@ impl<T: Clone> Reader<T> {
 
     /// Returns the facts in memory, without a check of the lease. They are valid only if [`Self::lease_held_since`]
     /// holds afterwards, for a snapshot from before.
-    pub fn cached_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
+    pub fn unchecked_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
         if query.fresh {
             return None;
         }
@@ -98,7 +98,7 @@ impl<T: Clone> Reader<T> {
 
     /// Creates a read that other requests may not join.
     pub fn unshared_read(&self, query: &FactsQuery<'_>) -> Fill {
-        Fill { key: query.owned(), number: None, generation: self.mirror.generation() }
+        Fill { key: query.owned(), number: None, resets: self.mirror.resets() }
     }
 
     /// Removes a read that failed or ended from the reads in flight.
@@ -111,7 +111,7 @@ impl<T: Clone> Reader<T> {
     /// Keeps the result of a read in memory, unless memory is newer by now.
     pub fn complete(&self, fill: &Fill, facts: &Facts) {
         let (digest, workspace) = &fill.key;
-        self.mirror.insert(digest, workspace.as_deref(), facts, fill.generation);
+        self.mirror.insert(digest, workspace.as_deref(), facts, fill.resets);
         self.discard(fill);
     }
 

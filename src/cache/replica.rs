@@ -88,7 +88,7 @@ async fn drive(
                 Ok(FollowerEvent::Due)
             }
             FollowerAction::Wait(longest) => tokio::select! {
-                heard = driver.wait(longest) => heard,
+                event = driver.wait(longest) => event,
                 () = local.sync_requested() => Ok(FollowerEvent::SyncRequested),
                 () = stop.cancelled() => Ok(FollowerEvent::Due),
             },
@@ -144,10 +144,10 @@ impl Driver {
     }
 
     async fn wait(&mut self, longest: Duration) -> Result<FollowerEvent> {
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         let hint = self.feed()?.wait(longest).await?;
         // A feed without news returns when the time is over. That is not a hint.
-        let over = begun.elapsed() >= longest;
+        let over = started.elapsed() >= longest;
         Ok(if over { FollowerEvent::Due } else { FollowerEvent::Notified(hint) })
     }
 

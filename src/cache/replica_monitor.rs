@@ -2,7 +2,7 @@
 //! replicas' rows again and again, gives up the replicas whose lease is over, and releases the calls that wait.
 //! `barrier.rs` drives it with a task, the simulation in `tests/it/simulation` with a seeded scheduler.
 //!
-//! It reads the rows even while no call waits. So a dead replica is given up as soon as a call has to wait for it,
+//! It reads the rows even while no call waits. So a crashed replica is given up as soon as a call has to wait for it,
 //! however short the deadlines of the calls are.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub enum MonitorEvent {
     /// The rows, read after the action that requested them.
     Rows(Replicas),
     /// Whether the row still had that sync number and is now marked as ended.
-    Fenced(bool),
+    MarkedEnded(bool),
     /// The action failed or timed out.
     Failed,
 }
@@ -41,7 +41,7 @@ pub enum MonitorAction {
     /// Read the rows from the primary.
     ReadRows,
     /// Mark this row as ended if it still has this sync number.
-    Fence(ReplicaId, i64),
+    MarkEnded(ReplicaId, i64),
     /// Wait this long, or until a call begins to wait.
     Wait(Duration),
 }
@@ -50,7 +50,7 @@ pub enum MonitorAction {
 enum State {
     Waiting,
     ReadingRows,
-    Fencing { id: ReplicaId, lease: Duration, rows: Replicas, stalled: Vec<(ReplicaId, i64)> },
+    MarkingEnded { id: ReplicaId, lease: Duration, rows: Replicas, stalled: Vec<(ReplicaId, i64)> },
 }
 
 #[derive(Debug)]
@@ -141,18 +141,21 @@ impl<W> ReplicaMonitor<W> {
             (_, MonitorEvent::Due) => self.read_rows(),
             (State::ReadingRows, MonitorEvent::Rows(mut rows)) => {
                 let stalled = self.stall_detector.observe(&mut rows, now);
-                self.fence_next(rows, stalled, now, locally_applied)
+                self.mark_next_ended(rows, stalled, now, locally_applied)
             }
-            (State::Fencing { id, lease, mut rows, stalled }, MonitorEvent::Fenced(fenced)) => {
-                if fenced {
+            (
+                State::MarkingEnded { id, lease, mut rows, stalled },
+                MonitorEvent::MarkedEnded(was_marked),
+            ) => {
+                if was_marked {
                     tracing::warn!(replica = %id, ?lease, "gave up a replica that stood still for its whole lease");
                     rows.replicas.retain(|row| row.id != id);
                     rows.ended.push(id);
                 }
-                self.fence_next(rows, stalled, now, locally_applied)
+                self.mark_next_ended(rows, stalled, now, locally_applied)
             }
             // The waiting calls keep waiting until their deadlines.
-            (_, MonitorEvent::Failed | MonitorEvent::Rows(_) | MonitorEvent::Fenced(_)) => {
+            (_, MonitorEvent::Failed | MonitorEvent::Rows(_) | MonitorEvent::MarkedEnded(_)) => {
                 self.pause = PAUSE_MAX;
                 self.lagging.clear();
                 self.pause()
@@ -167,7 +170,7 @@ impl<W> ReplicaMonitor<W> {
     }
 
     /// Gives up the next stalled replica that a call waits for. Releases calls when there is no such replica left.
-    fn fence_next(
+    fn mark_next_ended(
         &mut self,
         rows: Replicas,
         mut stalled: Vec<(ReplicaId, i64)>,
@@ -180,8 +183,8 @@ impl<W> ReplicaMonitor<W> {
             let behind = |row: &&Replica| is_behind(row, newest, locally_applied(row, &rows));
             if let Some(row) = all.find(|row| row.id == id).filter(behind) {
                 let lease = row.lease;
-                self.state = State::Fencing { id, lease, rows, stalled };
-                return MonitorAction::Fence(id, seq);
+                self.state = State::MarkingEnded { id, lease, rows, stalled };
+                return MonitorAction::MarkEnded(id, seq);
             }
         }
         self.release(&rows, locally_applied);

@@ -58,7 +58,7 @@ impl Lookup for UncachedLookup {
         Revision::default()
     }
 
-    fn callers_generation(&self) -> u64 {
+    fn caller_drops(&self) -> u64 {
         0
     }
 }

@@ -13,15 +13,15 @@ use crate::store::{self, AuditFilter, Location};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = store_url::select(global);
-    if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
+    let location = store_url::select(global)?;
+    if matches!(location, Location::Postgres(_)) {
         anyhow::bail!(UsageError(
             "backup is for SQLite: use pg_dump, or the continuous archiving of your server; after a restore, run \
              `sophic-auth new-epoch`"
                 .to_owned()
         ));
     }
-    store::backup(url, file).await?;
+    store::backup(&location, file).await?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let file = file.display().to_string();
     output::item(global.output, &serde_json::json!({"file": file, "bytes": bytes}))?;
@@ -36,16 +36,17 @@ const ENDINGS_SHOWN: usize = 100;
 
 pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = store_url::select(global);
-    if matches!(Location::parse(url), Ok(Location::Postgres(_))) {
+    let location = store_url::select(global)?;
+    if matches!(location, Location::Postgres(_)) {
         anyhow::bail!(UsageError(
             "restore is for SQLite: use pg_restore, or the continuous archiving of your server, and then run \
              `sophic-auth new-epoch`"
                 .to_owned()
         ));
     }
-    let restoring = store::restore(url, file).await?;
-    let copy = server::open_service(&url_of(&restoring.copy), Options::default()).await?;
+    let restoring = store::restore(&location, file).await?;
+    let copy =
+        server::open_service(&Location::Sqlite(restoring.copy.clone()), Options::default()).await?;
     let epoch = copy.renew_epoch(operator()).await?;
     copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());
@@ -78,7 +79,7 @@ async fn endings_since(
     replaced: Option<&Path>,
     until: Option<Timestamp>,
 ) -> Option<Vec<serde_json::Value>> {
-    let store = store::open_existing(&url_of(replaced?)).await.ok()?;
+    let store = store::open_existing(&Location::Sqlite(replaced?.to_owned())).await.ok()?;
     let filter = AuditFilter { start_time: until, ..AuditFilter::default() };
     let (mut endings, mut after) = (Vec::new(), None);
     let complete = loop {
@@ -130,10 +131,6 @@ fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
             }
         }
     }
-}
-
-fn url_of(path: &Path) -> String {
-    format!("sqlite:{}", path.display())
 }
 
 pub(super) async fn new_epoch(global: &Global) -> anyhow::Result<()> {

@@ -6,19 +6,19 @@ use crate::store;
 
 pub(super) async fn run(global: &Global, args: &MigrateArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
-    let url = store_url::select(global);
+    let location = store_url::select(global)?;
     let (name, migrated) = if args.dry_run {
-        ("pending", store::pending_migrations(url).await?)
+        ("pending", store::pending_migrations(&location).await?)
     } else {
-        ("applied", store::migrate(url).await?)
+        ("applied", store::migrate(&location).await?)
     };
     let mut shown = serde_json::json!({
         "from_version": migrated.from,
         "to_version": migrated.to,
         name: migrated.names,
     });
-    if let Some(place) = store_url::location() {
-        shown["store"] = place.into();
+    if let Some(url) = store_url::selected() {
+        shown["store"] = url.into();
     }
     output::item(global.output, &shown)?;
     Ok(())

@@ -145,7 +145,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     variables::warn_of_unknown(&Cli::command());
     operator::init(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let url = store_url::get(&cli.global).to_owned();
+    let location = store_url::get(&cli.global);
     let outcome = if server {
         // Servers handle signals themselves, for a graceful shutdown.
         runtime.block_on(dispatch(cli))
@@ -153,7 +153,11 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         let monitor = cli.global.monitor.clone();
         runtime.block_on(monitor.run(dispatch(cli)))
     };
-    outcome.inspect_err(|error| runtime.block_on(store_url::find_missing_rights(&url, error)))
+    outcome.inspect_err(|error| {
+        if let Ok(location) = &location {
+            runtime.block_on(store_url::find_missing_rights(location, error));
+        }
+    })
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
@@ -168,7 +172,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Member(command) => member::run(&global, command).await?,
         Command::Key(command) => credential::run_key(&global, command).await?,
         Command::Pat(command) => credential::run_pat(&global, command).await?,
-        Command::Credentials(command) => return credential::list::run(&global, command).await,
+        Command::Credentials(command) => {
+            return credential::run_credentials(&global, command).await;
+        }
         Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
@@ -198,7 +204,7 @@ async fn open_service_with(
     global: &args::Global,
     options: Options,
 ) -> anyhow::Result<Arc<Service>> {
-    let service = server::open_service(store_url::select(global), options).await?;
+    let service = server::open_service(&store_url::select(global)?, options).await?;
     global.monitor.set(&service);
     Ok(service)
 }

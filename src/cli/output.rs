@@ -90,7 +90,7 @@ pub(super) fn is_json() -> bool {
 /// Prints a failure to standard error. As JSON it is an object `error` with the reason code (`docs/errors.md`), the exit
 /// code, and all invalid fields.
 pub(super) fn error(format: Output, error: &anyhow::Error) {
-    let (mut message, place) = (format!("{error:#}"), super::store_url::location());
+    let (mut message, place) = (format!("{error:#}"), super::store_url::selected());
     if let Some(lacking) = super::store_url::missing_rights() {
         message = format!("{message}; {lacking}");
     }

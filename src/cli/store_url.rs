@@ -18,34 +18,39 @@ const RIGHTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reference to the documentation of rights.
 const RIGHTS_PAGE: &str = "docs/postgres-roles.md has the rights that are needed";
 
-/// Location of the store, without a password. A process uses one store.
+/// URL of the store, without a password. A process uses one store.
 static SELECTED: OnceLock<String> = OnceLock::new();
 /// Description of the rights that the database user lacks.
 static MISSING_RIGHTS: OnceLock<String> = OnceLock::new();
 
-/// Returns the URL of the store, and remembers its location. Errors and empty results name it from now on.
-pub(super) fn select(global: &Global) -> &str {
-    let url = get(global);
-    // If the URL cannot be parsed, opening the store reports that.
-    if let Ok(location) = store::display_url(url) {
+/// Returns the location of the store, and remembers it. Errors and empty results name it from now on.
+pub(super) fn select(global: &Global) -> Result<Location, StoreError> {
+    let location = get(global)?;
+    // If the URL is incomplete, opening the store reports that.
+    if let Ok(shown) = store::display_url(&location) {
         // Set once per process.
-        let _ = SELECTED.set(location);
+        let _ = SELECTED.set(shown);
     }
-    url
+    Ok(location)
 }
 
-/// Returns the URL of the store, for commands that may not use it.
-pub(super) fn get(global: &Global) -> &str {
+/// Returns the location of the store, for commands that may not use it.
+pub(super) fn get(global: &Global) -> Result<Location, StoreError> {
+    Location::parse(url(global))
+}
+
+/// Returns the URL of the store as it was given.
+pub(super) fn url(global: &Global) -> &str {
     global.database_url.as_deref().unwrap_or(DEFAULT_DATABASE_URL)
 }
 
-/// Returns the location of the store, without a password. `None` if the command uses no store.
-pub(super) fn location() -> Option<&'static str> {
+/// Returns the URL of the store, without a password. `None` if the command uses no store.
+pub(super) fn selected() -> Option<&'static str> {
     SELECTED.get().map(String::as_str)
 }
 
 /// If the store denied a statement, finds out which rights are missing, for [`missing_rights`].
-pub(super) async fn find_missing_rights(url: &str, error: &anyhow::Error) {
+pub(super) async fn find_missing_rights(location: &Location, error: &anyhow::Error) {
     let service = error.downcast_ref::<ServiceError>();
     let store = error.downcast_ref().or(match error.downcast_ref() {
         Some(StartError::Store(store)) => Some(store),
@@ -56,9 +61,9 @@ pub(super) async fn find_missing_rights(url: &str, error: &anyhow::Error) {
     if !denied {
         return;
     }
-    let missing = tokio::time::timeout(RIGHTS_TIMEOUT, store::missing_rights(url)).await;
+    let missing = tokio::time::timeout(RIGHTS_TIMEOUT, store::missing_rights(location)).await;
     let missing = missing.ok().and_then(Result::ok).flatten();
-    let postgres = matches!(Location::parse(url), Ok(Location::Postgres(_)));
+    let postgres = matches!(location, Location::Postgres(_));
     let page = postgres.then(|| RIGHTS_PAGE.to_owned());
     let text = missing.into_iter().chain(page).collect::<Vec<_>>().join("; ");
     if !text.is_empty() {
@@ -73,7 +78,7 @@ pub(super) fn missing_rights() -> Option<&'static str> {
 
 /// Prints a note that names the store.
 pub(super) fn note(what: &str) {
-    if let Some(location) = location() {
-        output::note(&format!("{what} in {location}"));
+    if let Some(url) = selected() {
+        output::note(&format!("{what} in {url}"));
     }
 }

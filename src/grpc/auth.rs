@@ -104,7 +104,7 @@ impl pb::auth_service_server::AuthService for AuthFace {
         let Requester::Caller(caller) = convert::context(&request)?.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };
-        let heard = self.0.watch(caller, &request.into_inner().cursor).await?;
-        Ok(Response::new(watch::responses(heard)))
+        let updates = self.0.watch(caller, &request.into_inner().cursor).await?;
+        Ok(Response::new(watch::responses(updates)))
     }
 }

@@ -30,7 +30,8 @@ use crate::model::{AuditAction, Caller, Permission};
 use crate::service::grant::Rule;
 use crate::service::rpcs::CallType;
 use crate::service::{
-    Attempt, Context, Reason, Recorded, Requester, Requests, Result, Rpc, Service, ServiceError,
+    Attempt, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc, Service,
+    ServiceError,
 };
 
 /// Longest wait for the message of a refused call, which is read for the audit log.
@@ -40,13 +41,13 @@ const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Gate {
     routes: Routes,
     service: Arc<Service>,
-    requests: Arc<Requests>,
+    requests: Arc<RequestsInFlight>,
     unauthenticated: UnauthenticatedRequests,
 }
 
 impl Gate {
     /// A gate in front of these services.
-    pub fn new(routes: Routes, service: Arc<Service>, requests: Arc<Requests>) -> Self {
+    pub fn new(routes: Routes, service: Arc<Service>, requests: Arc<RequestsInFlight>) -> Self {
         Self { routes, service, requests, unauthenticated: UnauthenticatedRequests::default() }
     }
 
@@ -72,7 +73,7 @@ impl Gate {
     }
 
     /// Answers an introspection without waiting, if it comes from the last caller on this connection, has been received
-    /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] goes on
+    /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] continues
     /// with the bytes in `read`.
     fn introspect_at_once(
         &self,

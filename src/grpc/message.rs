@@ -14,7 +14,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::introspect::read_bytes;
 use crate::model::Caller;
-use crate::service::{CallerPermit, Reason, Requests, Result, ServiceError};
+use crate::service::{CallerPermit, Reason, RequestsInFlight, Result, ServiceError};
 
 /// Bytes of a gRPC frame before the message: a compression flag and the length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -46,7 +46,7 @@ impl ReceivedMessage {
 /// Memory that one request has reserved for large messages. Small ones are bounded by the number of requests.
 pub(super) struct MemoryReservation {
     /// `None` for an unauthenticated request, which may reserve nothing.
-    owner: Option<(Arc<Requests>, Arc<Caller>)>,
+    owner: Option<(Arc<RequestsInFlight>, Arc<Caller>)>,
     bytes: usize,
     permit: Option<CallerPermit>,
 }
@@ -61,7 +61,7 @@ impl MemoryReservation {
     }
 
     /// An empty reservation of a caller.
-    pub(super) const fn for_caller(requests: Arc<Requests>, caller: Arc<Caller>) -> Self {
+    pub(super) const fn for_caller(requests: Arc<RequestsInFlight>, caller: Arc<Caller>) -> Self {
         Self { owner: Some((requests, caller)), bytes: 0, permit: None }
     }
 

@@ -54,7 +54,7 @@ impl RequestGuard {
     }
 
     /// Returns the first part of a frame and keeps the rest as the next frame. A part has at most
-    /// [`UNCOUNTED_BYTES_MAX`] bytes, and the last byte of a frame is sent alone.
+    /// [`UNCOUNTED_BYTES_MAX`] bytes, and the last byte of a frame is sent as a separate part.
     ///
     /// hyper polls for the next part only when it can send nearly all that it has. Unread data therefore stays here,
     /// where it is counted, down to its last byte.

@@ -21,11 +21,11 @@ use crate::service::{Activity, Reason, ServiceError};
 
 /// Longest time for a message to arrive, and for a reflection stream to end.
 pub(super) const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most requests in flight on one connection, with or without a known caller.
+/// Maximum number of requests in flight on one connection, with or without a known caller.
 const PER_CONNECTION_MAX: u32 = 32;
-/// Most health requests in flight on all connections without a known caller. Some are watches, which stay open.
+/// Maximum number of health requests in flight on all connections without a known caller. Some are watches, which stay open.
 const HEALTH_MAX: usize = 1_024;
-/// Most reflection requests in flight on all connections without a known caller. Their responses are long.
+/// Maximum number of reflection requests in flight on all connections without a known caller. Their responses are long.
 const REFLECTION_MAX: usize = 64;
 
 /// Request headers that tonic reads.

@@ -15,16 +15,16 @@ pub(super) type Responses =
 
 /// Converts each item to a response. An error ends the stream.
 pub(super) fn responses(
-    heard: impl Stream<Item = Result<WatchUpdate>> + Send + 'static,
+    updates: impl Stream<Item = Result<WatchUpdate>> + Send + 'static,
 ) -> Responses {
-    Box::pin(heard.map(|heard| Ok(response(heard?))))
+    Box::pin(updates.map(|update| Ok(response(update?))))
 }
 
-fn response(heard: WatchUpdate) -> pb::WatchResponse {
+fn response(update: WatchUpdate) -> pb::WatchResponse {
     pb::WatchResponse {
-        changes: heard.changes.iter().filter_map(change).collect(),
-        cursor: heard.cursor,
-        revision: heard.revision.0,
+        changes: update.changes.iter().filter_map(change).collect(),
+        cursor: update.cursor,
+        revision: update.revision.0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-/// Most fields of one form. More are a mistake or an attack.
+/// Maximum number of fields of one form. More are a mistake or an attack.
 const FIELDS_MAX: usize = 32;
 
 /// Why a form is malformed, for its sender. Never repeats any of the form.
@@ -29,8 +29,8 @@ impl Form {
         Ok(Self(fields))
     }
 
-    /// Returns the value of a field that may occur once. `None` if it is absent or empty, which is the same (RFC 6749
-    /// §3.1).
+    /// Returns the value of a field that may occur once. `None` if it is absent or empty, which have the same meaning
+    /// (RFC 6749 §3.1).
     pub(super) fn single(&self, name: &'static str) -> Result<Option<&str>, Malformed> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, InFlightGuard, Peer, Readiness, Reason, Recorded, Requester, Requests, Rpc,
-    Service, ServiceError,
+    Attempt, Context, InFlightGuard, Peer, Readiness, Reason, Recorded, Requester,
+    RequestsInFlight, Rpc, Service, ServiceError,
 };
 pub use problem::status;
 use problem::{Problem, Style};
@@ -35,7 +35,7 @@ use problem::{Problem, Style};
 pub(crate) struct HttpFace {
     service: Arc<Service>,
     issuer: String,
-    requests: Arc<Requests>,
+    requests: Arc<RequestsInFlight>,
 }
 
 /// The endpoints that authenticate their caller.
@@ -48,7 +48,11 @@ enum Endpoint {
 
 impl HttpFace {
     /// A face over these use cases. `issuer` is the public URL of the endpoints (RFC 8414).
-    pub(crate) fn new(service: Arc<Service>, issuer: String, requests: Arc<Requests>) -> Arc<Self> {
+    pub(crate) fn new(
+        service: Arc<Service>,
+        issuer: String,
+        requests: Arc<RequestsInFlight>,
+    ) -> Arc<Self> {
         Arc::new(Self { service, issuer, requests })
     }
 

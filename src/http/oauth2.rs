@@ -25,7 +25,7 @@ use crate::service::{
 const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Longest time for a form to arrive.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of a refused body that are read and discarded.
+/// Maximum number of bytes of a refused body that are read and discarded.
 const DISCARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest wait for the next part of a refused body.
 const DISCARD_PAUSE: Duration = Duration::from_millis(500);

@@ -146,7 +146,7 @@ pub struct Credential {
     pub expire_time: Option<Timestamp>,
     /// When it was disabled. `None` if it is enabled.
     pub disable_time: Option<Timestamp>,
-    /// When it was revoked, by itself or together with all credentials of its owner.
+    /// When it was revoked, individually or with all credentials of its owner.
     pub revoke_time: Option<Timestamp>,
     /// Its last use.
     pub last_use: Option<LastUse>,

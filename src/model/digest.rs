@@ -41,7 +41,7 @@ impl Digest {
     }
 }
 
-/// Shows the first two bytes only: enough to tell digests apart in a test's output, too little to look up a token.
+/// Shows only the first two bytes: enough to distinguish digests in the output of a test, too few to look up a token.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({:02x}{:02x}…)", self.0[0], self.0[1])

@@ -34,7 +34,7 @@ pub const REASON_CHARACTERS_MAX: usize = 256;
 pub const SCOPES_MAX: usize = 32;
 /// Items on a page if the request gives no page size.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
-/// Most items on a page, whatever page size the request gives.
+/// Maximum number of items on a page. A larger page size in a request is reduced to it.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// Bytes in a page token.
 pub const PAGE_TOKEN_BYTES_MAX: usize = 512;

@@ -36,7 +36,7 @@ pub struct WorkspacePolicy {
     pub key_lifetime_max: Option<Duration>,
     /// Whether a new key must have an expiry.
     pub key_expiry_required: bool,
-    /// Most keys that are neither revoked nor expired.
+    /// Maximum number of keys that are neither revoked nor expired.
     pub keys_max: Option<u32>,
     /// Shortest overlap of a rotation.
     pub overlap_min: Option<Duration>,
@@ -51,7 +51,7 @@ pub struct PolicyChange {
     pub key_lifetime_max: Option<Duration>,
     /// Whether a new key must have an expiry.
     pub key_expiry_required: Option<bool>,
-    /// Most keys that are neither revoked nor expired.
+    /// Maximum number of keys that are neither revoked nor expired.
     pub keys_max: Option<u32>,
     /// Shortest overlap of a rotation.
     pub overlap_min: Option<Duration>,

@@ -26,7 +26,7 @@ pub struct CredentialLimits {
     pub lifetime_max: Option<Duration>,
     /// Whether a new credential must have an expiry.
     pub expiry_required: bool,
-    /// Most credentials of one owner that are neither revoked nor expired.
+    /// Maximum number of credentials of one owner that are neither revoked nor expired.
     pub live_max: Option<u32>,
 }
 

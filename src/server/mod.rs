@@ -29,9 +29,9 @@ use crate::grpc::{self, Connection, Gate};
 use crate::http;
 use crate::model::{Clock, SystemClock};
 use crate::service::{
-    self, Commits, Options, Peer, Readiness, RequestLimits, Requests, Service, StoreClock,
+    self, Commits, Options, Peer, Readiness, RequestLimits, RequestsInFlight, Service, StoreClock,
 };
-use crate::store::{self, PoolSizes, Store, StoreError};
+use crate::store::{self, Location, PoolSizes, Store, StoreError};
 use crate::token::OsRandom;
 use background::Background;
 use connections::{ConnectionLimits, Connections};
@@ -40,8 +40,8 @@ use tls::Tls;
 /// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// URL of the store.
-    pub database_url: String,
+    /// The store.
+    pub location: Location,
     /// Whether to create the store if it does not exist, and migrate its schema.
     pub migrate: bool,
     /// Address of the gRPC port.
@@ -108,9 +108,9 @@ impl Default for CacheConfig {
 
 impl Config {
     /// A plaintext server with default settings.
-    pub fn new(database_url: &str, listen: SocketAddr, http_listen: SocketAddr) -> Self {
+    pub fn new(location: Location, listen: SocketAddr, http_listen: SocketAddr) -> Self {
         Self {
-            database_url: database_url.to_owned(),
+            location,
             migrate: true,
             listen,
             http_listen,
@@ -207,10 +207,10 @@ impl Running {
 /// # Errors
 /// The store does not exist, or its schema has another version.
 pub async fn open_service(
-    database_url: &str,
+    location: &Location,
     options: Options,
 ) -> Result<Arc<Service>, StoreError> {
-    let store = store::open_existing(database_url).await?;
+    let store = store::open_existing(location).await?;
     let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
     let service = uncached_service(store, clock, options);
     // If the store cannot be reached, the next statement of the command reports it.
@@ -272,9 +272,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 /// Opens the store, and migrates its schema if the configuration allows it.
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     if config.migrate {
-        store::open_with(&config.database_url, config.pools).await
+        store::open_with(&config.location, config.pools).await
     } else {
-        store::open_existing_with(&config.database_url, config.pools).await
+        store::open_existing_with(&config.location, config.pools).await
     }
 }
 
@@ -341,7 +341,7 @@ async fn assemble(config: Config, bound: BoundPorts, store: Arc<dyn Store>) -> R
     let (ready_sender, ready) = watch::channel(Readiness::NONE);
     let (health, report) = grpc::health::health_service(ready.clone()).await;
     let routes = grpc::routes(&service, health, config.reflection);
-    let requests = Requests::new(config.limits);
+    let requests = RequestsInFlight::new(config.limits);
     let gate = Arc::new(Gate::new(routes, Arc::clone(&service), Arc::clone(&requests)));
     let stop = CancellationToken::new();
     let issuer = config.issuer.clone().unwrap_or_else(|| listening.http_url());
@@ -373,7 +373,7 @@ struct Components {
     replica: replica::Replica,
     gate: Arc<Gate>,
     face: Arc<http::HttpFace>,
-    requests: Arc<Requests>,
+    requests: Arc<RequestsInFlight>,
     ready_sender: watch::Sender<Readiness>,
     ready: watch::Receiver<Readiness>,
     report: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,

@@ -44,9 +44,7 @@ pub(super) async fn open(
                 }
                 return Ok(store);
             }
-            Err(error) if error.is_outage() && store::may_be_unreachable(&config.database_url) => {
-                error
-            }
+            Err(error) if error.is_outage() && store::may_be_unreachable(&config.location) => error,
             Err(error) => return Err(error.into()),
         };
         if let Some(listening) = listening.take() {

@@ -16,7 +16,7 @@ pub struct Activity {
     /// Time of the last request or answer, in nanoseconds after `since`.
     last: AtomicU64,
     /// Time of the first byte of incomplete headers, in nanoseconds after `since`. 0 if all headers are complete.
-    headers_begun: AtomicU64,
+    headers_started: AtomicU64,
     /// Notified when incomplete headers begin.
     headers: Notify,
     established: AtomicBool,
@@ -55,7 +55,7 @@ impl Activity {
         Self {
             since: Instant::now(),
             last: AtomicU64::new(0),
-            headers_begun: AtomicU64::new(0),
+            headers_started: AtomicU64::new(0),
             headers: Notify::new(),
             established: AtomicBool::new(false),
             authenticated: AtomicBool::new(false),
@@ -125,27 +125,27 @@ impl Activity {
 
     /// Notes the first byte of incomplete headers.
     pub fn begin_headers(&self) {
-        self.headers_begun.store(self.now().max(1), Ordering::Relaxed);
+        self.headers_started.store(self.now().max(1), Ordering::Relaxed);
         self.headers.notify_one();
     }
 
     /// Notes that the headers are complete.
     pub fn end_headers(&self) {
-        self.headers_begun.store(0, Ordering::Relaxed);
+        self.headers_started.store(0, Ordering::Relaxed);
     }
 
     /// Waits until headers have been incomplete for `patience`. Sleeps until their deadline and checks then, instead of
     /// resetting a timer for each request.
     pub async fn headers_are_late(&self, patience: Duration) {
         loop {
-            let begun = self.headers_begun.load(Ordering::Relaxed);
-            if begun == 0 {
+            let started = self.headers_started.load(Ordering::Relaxed);
+            if started == 0 {
                 self.headers.notified().await;
                 continue;
             }
-            let over = self.since + Duration::from_nanos(begun) + patience;
+            let over = self.since + Duration::from_nanos(started) + patience;
             tokio::time::sleep_until(over.into()).await;
-            if self.headers_begun.load(Ordering::Relaxed) == begun {
+            if self.headers_started.load(Ordering::Relaxed) == started {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! Task-local state of the call in flight: its deadline for the first write, and its open transactions. A call with an
-//! open transaction must read through it. If calls waited for a second connection while they hold one, all of them
-//! could wait for each other: a deadlock of the connection pool.
+//! open transaction must read through it. If calls that hold a connection waited for a second one, they could all wait
+//! for each other: a deadlock of the connection pool.
 
 use std::cell::Cell;
 use std::ops::Deref;

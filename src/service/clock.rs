@@ -35,7 +35,7 @@ pub struct StoreClock {
     observed: Mutex<Observed>,
 }
 
-/// Why a clock must be wrong, and a time that is certainly past nevertheless. Events are no evidence of such a time:
+/// Why a clock must be wrong, and a time that is certainly past nevertheless. Events do not prove such a time, because
 /// another wrong clock may have written them.
 type Doubt = (String, Timestamp);
 
@@ -172,7 +172,7 @@ fn idle_period(store: StoreTime, now: Timestamp) -> Option<IdlePeriod> {
 
 impl IdlePeriod {
     /// Returns the doubt about a clock that shows such a period. The doubt ends [`StoreTime::LATELY`] after the period:
-    /// recent events are no evidence before, since a wrong clock may have written them.
+    /// before that, recent events prove nothing, because a wrong clock may have written them.
     fn doubt(self, gone: i64) -> Option<Doubt> {
         let Self { since, until } = self;
         let end = until.saturating_add(StoreTime::LATELY);

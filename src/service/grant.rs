@@ -14,7 +14,7 @@ pub enum Rule {
     Open,
     /// A caller with one of these permissions. The message does not matter.
     AnyOf(&'static [Permission]),
-    /// A caller with one of these permissions that also holds every permission the call would hand out: those that the
+    /// A caller with one of these permissions, and with every permission that the call would grant: those that the
     /// message names, or those of the caller whose new token the call returns.
     AnyOfAndHeld(&'static [Permission]),
     /// Depends on the message. A caller that could not send any valid message is refused before its message is read.

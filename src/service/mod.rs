@@ -22,7 +22,7 @@ mod page;
 mod probe;
 mod purge;
 mod refusals;
-mod requests;
+mod requests_in_flight;
 pub mod rpcs;
 mod shared_quota;
 mod transfer;
@@ -55,7 +55,7 @@ pub use introspect::{
 pub use page::{Page, PageRequest};
 pub use probe::MemoryState;
 pub use refusals::{Attempt, Refusals};
-pub use requests::{CallerPermit, Requests};
+pub use requests_in_flight::{CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;
 pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{

@@ -87,8 +87,8 @@ impl Cursor {
     }
 }
 
-/// Checksum that detects a token used with another filter. It is no protection against forgery, and needs to be none: a
-/// forged position reveals nothing that the filter would not.
+/// Checksum that detects a token used with another filter. It does not protect against forgery, and need not: a forged
+/// position reveals nothing that the filter does not.
 fn check(position: &str, binding: &str) -> [u8; CHECK] {
     let mut hash = Sha256::new();
     hash.update([VERSION]);

@@ -1,7 +1,7 @@
 //! Audit events of management calls that were refused or changed nothing. Every call of a face that changes something
 //! runs through [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
 //!
-//! A refusal has no change to be committed with, so its event is committed alone. To keep a flood from filling the
+//! A refusal changes nothing, so its event is committed in a separate transaction. To keep a flood from filling the
 //! disk, each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the
 //! count is recorded once a minute in one event (`refusals.suppress`). Calls that were allowed but changed nothing use
 //! the same quota: they commit only through [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for
@@ -68,7 +68,7 @@ impl Attempt {
         }
     }
 
-    /// Sets the requested change, where the target alone does not show it.
+    /// Sets the requested change, for calls whose target does not show it.
     pub(super) fn asking(self, asked: Value) -> Self {
         Self { asked: Some(asked), ..self }
     }
@@ -228,7 +228,8 @@ impl Service {
         }
     }
 
-    /// Commits an event alone. If that fails, logs the failure: the refusal is returned in any case.
+    /// Commits an event in a separate transaction. If that fails, logs the failure: the refusal is returned in any
+    /// case.
     async fn append(&self, event: Result<AuditEvent>) {
         let appended = async {
             let event = event?;

@@ -59,8 +59,8 @@ pub struct Replicas {
     pub revision: Revision,
     /// Replicas that may answer from memory.
     pub replicas: Vec<Replica>,
-    /// Replicas that have left or were fenced, while their rows still exist. A replica that once was in `replicas` and
-    /// is now in neither list has vanished, and nothing is known about its answers.
+    /// Replicas whose rows are marked as ended, while the rows still exist. A replica that once was in `replicas` and is
+    /// now in neither list has vanished, and nothing is known about its answers.
     pub ended: Vec<ReplicaId>,
 }
 
@@ -92,7 +92,7 @@ pub trait ChangeFeed: Send {
     ) -> Result<(IncarnationId, Revision)>;
 
     /// Publishes the replica's state and fetches the changes after it, in one statement on the primary. Returns `None`
-    /// if the replica's row is gone or marked as ended: the replica was fenced.
+    /// if the replica's row is gone or marked as ended.
     async fn sync(
         &mut self,
         id: ReplicaId,
@@ -107,7 +107,7 @@ pub trait ChangeFeed: Send {
     async fn deregister(&mut self, id: ReplicaId) -> Result<()>;
 }
 
-/// Opens change feeds, and lists and fences replicas.
+/// Opens change feeds, lists replicas, and marks stalled ones as ended.
 #[async_trait]
 pub trait FeedStore: Send + Sync {
     /// Opens the connections of a replica. They belong to the runtime in which this is called.
@@ -116,7 +116,7 @@ pub trait FeedStore: Send + Sync {
     async fn list_replicas(&self) -> Result<Replicas>;
     /// Returns the host and process with which the replica registered, or `None` if its row is gone.
     async fn find_replica_host(&self, id: ReplicaId) -> Result<Option<String>>;
-    /// Fences a replica: marks its row as ended if it is still at `seq`, and returns whether it was. The replica finds
-    /// out at its next sync.
-    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool>;
+    /// Marks the replica's row as ended if it is still at `seq`, and returns whether it was. The replica finds out at
+    /// its next sync.
+    async fn mark_replica_ended(&self, id: ReplicaId, seq: i64) -> Result<bool>;
 }

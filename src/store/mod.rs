@@ -19,7 +19,7 @@ mod audit;
 mod bulk;
 mod callers;
 mod changes;
-mod columns;
+mod column_reader;
 mod credentials;
 mod directory;
 mod error;
@@ -30,7 +30,7 @@ mod location;
 mod migrations;
 mod pending_ends;
 mod policies;
-mod requests;
+mod request_ids;
 mod row;
 mod sql;
 mod transfer;
@@ -59,7 +59,7 @@ pub use migrations::MigrationSummary;
 pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
-pub use requests::{ClaimedRequest, RequestTx};
+pub use request_ids::{ClaimedRequest, RequestIdTx};
 pub use sqlite::{PreparedRestore, SqliteStore};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
@@ -122,7 +122,7 @@ pub trait WriteTx:
     + DirectoryTx
     + PolicyTx
     + CallerTx
-    + RequestTx
+    + RequestIdTx
     + AuditTx
     + PendingEndsTx
 {

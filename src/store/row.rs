@@ -1,4 +1,4 @@
-//! Decodes rows into model types, for both databases. All decoders use `columns.rs`. A value that does not fit is
+//! Decodes rows into model types, for both databases. All decoders use `column_reader.rs`. A value that does not fit is
 //! [`StoreError::Corrupt`], which names the column but never the value.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::columns::{Columns, Fields};
+use super::column_reader::{ColumnReader, Columns};
+use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
     NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
@@ -22,7 +23,7 @@ use crate::model::{
     Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
-impl<R: Columns> Fields<'_, R> {
+impl<R: Columns> ColumnReader<'_, R> {
     fn workspace(&mut self) -> Result<Workspace> {
         Ok(Workspace {
             id: self.parsed("id", WorkspaceId::parse)?,
@@ -189,90 +190,91 @@ pub(super) fn annotations_text(annotations: &Annotations) -> String {
 
 /// Reads `workspace_columns`.
 pub(super) fn workspace(row: &impl Columns) -> Result<Workspace> {
-    Fields::new(row, "workspaces").workspace()
+    ColumnReader::new(row, "workspaces").workspace()
 }
 
 /// Reads `user_columns`.
 pub(super) fn user(row: &impl Columns) -> Result<User> {
-    Fields::new(row, "users").user()
+    ColumnReader::new(row, "users").user()
 }
 
 /// Reads `membership_columns`.
 pub(super) fn membership(row: &impl Columns) -> Result<Membership> {
-    let mut fields = Fields::new(row, "memberships");
+    let mut columns = ColumnReader::new(row, "memberships");
     Ok(Membership {
-        workspace_id: fields.parsed("workspace_id", WorkspaceId::parse)?,
-        user_id: fields.parsed("user_id", UserId::parse)?,
-        role: fields.number("role", Role::from_number)?,
-        create_time: fields.time("create_time")?,
-        update_time: fields.time("update_time")?,
+        workspace_id: columns.parsed("workspace_id", WorkspaceId::parse)?,
+        user_id: columns.parsed("user_id", UserId::parse)?,
+        role: columns.number("role", Role::from_number)?,
+        create_time: columns.time("create_time")?,
+        update_time: columns.time("update_time")?,
     })
 }
 
 /// Reads a workspace's id and the end of the name's reservation, if it is reserved.
 pub(super) fn name_holder(row: &impl Columns) -> Result<NameHolder> {
-    let mut fields = Fields::new(row, "workspaces");
+    let mut columns = ColumnReader::new(row, "workspaces");
     Ok(NameHolder {
-        workspace_id: fields.parsed("id", WorkspaceId::parse)?,
-        release_time: fields.maybe_time("release_time")?,
+        workspace_id: columns.parsed("id", WorkspaceId::parse)?,
+        release_time: columns.maybe_time("release_time")?,
     })
 }
 
 /// Reads `credential_columns`.
 pub(super) fn credential(row: &impl Columns) -> Result<Credential> {
-    Fields::new(row, "credentials").credential()
+    ColumnReader::new(row, "credentials").credential()
 }
 
 /// Reads `credential_columns` and the digest.
 pub(super) fn stored_credential(row: &impl Columns) -> Result<StoredCredential> {
-    let mut fields = Fields::new(row, "credentials");
-    let credential = fields.credential()?;
-    let digest = fields.maybe_digest("digest")?;
-    Ok(StoredCredential { credential, digest: fields.required("digest", digest)? })
+    let mut columns = ColumnReader::new(row, "credentials");
+    let credential = columns.credential()?;
+    let digest = columns.maybe_digest("digest")?;
+    Ok(StoredCredential { credential, digest: columns.required("digest", digest)? })
 }
 
 /// Reads a credential's digest.
 pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
-    let mut fields = Fields::new(row, "credentials");
-    let digest = fields.maybe_digest("digest")?;
-    fields.required("digest", digest)
+    let mut columns = ColumnReader::new(row, "credentials");
+    let digest = columns.maybe_digest("digest")?;
+    columns.required("digest", digest)
 }
 
 /// Reads a credential's id, digest, kind and owner.
 pub(super) fn taken_credential(row: &impl Columns) -> Result<TakenCredential> {
-    let mut fields = Fields::new(row, "credentials");
-    let id = CredentialId(fields.uuid("id")?);
-    let digest = fields.maybe_digest("digest")?;
-    let digest = fields.required("digest", digest)?;
-    let (kind, owner) = fields.kind_and_owner()?;
+    let mut columns = ColumnReader::new(row, "credentials");
+    let id = CredentialId(columns.uuid("id")?);
+    let digest = columns.maybe_digest("digest")?;
+    let digest = columns.required("digest", digest)?;
+    let (kind, owner) = columns.kind_and_owner()?;
     Ok(TakenCredential { id, digest, kind, owner })
 }
 
 /// Reads the columns that `look_up` selects: the revision, the digest, `credential_columns`, `workspace_columns` of the
 /// owner and of the requested workspace, `user_columns`, and the user's roles.
 pub(super) fn facts(row: &impl Columns, digest: &Digest) -> Result<Facts> {
-    read_facts(Fields::new(row, "counter"), digest)
+    read_facts(ColumnReader::new(row, "counter"), digest)
 }
 
 /// Reads the same columns after the origin of the statement.
 pub(super) fn facts_after_origin(row: &impl Columns, digest: &Digest) -> Result<Facts> {
-    read_facts(Fields { row, table: "counter", next: ORIGIN_COLUMNS - 1 }, digest)
+    read_facts(ColumnReader { row, table: "counter", next: ORIGIN_COLUMNS - 1 }, digest)
 }
 
-fn read_facts(mut fields: Fields<'_, impl Columns>, digest: &Digest) -> Result<Facts> {
-    let revision = fields.revision()?;
-    fields.table = "credentials";
-    let found_digest = fields.maybe_digest("digest")?;
+fn read_facts(mut columns: ColumnReader<'_, impl Columns>, digest: &Digest) -> Result<Facts> {
+    let revision = columns.revision()?;
+    columns.table = "credentials";
+    let found_digest = columns.maybe_digest("digest")?;
     // The index has found the digest. This comparison covers all of it in constant time.
     let Some(_) = found_digest.filter(|found| found.equals(digest)) else {
         return Ok(Facts::new(revision, None));
     };
-    let credential = fields.credential()?;
-    let own_workspace = fields.joined("workspaces", 9, Fields::workspace)?;
-    let named_workspace = fields.joined("workspaces", 9, Fields::workspace)?;
-    let user = fields.joined("users", 8, Fields::user)?;
-    fields.table = "memberships";
-    let roles = fields.maybe("role", Columns::text, parse_roles)?.unwrap_or_default();
+    let credential = columns.credential()?;
+    let own_workspace = columns.joined("workspaces", WORKSPACE_COLUMNS, ColumnReader::workspace)?;
+    let named_workspace =
+        columns.joined("workspaces", WORKSPACE_COLUMNS, ColumnReader::workspace)?;
+    let user = columns.joined("users", USER_COLUMNS, ColumnReader::user)?;
+    columns.table = "memberships";
+    let roles = columns.maybe("role", Columns::text, parse_roles)?.unwrap_or_default();
     let principal = match (own_workspace, user) {
         (Some(workspace), None) => PrincipalFacts::Workspace(Arc::new(workspace)),
         (None, Some(user)) => PrincipalFacts::User(Arc::new(UserFacts { user, roles })),
@@ -297,19 +299,19 @@ fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
 
 /// Reads a workspace's id.
 pub(super) fn workspace_id(row: &impl Columns) -> Result<WorkspaceId> {
-    Fields::new(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
+    ColumnReader::new(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
 }
 
 /// Reads a workspace's id and policy.
 pub(super) fn workspace_policy(row: &impl Columns) -> Result<(WorkspaceId, WorkspacePolicy)> {
-    let mut fields = Fields::new(row, "workspace_policies");
-    let id = fields.parsed("workspace_id", WorkspaceId::parse)?;
+    let mut columns = ColumnReader::new(row, "workspace_policies");
+    let id = columns.parsed("workspace_id", WorkspaceId::parse)?;
     let policy = WorkspacePolicy {
-        key_lifetime_max: fields.maybe_duration("key_lifetime_max")?,
-        key_expiry_required: fields.flag("key_expiry_required")?,
-        keys_max: fields.maybe("keys_max", Columns::int, |number| u32::try_from(number).ok())?,
-        overlap_min: fields.maybe_duration("overlap_min")?,
-        overlap_max: fields.maybe_duration("overlap_max")?,
+        key_lifetime_max: columns.maybe_duration("key_lifetime_max")?,
+        key_expiry_required: columns.flag("key_expiry_required")?,
+        keys_max: columns.maybe("keys_max", Columns::int, |number| u32::try_from(number).ok())?,
+        overlap_min: columns.maybe_duration("overlap_min")?,
+        overlap_max: columns.maybe_duration("overlap_max")?,
     };
     Ok((id, policy))
 }
@@ -321,87 +323,87 @@ pub(super) fn duration_micros(duration: Duration) -> i64 {
 
 /// Reads the time and the id by which a list is ordered.
 pub(super) fn credential_position(row: &impl Columns) -> Result<CredentialPosition> {
-    let mut fields = Fields::new(row, "credentials");
+    let mut columns = ColumnReader::new(row, "credentials");
     Ok(CredentialPosition {
-        time: fields.maybe_time("time")?,
-        id: CredentialId(fields.uuid("id")?),
+        time: columns.maybe_time("time")?,
+        id: CredentialId(columns.uuid("id")?),
     })
 }
 
 /// Reads a request's requester, id, fingerprint, credential and time.
 pub(super) fn request(row: &impl Columns) -> Result<ClaimedRequest> {
-    let mut fields = Fields::new(row, "requests");
+    let mut columns = ColumnReader::new(row, "requests");
     Ok(ClaimedRequest {
-        requester: fields.text("requester")?,
-        request_id: RequestId(fields.uuid("request_id")?),
+        requester: columns.text("requester")?,
+        request_id: RequestId(columns.uuid("request_id")?),
         fingerprint: {
-            let fingerprint = fields.maybe_digest("fingerprint")?;
-            fields.required("fingerprint", fingerprint)?
+            let fingerprint = columns.maybe_digest("fingerprint")?;
+            columns.required("fingerprint", fingerprint)?
         },
-        credential_id: CredentialId(fields.uuid("credential_id")?),
-        create_time: fields.time("create_time")?,
+        credential_id: CredentialId(columns.uuid("credential_id")?),
+        create_time: columns.time("create_time")?,
     })
 }
 
 /// Reads pending end events: all columns of the table `untold`.
 pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
-    let mut fields = Fields::new(row, "untold");
+    let mut columns = ColumnReader::new(row, "untold");
     Ok(PendingEnds {
-        id: fields.uuid("id")?,
+        id: columns.uuid("id")?,
         owner: {
-            let workspace = fields.maybe_parsed("workspace_id", WorkspaceId::parse)?;
-            let user = fields.maybe_parsed("user_id", UserId::parse)?;
+            let workspace = columns.maybe_parsed("workspace_id", WorkspaceId::parse)?;
+            let user = columns.maybe_parsed("user_id", UserId::parse)?;
             let owner =
                 workspace.map(PendingEndsOwner::Workspace).or(user.map(PendingEndsOwner::User));
-            fields.required("user_id", owner)?
+            columns.required("user_id", owner)?
         },
-        generation: fields.int("generation")?,
-        revoke_time: fields.time("revoke_time")?,
-        caller: fields.text("caller")?,
-        remote_address: fields.maybe_text("remote_address")?,
-        reason: fields.text("reason")?,
-        last_written_id: CredentialId(fields.uuid("told_id")?),
-        written_count: fields.int("told_count")?,
+        generation: columns.int("generation")?,
+        revoke_time: columns.time("revoke_time")?,
+        caller: columns.text("caller")?,
+        remote_address: columns.maybe_text("remote_address")?,
+        reason: columns.text("reason")?,
+        last_written_id: CredentialId(columns.uuid("told_id")?),
+        written_count: columns.int("told_count")?,
     })
 }
 
 /// Reads `caller_columns`.
 pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
-    Fields::new(row, "callers").caller()
+    ColumnReader::new(row, "callers").caller()
 }
 
 /// Reads the caller that follows the origin and the revision, or `None` if the row has none.
 pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> {
-    let mut fields = Fields { row, table: "callers", next: ORIGIN_COLUMNS };
-    if fields.maybe_uuid("id")?.is_none() {
+    let mut columns = ColumnReader { row, table: "callers", next: ORIGIN_COLUMNS };
+    if columns.maybe_uuid("id")?.is_none() {
         return Ok(None);
     }
-    fields.next = ORIGIN_COLUMNS;
-    fields.caller().map(Some)
+    columns.next = ORIGIN_COLUMNS;
+    columns.caller().map(Some)
 }
 
 /// Reads `audit_event_columns`.
 pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
-    let mut fields = Fields::new(row, "audit_events");
+    let mut columns = ColumnReader::new(row, "audit_events");
     Ok(AuditEvent {
-        id: EventId(fields.uuid("id")?),
-        time: fields.time("time")?,
-        action: fields.text("action")?,
-        caller: fields.text("caller")?,
-        acting_user: fields.maybe_parsed("acting_user", UserId::parse)?,
-        target_kind: fields.text("target_kind")?,
-        target_id: fields.text("target_id")?,
-        remote_address: fields.maybe_text("remote_address")?,
-        before: fields.maybe_text("before")?,
-        after: fields.maybe_text("after")?,
-        reason: fields.maybe_text("reason")?,
-        refusal: fields.maybe_text("refusal")?,
+        id: EventId(columns.uuid("id")?),
+        time: columns.time("time")?,
+        action: columns.text("action")?,
+        caller: columns.text("caller")?,
+        acting_user: columns.maybe_parsed("acting_user", UserId::parse)?,
+        target_kind: columns.text("target_kind")?,
+        target_id: columns.text("target_id")?,
+        remote_address: columns.maybe_text("remote_address")?,
+        before: columns.maybe_text("before")?,
+        after: columns.maybe_text("after")?,
+        reason: columns.maybe_text("reason")?,
+        refusal: columns.maybe_text("refusal")?,
     })
 }
 
 /// Reads the origin of a Postgres statement.
 pub(super) fn origin(row: &impl Columns) -> Result<Origin> {
-    Fields::new(row, "counter").origin()
+    ColumnReader::new(row, "counter").origin()
 }
 
 /// Number of columns that [`origin_and_revision`] reads.
@@ -409,34 +411,34 @@ const ORIGIN_COLUMNS: usize = 2;
 
 /// Reads the origin of a Postgres statement and the newest revision.
 pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revision)> {
-    let mut fields = Fields::new(row, "counter");
-    Ok((fields.origin()?, fields.revision()?))
+    let mut columns = ColumnReader::new(row, "counter");
+    Ok((columns.origin()?, columns.revision()?))
 }
 
 /// Reads the counter's revision.
 pub(super) fn revision(row: &impl Columns) -> Result<Revision> {
-    let number =
-        Fields::new(row, "counter").number("revision", |number| u64::try_from(number).ok())?;
+    let number = ColumnReader::new(row, "counter")
+        .number("revision", |number| u64::try_from(number).ok())?;
     Ok(Revision(number))
 }
 
 /// Reads the store's clock and the time of the newest audit event.
 pub(super) fn store_time(row: &impl Columns) -> Result<StoreTime> {
-    let mut fields = Fields::new(row, "audit_events");
-    let (now, newest_event) = (fields.maybe_time("now")?, fields.maybe_time("time")?);
+    let mut columns = ColumnReader::new(row, "audit_events");
+    let (now, newest_event) = (columns.maybe_time("now")?, columns.maybe_time("time")?);
     Ok(StoreTime { now, newest_event, lately: None })
 }
 
 /// Reads the time of the first recent audit event, and of the event before it.
 pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
-    let mut fields = Fields::new(row, "audit_events");
-    let (first, before) = (fields.maybe_time("time")?, fields.maybe_time("time")?);
+    let mut columns = ColumnReader::new(row, "audit_events");
+    let (first, before) = (columns.maybe_time("time")?, columns.maybe_time("time")?);
     Ok(first.zip(before).map(|(first, before)| Lately { first, before }))
 }
 
 /// Reads the store's incarnation and newest revision.
 pub(super) fn incarnation_and_revision(row: &impl Columns) -> Result<(IncarnationId, Revision)> {
-    Fields::new(row, "counter").incarnation_and_revision()
+    ColumnReader::new(row, "counter").incarnation_and_revision()
 }
 
 /// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
@@ -446,17 +448,17 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
     let (incarnation, revision) = self::incarnation_and_revision(first)?;
     let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
-        let mut fields = Fields { row, table: "replicas", next: 2 };
-        let Some(id) = fields.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
-        if fields.int("end_time")? != 0 {
+        let mut columns = ColumnReader { row, table: "replicas", next: 2 };
+        let Some(id) = columns.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
+        if columns.int("end_time")? != 0 {
             ended.push(id);
             continue;
         }
         replicas.push(Replica {
             id,
-            applied: Revision(fields.number("applied", |number| u64::try_from(number).ok())?),
-            seq: fields.int("seq")?,
-            lease: fields
+            applied: Revision(columns.number("applied", |number| u64::try_from(number).ok())?),
+            seq: columns.int("seq")?,
+            lease: columns
                 .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
         });
     }
@@ -470,10 +472,10 @@ pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
     let (incarnation, revision) = self::incarnation_and_revision(first)?;
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut fields = Fields { row, table: "changes", next: 3 };
-        if fields.maybe("revision", Columns::int, Some)?.is_some() {
-            fields.next = 3;
-            changes.push(fields.change()?);
+        let mut columns = ColumnReader { row, table: "changes", next: 3 };
+        if columns.maybe("revision", Columns::int, Some)?.is_some() {
+            columns.next = 3;
+            changes.push(columns.change()?);
         }
     }
     Ok(Some(Synced { incarnation, revision, changes }))
@@ -481,5 +483,5 @@ pub(super) fn synced(rows: &[impl Columns]) -> Result<Option<Synced>> {
 
 /// Reads a change's revision, entity, entity's id and digest.
 pub(super) fn change(row: &impl Columns) -> Result<Change> {
-    Fields::new(row, "changes").change()
+    ColumnReader::new(row, "changes").change()
 }

@@ -100,6 +100,23 @@ macro_rules! audit_event_columns {
     };
 }
 
+/// Number of `workspace_columns`.
+pub(super) const WORKSPACE_COLUMNS: usize = count_columns(workspace_columns!("w"));
+/// Number of `user_columns`.
+pub(super) const USER_COLUMNS: usize = count_columns(user_columns!());
+
+/// Counts the columns of a list without expressions.
+const fn count_columns(list: &str) -> usize {
+    let (bytes, mut at, mut count) = (list.as_bytes(), 0, 1);
+    while at < bytes.len() {
+        if bytes[at] == b',' {
+            count += 1;
+        }
+        at += 1;
+    }
+    count
+}
+
 pub(super) use {
     audit_event_columns, caller_columns, credential_columns, membership_columns,
     select_credentials, select_digests, user_columns, workspace_columns,

@@ -46,7 +46,7 @@ impl Harness {
     /// Starts a server on this database, with these changes to the default configuration.
     pub(crate) async fn start(database: Arc<Database>, change: impl FnOnce(&mut Config)) -> Self {
         let loopback = "127.0.0.1:0".parse().expect("an address");
-        let mut config = Config::new(&database.url(), loopback, loopback);
+        let mut config = Config::new(database.location(), loopback, loopback);
         change(&mut config);
         let running = server::start(config).await.expect("the server starts");
         let channel = endpoint(&running).connect().await.expect("the server accepts");
@@ -118,7 +118,7 @@ impl Harness {
     pub(crate) async fn wait_until_read_by(&self, other: &Self) {
         let revision = self.running.service.revision().await.expect("a revision");
         let has_read = other.running.service.wait_until_read(revision);
-        within("the other server has heard of it", has_read).await.expect("the server runs");
+        within("the other server has applied it", has_read).await.expect("the server runs");
     }
 
     /// Returns an actor with this service token.

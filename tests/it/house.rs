@@ -40,7 +40,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("quick_cache", &["cache"]),
 ];
 
-/// Most lines of a file.
+/// Maximum number of lines of a file.
 const LINES_MAX: usize = 500;
 
 fn root() -> PathBuf {

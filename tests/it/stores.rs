@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sophic_auth::store::{self, Store};
+use sophic_auth::store::{self, Location, Store};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -51,7 +51,7 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
     let name = std::any::type_name_of_val(&case);
     if !database.is_postgres() {
         // The template of Postgres is migrated too.
-        store::migrate(&database.url()).await.expect("it can be migrated");
+        store::migrate(&database.location()).await.expect("it can be migrated");
     }
     let whole = async { case(F::set_up(Arc::clone(&database)).await).await };
     waits::test(name, whole).await;
@@ -112,9 +112,14 @@ impl Database {
         }
     }
 
+    /// Returns its location.
+    pub(crate) fn location(&self) -> Location {
+        location(&self.url())
+    }
+
     /// Opens the store once more.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        store::open_existing(&self.url()).await.expect("the store opens")
+        store::open_existing(&self.location()).await.expect("the store opens")
     }
 
     /// Whether it is in the Postgres cluster.
@@ -180,7 +185,7 @@ impl Deref for TestStore {
 
 impl Fixture for TestStore {
     async fn set_up(database: Arc<Database>) -> Self {
-        let store = store::open(&database.url()).await.expect("the store opens");
+        let store = store::open(&database.location()).await.expect("the store opens");
         Self { database, store }
     }
 
@@ -193,6 +198,11 @@ pub(crate) fn cluster_url() -> String {
     std::env::var("SOPHIC_AUTH_TEST_POSTGRES_URL").expect(
         "no Postgres: run scripts/test, which starts one, or set SOPHIC_AUTH_TEST_POSTGRES_URL to a server's URL",
     )
+}
+
+/// Parses a URL that a test has made.
+pub(crate) fn location(url: &str) -> Location {
+    Location::parse(url).expect("a URL of a store")
 }
 
 fn with_database(url: &str, name: &str) -> String {
@@ -225,7 +235,7 @@ async fn template() -> String {
         .get_or_init(|| async {
             let name = format!("template_{}", std::process::id());
             admin(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-            store::migrate(&with_database(&cluster_url(), &name))
+            store::migrate(&location(&with_database(&cluster_url(), &name)))
                 .await
                 .expect("it can be migrated");
             name

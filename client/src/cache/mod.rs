@@ -31,7 +31,7 @@ use crate::pb::introspect_response::Principal;
 use crate::pb::{Denial, WatchResponse};
 use changes::{ChangeTable, SlotIndex};
 
-/// Most changes in one response of the service. A response of this size may be followed by more.
+/// Maximum number of changes in one response of the service. A response of this size may be followed by more.
 const CHANGES_MAX: usize = 1_000;
 
 /// Capacity and lifetimes of the cache.

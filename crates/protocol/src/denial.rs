@@ -53,7 +53,7 @@ denials! {
     TokenMissing, "TOKEN_MISSING", 401, "no token was presented";
     /// Row 2: malformed, wrong check characters, or unknown. All three get the same answer.
     TokenUnknown, "TOKEN_UNKNOWN", 401, "the token is not known", "invalid_token";
-    /// Row 3: revoked, alone or with all credentials of its owner.
+    /// Row 3: revoked, individually or with all credentials of its owner.
     TokenRevoked, "TOKEN_REVOKED", 401, "the token was revoked", "invalid_token";
     /// Row 3: past its expiry.
     TokenExpired, "TOKEN_EXPIRED", 401, "the token has expired", "invalid_token";

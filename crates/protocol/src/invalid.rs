@@ -1,6 +1,6 @@
 //! The error of a value that is not allowed.
 
-/// Says which values are allowed, for the sender of one that is not. Never repeats the value.
+/// Describes which values are allowed, for the sender of an invalid one. Never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub String);

@@ -128,8 +128,8 @@ pub(in crate::cli) enum LifecycleCommand {
         after_help = "Example:\n  sophic-auth key enable 0195f2d4-7c1e-7b3a-9d58-0242ac120002"
     )]
     Enable(SwitchArgs),
-    /// Replace a credential: create a successor, print its token, and end the old one after an overlap. Waits until every
-    /// server knows when the overlap ends
+    /// Replace a credential: create a successor, print its token, and end the old one after an overlap. Waits until
+    /// every server knows when the overlap ends
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
     /// Revoke a credential for good, and wait until no server accepts it. If a server has crashed, that takes up to its
@@ -140,8 +140,8 @@ pub(in crate::cli) enum LifecycleCommand {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum CredentialsCommand {
-    /// Revoke every credential that matches all given filters, and wait until no server accepts any of them. At least one
-    /// filter is required
+    /// Revoke every credential that matches all given filters, and wait until no server accepts any of them. At least
+    /// one filter is required
     #[command(
         after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
     )]
@@ -154,7 +154,8 @@ pub(in crate::cli) enum CredentialsCommand {
         #[command(flatten)]
         filter: ListArgs,
     },
-    /// List active credentials that expire soon, soonest first. Exit code 0: none; 1: at least one; 2: the command failed
+    /// List credentials that expire soon and are neither expired nor revoked yet, soonest first. Exit code 0: none; 1:
+    /// at least one; 2: the command failed
     #[command(after_help = EXPIRING_EXAMPLES)]
     Expiring {
         /// Only credentials that expire within this time from now, such as 14d
@@ -193,10 +194,11 @@ pub(in crate::cli) struct ListArgs {
         help = format!("Only credentials with this scope: {}", Scope::join_names(" or "))
     )]
     pub(in crate::cli) scope: Option<Scope>,
-    /// Only active credentials that expire before this time, such as 2027-01-31T12:00:00Z
+    /// Only credentials that expire before this time, such as 2027-01-31T12:00:00Z, and are neither expired nor revoked
+    /// yet
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) expires_before: Option<String>,
-    /// Only active credentials that expire within this time from now, such as 14d
+    /// Only credentials that expire within this time from now, such as 14d, and are neither expired nor revoked yet
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) expiring_within: Option<Duration>,
     /// Only credentials that have not been used since this time, or never

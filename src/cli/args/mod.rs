@@ -1,5 +1,5 @@
-//! Command-line flags and environment variables. `serve`, credentials, policies, records and transfers have a file each
-//! beside this one.
+//! Command-line flags and environment variables. `serve`, credentials, policies, records and transfers each have a
+//! separate file.
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
@@ -73,8 +73,8 @@ pub(super) struct Global {
     /// as in operator:root(ada)
     #[arg(long, global = true, env = "SOPHIC_AUTH_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
-    /// Output format. With json, each line of output, errors and log is JSON. With token, `create` and `rotate` print the
-    /// token alone
+    /// Output format. With json, each line of output, errors and log is JSON. With token, `create` and `rotate` print
+    /// only the token
     #[arg(long, global = true, env = "SOPHIC_AUTH_OUTPUT", default_value = "table")]
     pub(super) output: Output,
     /// Log level on standard error: off, error, warn, info, debug, trace, or a filter such as sophic_auth=debug,sqlx=warn
@@ -134,9 +134,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Credentials(CredentialsCommand),
     /// Revoke leaked tokens found in a secret scanner's output, or in any text or JSON. Tokens of sophic-auth are found
-    /// anywhere in the text. Imported tokens are found alone on a line, or in a field `token` of a JSON object. Prints the
-    /// number of candidates and the credentials that were found, but no token. Exit code 1: nothing looked like a token, or
-    /// the input has a service token, which only `caller rotate` or `caller revoke` ends
+    /// anywhere in the text. Imported tokens are found if nothing else is on their line, or in a field `token` of a
+    /// JSON object. Prints the number of candidates and the credentials that were found, but no token. Exit code 1:
+    /// nothing looked like a token, or the input has a service token, which only `caller rotate` or `caller revoke`
+    /// ends
     #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
     /// List, export or purge the audit log
@@ -164,7 +165,7 @@ pub(super) enum Command {
         /// File to write. It must not exist
         file: PathBuf,
     },
-    /// Replace an SQLite store by a backup, while no server runs. The backup is checked first, and the old store is kept
+    /// Replace an SQLite store with a backup, while no server runs. The backup is checked first, and the old store is kept
     /// beside it. Credentials that were revoked after the backup was made are valid again: if the old store can be read, the
     /// command lists them. For Postgres, use pg_restore, then new-epoch
     #[command(
@@ -266,8 +267,8 @@ pub(super) enum CallerCommand {
 /// Enabled or disabled state. Without a flag it is unchanged, and new workspaces and users are enabled.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct EnabledArgs {
-    /// Disable it. A disabled workspace's keys, and every request to act in it, are refused. So are a disabled user's
-    /// personal access tokens
+    /// Disable it. Refuses the keys of a disabled workspace, requests that act in it, and the personal access tokens of
+    /// a disabled user
     #[arg(long, conflicts_with = "enabled")]
     disabled: bool,
     /// Enable it

@@ -11,7 +11,7 @@ use crate::cli::{flag, open_service, operator, output, refuse_token_output};
 use crate::model::{CredentialId, Timestamp, UserId, WorkspaceName};
 use crate::service::{BulkRevoke, BulkRevoked, Service, view};
 
-pub(in crate::cli) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow::Result<()> {
+pub(super) async fn run(global: &Global, args: BulkRevokeArgs) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let request = parse(args)?;
     let service = open_service(global).await?;

@@ -17,7 +17,7 @@ const PIECE_BYTES_MAX: usize = 1024 * 1024;
 const OVERLAP_BYTES: usize = 4 * 1024;
 /// Number of bytes of the previous piece that are searched for the beginning of a token that continues in this one.
 const LOOKBACK_BYTES: usize = 256;
-/// Minimum length of an imported token that is alone on its line, in bytes.
+/// Minimum length of an imported token without a field name, in bytes. Nothing else may be on its line.
 const WORD_BYTES_MIN: usize = 8;
 /// Names of fields with the place where a token was found.
 const URL_FIELDS: [&str; 5] = ["url", "link", "html_url", "web_url", "weburl"];

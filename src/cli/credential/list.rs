@@ -1,12 +1,11 @@
-//! `credentials list|expiring`, `key list` and `pat list`. [`run`] also passes on `credentials revoke`.
+//! `credentials list|expiring`, `key list` and `pat list`.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::bulk_revoke;
-use crate::cli::args::credential::{CredentialsCommand, ListArgs, OrderArg, OwnerArgs, StateArg};
+use crate::cli::args::credential::{ListArgs, OrderArg, OwnerArgs, StateArg};
 use crate::cli::args::{Global, Output};
 use crate::cli::introspect::NoAnswer;
 use crate::cli::{Outcome, flag, open_service, operator, output, refuse_token_output};
@@ -16,30 +15,8 @@ use crate::model::{
 use crate::service::{ListCredentials, PageRequest, Service, view};
 use crate::store::CredentialOrder;
 
-pub(in crate::cli) async fn run(
-    global: &Global,
-    command: CredentialsCommand,
-) -> anyhow::Result<Outcome> {
-    match command {
-        CredentialsCommand::List { owner, filter } => {
-            list(global, owner_filter(owner)?, filter).await?;
-            Ok(Outcome::Done)
-        }
-        CredentialsCommand::Revoke(args) => {
-            bulk_revoke::run(global, args).await?;
-            Ok(Outcome::Done)
-        }
-        CredentialsCommand::Expiring { within, owner } => {
-            refuse_token_output(global)?;
-            let outcome = expiring(global, within, owner).await;
-            // Exit code 1 means that some credentials expire, so a failure must not have it.
-            outcome.context(NoAnswer)
-        }
-    }
-}
-
 /// Lists the credentials that match the owner and the flags.
-pub(in crate::cli) async fn list(
+pub(super) async fn list(
     global: &Global,
     owner_filter: ListCredentials,
     args: ListArgs,
@@ -54,7 +31,23 @@ pub(in crate::cli) async fn list(
     Ok(())
 }
 
-async fn expiring(global: &Global, within: Duration, owner: OwnerArgs) -> anyhow::Result<Outcome> {
+/// Lists the credentials that expire within this time.
+pub(super) async fn expiring(
+    global: &Global,
+    within: Duration,
+    owner: OwnerArgs,
+) -> anyhow::Result<Outcome> {
+    refuse_token_output(global)?;
+    let outcome = list_expiring(global, within, owner).await;
+    // Exit code 1 means that some credentials expire, so a failure must not have it.
+    outcome.context(NoAnswer)
+}
+
+async fn list_expiring(
+    global: &Global,
+    within: Duration,
+    owner: OwnerArgs,
+) -> anyhow::Result<Outcome> {
     let request = ListCredentials {
         expiring_within: Some(within),
         order: CredentialOrder::ExpireTime,
@@ -104,7 +97,7 @@ async fn fetch(
     }
 }
 
-fn owner_filter(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
+pub(super) fn owner_filter(owner: OwnerArgs) -> anyhow::Result<ListCredentials> {
     let workspace = owner.workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
     let user = owner.user.map(|id| flag("--user", UserId::parse(&id)));
     Ok(ListCredentials {

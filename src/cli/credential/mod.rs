@@ -3,19 +3,19 @@
 mod bulk_revoke;
 pub(super) mod leaked;
 mod leaked_input;
-pub(super) mod list;
+mod list;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::args::Global;
 use super::args::credential::{
-    ExpirationArgs, KeyCommand, LifecycleCommand, NewCredential, PatCommand, RevokeArgs,
-    RotateArgs, SwitchArgs, UpdateArgs,
+    CredentialsCommand, ExpirationArgs, KeyCommand, LifecycleCommand, NewCredential, PatCommand,
+    RevokeArgs, RotateArgs, SwitchArgs, UpdateArgs,
 };
 use super::{
-    UsageError, flag, open_service, operator, operator_for_rotation, output, read_token_from_stdin,
-    refuse_token_output, unprinted_token, wait_for_replicas,
+    Outcome, UsageError, flag, open_service, operator, operator_for_rotation, output,
+    read_token_from_stdin, refuse_token_output, unprinted_token, wait_for_replicas,
 };
 use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
@@ -57,6 +57,22 @@ pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Res
         }
         PatCommand::Lifecycle(command) => run_lifecycle(global, command, CredentialKind::Pat).await,
     }
+}
+
+pub(super) async fn run_credentials(
+    global: &Global,
+    command: CredentialsCommand,
+) -> anyhow::Result<Outcome> {
+    match command {
+        CredentialsCommand::List { owner, filter } => {
+            list::list(global, list::owner_filter(owner)?, filter).await?;
+        }
+        CredentialsCommand::Expiring { within, owner } => {
+            return list::expiring(global, within, owner).await;
+        }
+        CredentialsCommand::Revoke(args) => bulk_revoke::run(global, args).await?,
+    }
+    Ok(Outcome::Done)
 }
 
 async fn run_lifecycle(

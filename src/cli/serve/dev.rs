@@ -20,7 +20,7 @@ use crate::service::{
     CreateCaller, CreateCredential, Created, Kind, NewOwner, Options, PageRequest, PutUser,
     PutWorkspace, Rpc, Service,
 };
-use crate::store::{self, AuditFilter};
+use crate::store::{self, AuditFilter, Location};
 
 const WORKSPACE: &str = "demo";
 /// Id of the demo workspace. It marks a store that `dev` has created, because it is written first.
@@ -46,9 +46,8 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
     }
     let signals = Signals::listen()?;
     let (url, folder) = if global.database_url_given {
-        let url = store_url::select(global);
-        refuse_foreign_store(url).await?;
-        (url.to_owned(), None)
+        refuse_foreign_store(&store_url::select(global)?).await?;
+        (store_url::url(global).to_owned(), None)
     } else {
         if global.database_url.is_some() {
             output::note(
@@ -59,7 +58,7 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
         (format!("sqlite:{}", folder.path().join("store.db").display()), Some(folder))
     };
     let connections_max = open_files::connections_max(None);
-    let config = Config::new(&url, args.ports.listen, args.ports.http_listen);
+    let config = Config::new(Location::parse(&url)?, args.ports.listen, args.ports.http_listen);
     let running = server::start(Config { connections_max, ..config }).await?;
     let demo = demo(&running.service).await?;
     let printed = match global.output {
@@ -95,16 +94,16 @@ pub(in crate::cli) async fn run(global: &Global, args: DevArgs) -> anyhow::Resul
 }
 
 /// Refuses every store that is neither empty nor created by `dev`, before anything in it is changed.
-async fn refuse_foreign_store(url: &str) -> anyhow::Result<()> {
-    let pending = store::pending_migrations(url).await?;
+async fn refuse_foreign_store(location: &Location) -> anyhow::Result<()> {
+    let pending = store::pending_migrations(location).await?;
     if pending.from == 0 {
-        let Some(others) = store::foreign_tables(url).await? else { return Ok(()) };
+        let Some(others) = store::foreign_tables(location).await? else { return Ok(()) };
         anyhow::bail!(UsageError(format!(
             "dev uses only an empty database or one that it has created, but this one has tables of other programs \
             ({others}): give another --database-url, or none"
         )));
     }
-    let service = server::open_service(url, Options::default()).await?;
+    let service = server::open_service(location, Options::default()).await?;
     let ours = is_empty(&service).await? || was_made_by_dev(&service).await?;
     service.close().await;
     if ours {
@@ -228,7 +227,7 @@ To paste into another terminal:
   # the same from the command line, on the store itself: a key may never capture
   printf '%s' '{key}' | {binary} --database-url '{url}' introspect --workspace {WORKSPACE} --scope capture
 
-  # Sophic's endpoints in small, behind this service (in the repository), and the documentation's own command
+  # a small version of Sophic's endpoints behind this service (in the repository), and the command of the documentation
   SOPHIC_AUTH_ENDPOINT={grpc} SOPHIC_AUTH_CALLER_TOKEN={caller_token} cargo run --release --example gateway -- --listen 127.0.0.1:8090
   curl -H 'Authorization: Bearer {key}' http://127.0.0.1:8090/api/v1/documents
   curl -H 'Authorization: Bearer {pat}' -H 'x-sophic-workspace: {WORKSPACE}' -H 'Content-Type: application/json' -d '{CAPTURE}' http://127.0.0.1:8090/api/ingest/cli

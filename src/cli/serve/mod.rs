@@ -133,7 +133,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
             cache_ttl: args.cache_ttl,
             policy: args.policy.policy()?,
         },
-        ..Config::new(store_url::select(global), args.ports.listen, args.ports.http_listen)
+        ..Config::new(store_url::select(global)?, args.ports.listen, args.ports.http_listen)
     })
 }
 

@@ -342,8 +342,8 @@ fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer() {
         (Some(deleted), Some(Role::Owner)),
         (None, Some(Role::Owner)),
     ] {
-        let told = format!("{found:?} {membership:?}");
-        assert_eq!(Case { found, membership, ..case() }.decide(), unknown, "{told}");
+        let what = format!("{found:?} {membership:?}");
+        assert_eq!(Case { found, membership, ..case() }.decide(), unknown, "{what}");
     }
     assert!(unknown.is_active());
     assert_eq!((unknown.role, unknown.scopes), (None, ScopeSet::NONE));

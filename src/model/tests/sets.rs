@@ -130,10 +130,10 @@ fn a_permission_parses_from_its_name_only() {
 #[test]
 fn each_permission_has_its_own_bit() {
     for (i, permission) in Permission::ALL.into_iter().enumerate() {
-        let alone: PermissionSet = [permission].into_iter().collect();
-        assert_eq!(alone.bits(), 1 << i);
+        let single: PermissionSet = [permission].into_iter().collect();
+        assert_eq!(single.bits(), 1 << i);
         assert!(
-            Permission::ALL.iter().all(|other| alone.contains(*other) == (*other == permission))
+            Permission::ALL.iter().all(|other| single.contains(*other) == (*other == permission))
         );
     }
 }

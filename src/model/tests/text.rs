@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 
-/// A family of four: one character to a reader, 25 bytes, three joiners.
+/// An emoji of a family of four: one visible character, 25 bytes, three joiners.
 const FAMILY: &str = "\u{1F468}\u{200D}\u{1F469}\u{200D}\u{1F467}\u{200D}\u{1F466}";
 
 /// Whether the text is a valid name. Also checks that it is stored exactly as given.

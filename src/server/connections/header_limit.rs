@@ -290,8 +290,8 @@ mod tests {
     #[test]
     fn a_too_long_header_block_is_released_for_h2_to_refuse() {
         let mut connection = TestConnection::new(false);
-        let begun = [PREFACE, &frame(4, 0, 0), &frame(1, 0, 9)].concat();
-        connection.send(&begun, 8_192).expect("the bytes are released");
+        let incomplete = [PREFACE, &frame(4, 0, 0), &frame(1, 0, 9)].concat();
+        connection.send(&incomplete, 8_192).expect("the bytes are released");
         let more = frame(9, 0, 200).repeat(BLOCK_BYTES_MAX / 209);
         assert_eq!(connection.send(&more, 8_192).expect("the block is held back"), b"");
         let received = connection.send(&frame(9, 0, 200), 8_192).expect("the bytes are released");

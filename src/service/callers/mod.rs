@@ -50,8 +50,8 @@ impl PresentedCaller {
 pub struct KnownCaller {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// Generation of the callers in the cache at that time.
-    generation: u64,
+    /// `Lookup::caller_drops` from before the caller was looked up.
+    caller_drops: u64,
 }
 
 /// A caller to create.
@@ -121,22 +121,20 @@ impl Service {
         presented: &PresentedCaller,
         peer: Option<&Peer>,
     ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
-        let (snapshot, generation) =
-            (self.lookup.lease_snapshot(), self.lookup.callers_generation());
+        let (snapshot, caller_drops) = (self.lookup.lease_snapshot(), self.lookup.caller_drops());
         let caller = self.authenticate(presented, peer).await?;
-        // A caller that was not found through the cache does not belong to its generation.
+        // Without a lease, the cache learns of no change to the caller.
         let known = self
             .lookup
             .lease_held_since(snapshot)
-            .then(|| KnownCaller { caller: Arc::clone(&caller), generation });
+            .then(|| KnownCaller { caller: Arc::clone(&caller), caller_drops });
         Ok((caller, known))
     }
 
     /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
     /// cache: check [`Self::lease_held_since`] as well.
     pub fn is_still_known(&self, known: &KnownCaller) -> bool {
-        known.generation == self.lookup.callers_generation()
-            && !self.token_has_expired(&known.caller)
+        known.caller_drops == self.lookup.caller_drops() && !self.token_has_expired(&known.caller)
     }
 
     /// Looks the caller up in the store, limited by the rate of unknown tokens from this network. Callers in the cache

@@ -1,9 +1,10 @@
 //! Revocation of many credentials: every credential that a filter matches, in batches. Each batch is one transaction,
 //! so that no batch holds a lock for long. A batch is atomic. If a run is interrupted, the next one revokes the rest.
 //!
-//! Each credential gets its own audit event, as if it had been revoked alone, so that the audit log of one credential
-//! is complete. Each batch adds one event (`credential.bulk_revoke`) with the filter and the count. Credentials that
-//! end because their owner is deleted also get an event each, although their rows do not change: see `pending_ends.rs`.
+//! Each credential gets an audit event, as if it had been revoked individually, so that the audit log of each
+//! credential is complete. Each batch adds one event (`credential.bulk_revoke`) with the filter and the count.
+//! Credentials that end because their owner is deleted also get an event each, although their rows do not change: see
+//! `pending_ends.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Audit events of credentials that end because their owner is deleted. The watermark of the owner revokes them all at
-//! once, and each still gets an event, as if it had been revoked alone.
+//! once, but each still gets an event, as if it had been revoked individually.
 //!
 //! The transaction that deletes the owner writes the events of the first batch. If there are more, it saves a
 //! [`PendingEnds`]. A server then writes the rest in small batches, so that no other writer waits long. Each batch
@@ -116,7 +116,7 @@ impl Service {
 
     /// Writes a batch of pending end events. `None` if there are none, or other servers are writing all of them.
     async fn write_pending_batch(&self) -> Result<Option<(Committed, u64)>> {
-        let mut tx = self.begin("tell_revoked").await?;
+        let mut tx = self.begin("write_pending_ends").await?;
         let Some(mut pending) = tx.take_pending_ends().await? else { return Ok(None) };
         let mut batch = tx.list_pending_ends(&pending, fetch_limit()).await?;
         let more = batch.len() > BATCH;

@@ -41,9 +41,9 @@ pub struct LeakedTokenResult {
 impl Service {
     /// Revokes the credentials of these tokens. Returns a result for each candidate, in the same order.
     ///
-    /// The whole text is looked up, whatever its shape and even if imported tokens are not accepted. Every token in our
-    /// format that the text contains, as in `KEY=…`, is looked up too. All of them are revoked, and the result names
-    /// the first. Service tokens of callers are not credentials: rotate or revoke the caller instead.
+    /// The whole text is looked up, even if it is not in our format and imported tokens are not accepted. Every token
+    /// in our format that the text contains, as in `KEY=…`, is looked up too. All of them are revoked, and the result
+    /// names the first. Service tokens of callers are not credentials: rotate or revoke the caller instead.
     pub async fn revoke_leaked(
         self: &Arc<Self>,
         context: Context,

@@ -113,7 +113,7 @@ impl Service {
         }
     }
 
-    /// Answers from the token's text alone or from memory, if possible. No rate limit applies.
+    /// Answers from the format of the token or from memory, if possible. No rate limit applies.
     fn answer_locally(
         &self,
         request: &IntrospectionRequest<'_>,
@@ -206,7 +206,7 @@ impl Service {
         without_credential(denial, self.lookup.revision().0)
     }
 
-    /// Rows 1 and 2 of the decision table (docs/decisions.md), as far as they follow from the token's text.
+    /// Rows 1 and 2 of the decision table (docs/decisions.md), for tokens whose text shows that they apply.
     fn digest_to_look_up(
         &self,
         request: &IntrospectionRequest<'_>,

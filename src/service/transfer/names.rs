@@ -12,7 +12,7 @@ pub struct ColumnOptions {
     pub renamed: Vec<(String, Column)>,
     /// Values for columns that a record leaves empty.
     pub preset: Vec<(Column, String)>,
-    /// Names in the file to ignore, whatever the other options say.
+    /// Names in the file to ignore. Overrides the other options.
     pub ignored: Vec<String>,
     /// Whether to ignore all unknown names.
     pub ignore_unknown: bool,

@@ -44,7 +44,7 @@ pub(super) struct StrictCsv<R> {
     state: State,
     line: u64,
     /// Line on which the present record begins.
-    begun: u64,
+    record_line: u64,
     length: usize,
     bytes: u64,
     /// First lines of the records that were passed on but not yet claimed by `next_start`.
@@ -54,7 +54,7 @@ pub(super) struct StrictCsv<R> {
 impl<R: BufRead> StrictCsv<R> {
     pub(super) fn new(input: R) -> Self {
         let (state, starts) = (State::Between, VecDeque::new());
-        Self { input, state, line: 1, begun: 1, length: 0, bytes: 0, starts }
+        Self { input, state, line: 1, record_line: 1, length: 0, bytes: 0, starts }
     }
 
     /// Returns the number of bytes read so far.
@@ -69,7 +69,7 @@ impl<R: BufRead> StrictCsv<R> {
 
     fn step(&mut self, byte: u8) -> Result<()> {
         if self.state == State::Between && !matches!(byte, b'\n' | b'\r') {
-            self.begun = self.line;
+            self.record_line = self.line;
             self.starts.push_back(self.line);
             self.state = State::Field;
             self.length = 0;
@@ -114,7 +114,7 @@ impl<R: BufRead> StrictCsv<R> {
     }
 
     fn refuse<T>(&self, reason: &'static str) -> Result<T> {
-        Err(Error::new(ErrorKind::InvalidData, MalformedInput { line: self.begun, reason }))
+        Err(Error::new(ErrorKind::InvalidData, MalformedInput { line: self.record_line, reason }))
     }
 }
 

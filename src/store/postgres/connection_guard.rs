@@ -24,7 +24,7 @@ pub(super) struct ConnectionGuard {
     /// Time since which a statement may be running.
     started: Instant,
     primary: Arc<Primary>,
-    generation: u64,
+    pool_generation: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +38,24 @@ enum State {
 }
 
 impl ConnectionGuard {
-    /// Guards a connection of this generation.
+    /// Guards a connection of this pool generation.
     pub(super) fn new(
         connection: PoolConnection<Postgres>,
         permit: Option<Permit>,
         limit: Option<Duration>,
         primary: Arc<Primary>,
-        generation: u64,
+        pool_generation: u64,
     ) -> Self {
         let (state, started) = (State::Idle, Instant::now());
-        Self { connection: Some(connection), permit, state, limit, started, primary, generation }
+        Self {
+            connection: Some(connection),
+            permit,
+            state,
+            limit,
+            started,
+            primary,
+            pool_generation,
+        }
     }
 
     pub(super) fn connection(&mut self) -> &mut PgConnection {
@@ -90,13 +98,13 @@ impl Drop for ConnectionGuard {
         };
         let (in_transaction, permit, limit, started) =
             (self.state == State::InTransaction, self.permit.take(), self.limit, self.started);
-        let (primary, generation) = (Arc::clone(&self.primary), self.generation);
+        let (primary, pool_generation) = (Arc::clone(&self.primary), self.pool_generation);
         // This task needs no tracker: its duration is bounded, and an open pool does not close without it.
         runtime.spawn(async move {
             if !return_to_pool(connection, in_transaction).await
                 && limit.is_some_and(|limit| started.elapsed() > limit)
             {
-                primary.discard_connections(generation, UNANSWERED);
+                primary.discard_connections(pool_generation, UNANSWERED);
             }
             drop(permit);
         });

@@ -59,7 +59,7 @@ impl FeedStore for PostgresStore {
         })
     }
 
-    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+    async fn mark_replica_ended(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         transact!(self, async |db| {
             let done = db
                 .query(
@@ -80,7 +80,7 @@ pub(super) struct PostgresFeed {
     pool: PgPool,
     primary: Arc<Primary>,
     /// Generation of its connections. When they are discarded, the replica opens another feed.
-    generation: u64,
+    pool_generation: u64,
     listener: Option<PgListener>,
 }
 
@@ -99,7 +99,7 @@ impl PostgresFeed {
             }
             primary.probe().await?;
         }
-        let (generation, options) = (primary.generation(), primary.options());
+        let (pool_generation, options) = (primary.pool_generation(), primary.options());
         let options = if primary.pooled() {
             options
         } else {
@@ -111,7 +111,7 @@ impl PostgresFeed {
                 ("default_transaction_read_only", "off"),
             ])
         };
-        let pool = pools::pool_options(&primary, generation)
+        let pool = pools::pool_options(&primary, pool_generation)
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options);
@@ -124,17 +124,17 @@ impl PostgresFeed {
             store.connections.close_one().await;
             pool.await
         };
-        let pool = primary.unless_discarded(generation, pool).await?;
-        let pool = pool.map_err(|error| primary.classify_error(generation, error))?;
-        Ok(Self { pool, primary, generation, listener: None })
+        let pool = primary.unless_discarded(pool_generation, pool).await?;
+        let pool = pool.map_err(|error| primary.classify_error(pool_generation, error))?;
+        Ok(Self { pool, primary, pool_generation, listener: None })
     }
 
     async fn session(&self) -> Result<Session> {
-        Session::for_feed(&self.pool, &self.primary, self.generation).await
+        Session::for_feed(&self.pool, &self.primary, self.pool_generation).await
     }
 
     fn classify_error(&self, error: sqlx::Error) -> StoreError {
-        self.primary.classify_error(self.generation, error)
+        self.primary.classify_error(self.pool_generation, error)
     }
 
     /// Waits for a notification and returns the newest revision among all that have arrived.
@@ -191,7 +191,7 @@ impl PostgresFeed {
             .await?;
         db.commit().await?;
         let (origin, revision) = row::origin_and_revision(&row)?;
-        self.primary.admit(self.generation, &floor, &origin, revision)?;
+        self.primary.admit(self.pool_generation, &floor, &origin, revision)?;
         row::incarnation_and_revision(&row)
     }
 
@@ -240,7 +240,7 @@ impl PostgresFeed {
         db.commit().await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let (origin, revision) = row::origin_and_revision(first)?;
-        self.primary.admit(self.generation, &floor, &origin, revision)?;
+        self.primary.admit(self.pool_generation, &floor, &origin, revision)?;
         self.primary.confirm(&origin, revision);
         row::synced(&rows)
     }

@@ -81,7 +81,8 @@ impl ListingStore for PostgresStore {
     }
 }
 
-/// Splits a filter into walks along one index each. What a user may see takes one walk for each owner.
+/// Splits a filter into walks along one index each. A list for an acting user takes one walk for each owner that the
+/// user may see.
 async fn walks(db: &mut Session, filter: &CredentialFilter) -> Result<Vec<CredentialFilter>> {
     if listing::is_impossible(filter) {
         return Ok(Vec::new());

@@ -23,7 +23,7 @@ mod policies;
 mod pools;
 mod primary;
 mod reachability;
-mod requests;
+mod request_ids;
 mod rights;
 mod session;
 mod shared_pool;

@@ -40,20 +40,20 @@ pub(super) struct Pools {
     pub(super) write: SharedPool,
     /// Pool for reads.
     pub(super) read: SharedPool,
-    pub(super) generation: u64,
+    pub(super) pool_generation: u64,
 }
 
 impl Pools {
     /// Creates the pools without connecting.
     fn new(primary: &Arc<Primary>, sizes: PoolSizes) -> Self {
-        // Read the generation before the host. If another host becomes the primary in between, these pools are
+        // Read the pool generation before the host. If another host becomes the primary in between, these pools are
         // discarded at their first use.
-        let generation = primary.generation();
+        let pool_generation = primary.pool_generation();
         let options = primary.options();
         // sqlx need not test idle connections: a BEGIN finds a broken one, and a read on one is repeated. See `acquire`
         // and `read!`.
         let pool = |most| {
-            let pool = pool_options(primary, generation).max_connections(most);
+            let pool = pool_options(primary, pool_generation).max_connections(most);
             pool.max_lifetime(LIFETIME).test_before_acquire(false)
         };
         // Behind a pooler every read is a transaction with its own timeout. Otherwise the connection has the timeout of
@@ -66,7 +66,7 @@ impl Pools {
         };
         let read = SharedPool::new(pool(sizes.read).connect_lazy_with(options.clone()));
         let write = SharedPool::new(pool(sizes.write).connect_lazy_with(options));
-        Self { write, read, generation }
+        Self { write, read, pool_generation }
     }
 
     /// Stops opening connections, and closes those that are returned.
@@ -77,11 +77,11 @@ impl Pools {
 }
 
 /// Returns the options of a pool that checks the origin of each new connection.
-pub(super) fn pool_options(primary: &Arc<Primary>, generation: u64) -> PgPoolOptions {
+pub(super) fn pool_options(primary: &Arc<Primary>, pool_generation: u64) -> PgPoolOptions {
     let primary = Arc::clone(primary);
     PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
         let primary = Arc::clone(&primary);
-        Box::pin(async move { primary.admit_connection(generation, connection).await })
+        Box::pin(async move { primary.admit_connection(pool_generation, connection).await })
     })
 }
 
@@ -103,7 +103,7 @@ impl Connections {
     /// Returns the pools of the current generation, or the closed ones after [`Self::close`].
     pub(super) fn pools(&self) -> Arc<Pools> {
         let is_good =
-            |pools: &Pools| !self.primary.is_discarded(pools.generation) || self.is_closed();
+            |pools: &Pools| !self.primary.is_discarded(pools.pool_generation) || self.is_closed();
         let pools = Arc::clone(&self.pools.read());
         if is_good(&pools) {
             return pools;

@@ -43,9 +43,9 @@ pub(super) struct Primary {
     pub(super) reachability: Reachability,
     /// Whether the store accepts writes.
     pub(super) write_health: WriteHealth,
-    /// Current generation: the number of times that all connections were discarded. Connections of an earlier
+    /// Current pool generation: the number of times that all connections were discarded. Connections of an earlier
     /// generation are not used.
-    generation: watch::Sender<u64>,
+    pool_generation: watch::Sender<u64>,
     /// Locked during a search. One search serves all tasks that wait for it. Holds the last search.
     searching: tokio::sync::Mutex<Option<Search>>,
 }
@@ -92,7 +92,7 @@ impl Primary {
             state: Mutex::new(state),
             reachability: Reachability::new(),
             write_health: WriteHealth::new(),
-            generation: watch::channel(0).0,
+            pool_generation: watch::channel(0).0,
             searching: tokio::sync::Mutex::new(None),
         }
     }
@@ -109,21 +109,21 @@ impl Primary {
 
     /// Records that an error has revealed a pooler that the URL does not mention. Discards the connections of this
     /// generation, because they rely on session state.
-    pub(super) fn notice_pooler(&self, generation: u64) {
+    pub(super) fn notice_pooler(&self, pool_generation: u64) {
         if !self.pooled.swap(true, Ordering::AcqRel) {
             tracing::warn!("{}", open::POOLER_DETECTED);
         }
-        self.discard_connections(generation, "there is a pooler in front of Postgres");
+        self.discard_connections(pool_generation, "there is a pooler in front of Postgres");
     }
 
     /// Returns the generation of connections opened now.
-    pub(super) fn generation(&self) -> u64 {
-        *self.generation.borrow()
+    pub(super) fn pool_generation(&self) -> u64 {
+        *self.pool_generation.borrow()
     }
 
-    /// Returns whether connections of this generation have been discarded.
-    pub(super) fn is_discarded(&self, generation: u64) -> bool {
-        self.generation() != generation
+    /// Returns whether connections of this pool generation have been discarded.
+    pub(super) fn is_discarded(&self, pool_generation: u64) -> bool {
+        self.pool_generation() != pool_generation
     }
 
     /// Returns what is known now. Call it before sending a statement.
@@ -135,25 +135,25 @@ impl Primary {
     /// behind what was known before the statement was sent.
     pub(super) async fn run_deciding<T>(
         &self,
-        generation: u64,
+        pool_generation: u64,
         statement: impl Future<Output = Result<StatementResult<T>>>,
     ) -> Result<T> {
         let floor = self.floor();
         let result = statement.await?;
-        self.admit(generation, &floor, &result.origin, result.revision)?;
+        self.admit(pool_generation, &floor, &result.origin, result.revision)?;
         result.value
     }
 
-    /// Checks the origin of a statement that was sent on a connection of this generation after `floor` was taken.
+    /// Checks the origin of a statement that was sent on a connection of this pool generation after `floor` was taken.
     pub(super) fn admit(
         &self,
-        generation: u64,
+        pool_generation: u64,
         floor: &Floor,
         origin: &Origin,
         revision: Revision,
     ) -> Result<()> {
         let admitted = self.state.lock().lineage.admit(floor, origin, revision);
-        self.act_on(generation, admitted)?;
+        self.act_on(pool_generation, admitted)?;
         self.reachability.note_answer();
         Ok(())
     }
@@ -167,28 +167,28 @@ impl Primary {
 
     fn act_on(
         &self,
-        generation: u64,
+        pool_generation: u64,
         admitted: std::result::Result<Admitted, StaleOrigin>,
     ) -> Result<()> {
         match admitted {
             Ok(Admitted::Unchanged) => Ok(()),
             Ok(Admitted::Moved) => {
-                self.discard_connections(generation, "the store began another incarnation");
+                self.discard_connections(pool_generation, "the store began another incarnation");
                 Ok(())
             }
             Err(refused) => {
                 let text = refused.to_string();
-                self.discard_connections(generation, &text);
+                self.discard_connections(pool_generation, &text);
                 Err(StoreError::Unavailable(text))
             }
         }
     }
 
-    /// Discards all connections, unless those of this generation already are.
-    pub(super) fn discard_connections(&self, generation: u64, why: &str) {
+    /// Discards all connections, unless those of this pool generation already are.
+    pub(super) fn discard_connections(&self, pool_generation: u64, why: &str) {
         let mut state = self.state.lock();
-        let discarded = self.generation.send_if_modified(|now| {
-            let current = *now == generation;
+        let discarded = self.pool_generation.send_if_modified(|now| {
+            let current = *now == pool_generation;
             *now += u64::from(current);
             current
         });
@@ -211,32 +211,41 @@ impl Primary {
     }
 
     /// Converts the error of a statement. A server that rejects writes is not a primary.
-    pub(super) fn classify_error(&self, generation: u64, error: sqlx::Error) -> StoreError {
-        self.classify_by_codes(generation, error, &["25006"])
+    pub(super) fn classify_error(&self, pool_generation: u64, error: sqlx::Error) -> StoreError {
+        self.classify_by_codes(pool_generation, error, &["25006"])
     }
 
     /// Converts the error of a BEGIN. A standby rejects BEGIN READ WRITE as an unsupported feature.
-    pub(super) fn classify_begin_error(&self, generation: u64, error: sqlx::Error) -> StoreError {
-        self.classify_by_codes(generation, error, &["25006", "0A000"])
+    pub(super) fn classify_begin_error(
+        &self,
+        pool_generation: u64,
+        error: sqlx::Error,
+    ) -> StoreError {
+        self.classify_by_codes(pool_generation, error, &["25006", "0A000"])
     }
 
-    fn classify_by_codes(&self, generation: u64, error: sqlx::Error, codes: &[&str]) -> StoreError {
+    fn classify_by_codes(
+        &self,
+        pool_generation: u64,
+        error: sqlx::Error,
+        codes: &[&str],
+    ) -> StoreError {
         let code = error.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| codes.contains(&&*code)) {
             let text = "it rejects writes, so it is not the primary";
-            self.discard_connections(generation, text);
+            self.discard_connections(pool_generation, text);
             return StoreError::Unavailable(text.to_owned());
         }
         let broken = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_));
         if broken && self.hosts.len() > 1 {
             self.discard_connections(
-                generation,
+                pool_generation,
                 "a connection broke, and the primary may be another host",
             );
         }
         let error = error.into();
         if let StoreError::Pooler { .. } = error {
-            self.notice_pooler(generation);
+            self.notice_pooler(pool_generation);
         }
         error
     }
@@ -250,14 +259,14 @@ impl Primary {
         let floor = self.floor();
         let origin = hosts::origin_of(db.connection(), true).await?;
         let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
-        self.act_on(db.generation, admitted)
+        self.act_on(db.pool_generation, admitted)
     }
 
-    /// Waits for a connection, unless this generation is discarded in the meantime. If that takes long, asks all hosts
-    /// whether one of them is the primary.
+    /// Waits for a connection, unless this pool generation is discarded in the meantime. If that takes long, asks all
+    /// hosts whether one of them is the primary.
     pub(super) async fn unless_discarded<T>(
         &self,
-        generation: u64,
+        pool_generation: u64,
         work: impl Future<Output = T>,
     ) -> Result<T> {
         let lost = async {
@@ -273,17 +282,17 @@ impl Primary {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            () = self.discarded(generation) => Err(discarded_error()),
+            () = self.discarded(pool_generation) => Err(discarded_error()),
             error = lost => Err(error),
         }
     }
 
-    /// Waits for an answer on a connection of this generation, unless it is discarded in the meantime. The server ends
-    /// a statement after `limit`. If there is no answer even then, there never will be, and this discards all
+    /// Waits for an answer on a connection of this pool generation, unless it is discarded in the meantime. The server
+    /// ends a statement after `limit`. If there is no answer even then, there never will be, and this discards all
     /// connections.
     pub(super) async fn while_current<T>(
         &self,
-        generation: u64,
+        pool_generation: u64,
         limit: Option<Duration>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
@@ -296,23 +305,23 @@ impl Primary {
         tokio::select! {
             biased;
             done = work => done,
-            () = self.discarded(generation) => Err(discarded_error()),
+            () = self.discarded(pool_generation) => Err(discarded_error()),
             () = silent => {
-                self.discard_connections(generation, UNANSWERED);
+                self.discard_connections(pool_generation, UNANSWERED);
                 Err(timeout_error())
             }
         }
     }
 
-    /// Waits for a write on a connection of this generation. If the generation is discarded, waits at most as long as a
+    /// Waits for a write on a connection of this pool generation. If that is discarded, waits at most as long as a
     /// statement may wait for a lock.
     pub(super) async fn bounded_write<T>(
         &self,
-        generation: u64,
+        pool_generation: u64,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let lost = async {
-            self.discarded(generation).await;
+            self.discarded(pool_generation).await;
             tokio::time::sleep(DISCARDED_WRITE_GRACE).await;
         };
         tokio::select! {
@@ -322,11 +331,11 @@ impl Primary {
         }
     }
 
-    /// Waits for the first answer on a connection of this generation, and discards all connections if there is none. A
-    /// pooler may keep clients waiting, so behind one they are discarded only if a later client is served.
+    /// Waits for the first answer on a connection of this pool generation, and discards all connections if there is
+    /// none. A pooler may keep clients waiting, so behind one they are discarded only if a later client is served.
     pub(super) async fn first_answer(
         &self,
-        generation: u64,
+        pool_generation: u64,
         work: impl Future<Output = sqlx::Result<()>>,
     ) -> sqlx::Result<()> {
         let (mut work, started) = (std::pin::pin!(work), Instant::now());
@@ -336,7 +345,7 @@ impl Primary {
                 return done;
             }
             if !self.pooled() || self.shared_search(Duration::ZERO).await.is_ok() {
-                self.discard_connections(generation, UNANSWERED);
+                self.discard_connections(pool_generation, UNANSWERED);
                 return Err(sqlx::Error::PoolClosed);
             }
             if started.elapsed() > PERMIT_TIMEOUT {
@@ -345,10 +354,10 @@ impl Primary {
         }
     }
 
-    async fn discarded(&self, generation: u64) {
-        let mut generations = self.generation.subscribe();
+    async fn discarded(&self, pool_generation: u64) {
+        let mut pool_generations = self.pool_generation.subscribe();
         // Ignoring the error is safe: the sender lives as long as `self`.
-        let _ = generations.wait_for(|now| *now != generation).await;
+        let _ = pool_generations.wait_for(|now| *now != pool_generation).await;
     }
 
     /// Waits for a request of the feed, unless the store turns out to be unreachable.
@@ -403,7 +412,7 @@ impl Primary {
         if let Some(last) = last.as_ref().filter(|last| last.serves(arrived, pause)) {
             return last.outcome.clone();
         }
-        let (started, generation) = (Instant::now(), self.generation());
+        let (started, pool_generation) = (Instant::now(), self.pool_generation());
         let searched = tokio::time::timeout(SEARCH_TIMEOUT, Box::pin(self.search())).await;
         let outcome = match searched.unwrap_or_else(|_| Err(timeout_error())) {
             Ok(target) => {
@@ -412,7 +421,7 @@ impl Primary {
             }
             Err(error) => {
                 if self.reachability.note_failed_search(&error) {
-                    self.discard_connections(generation, &error.cause());
+                    self.discard_connections(pool_generation, &error.cause());
                 }
                 Err(error)
             }
@@ -428,7 +437,7 @@ impl Primary {
         if target != state.target {
             state.target = target;
             // Pools created in the meantime lead to the previous host.
-            self.generation.send_modify(|now| *now += 1);
+            self.pool_generation.send_modify(|now| *now += 1);
             tracing::warn!(
                 "all connections to the store are made anew: the primary is another host"
             );
@@ -442,12 +451,12 @@ impl Primary {
         let hosts: Vec<_> = self.hosts.iter().map(|host| open::prepare(host, pooled)).collect();
         let mut found = hosts::find(&hosts).await?;
         let origin = hosts::origin_of(&mut found.connection, pooled).await?;
-        let generation = self.generation();
+        let pool_generation = self.pool_generation();
         let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
         match admitted {
             Ok(Admitted::Unchanged) => {}
             Ok(Admitted::Moved) => {
-                self.discard_connections(generation, "the store began another incarnation");
+                self.discard_connections(pool_generation, "the store began another incarnation");
             }
             Err(refused) => return Err(StoreError::Unavailable(refused.to_string())),
         }
@@ -459,14 +468,14 @@ impl Primary {
     /// Checks the origin of a new connection.
     pub(super) async fn admit_connection(
         &self,
-        generation: u64,
+        pool_generation: u64,
         connection: &mut PgConnection,
     ) -> sqlx::Result<()> {
         let floor = self.floor();
         let origin = hosts::origin_of(connection, self.pooled()).await;
         let outcome = origin.and_then(|origin| {
             let admitted = self.state.lock().lineage.admit_connection(&floor, &origin);
-            self.act_on(generation, admitted)
+            self.act_on(pool_generation, admitted)
         });
         // This error keeps sqlx from retrying. A waiting caller learns that the connections were discarded.
         outcome.map_err(|error| sqlx::Error::Protocol(error.to_string()))

@@ -83,7 +83,7 @@ pub(super) struct Session {
     /// Whether statements are prepared by name and cached, which saves a round trip each.
     persistent: bool,
     /// Generation of the connection; see [`Primary`].
-    pub(super) generation: u64,
+    pub(super) pool_generation: u64,
 }
 
 impl Session {
@@ -109,30 +109,30 @@ impl Session {
         self.guard.limit()
     }
 
-    /// Begins a session on the pool of a feed, whose connections belong to this generation. Behind a pooler it is a
-    /// transaction, which [`Self::commit`] ends.
+    /// Begins a session on the pool of a feed, whose connections belong to this pool generation. Behind a pooler it is
+    /// a transaction, which [`Self::commit`] ends.
     pub(super) async fn for_feed(
         pool: &PgPool,
         primary: &Arc<Primary>,
-        generation: u64,
+        pool_generation: u64,
     ) -> Result<Self> {
         let pooled = primary.pooled();
         let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
-        let guard = primary.unless_discarded(generation, async {
+        let guard = primary.unless_discarded(pool_generation, async {
             let connection = pool.acquire().await?;
             let mut guard =
-                ConnectionGuard::new(connection, None, None, Arc::clone(primary), generation);
+                ConnectionGuard::new(connection, None, None, Arc::clone(primary), pool_generation);
             if let Some(begin) = begin {
                 guard.begin(begin).await?;
             }
             Ok(guard)
         });
         let guard = guard.await?;
-        if primary.is_discarded(generation) {
+        if primary.is_discarded(pool_generation) {
             return Err(discarded_error());
         }
-        let guard = guard.map_err(|error| primary.classify_begin_error(generation, error))?;
-        Ok(Self { guard, persistent: !pooled, generation })
+        let guard = guard.map_err(|error| primary.classify_begin_error(pool_generation, error))?;
+        Ok(Self { guard, persistent: !pooled, pool_generation })
     }
 
     /// Returns whether the server does not answer a ping.
@@ -176,17 +176,21 @@ impl PostgresStore {
             }
             let pooled = self.primary.pooled();
             let pools = self.connections.pools();
-            let generation = pools.generation;
+            let pool_generation = pools.pool_generation;
             let guard = Box::pin(self.acquire(&pools, purpose, pooled));
-            match self.primary.unless_discarded(generation, guard).await {
-                Ok(Ok(guard)) => return Ok(Session { guard, persistent: !pooled, generation }),
+            match self.primary.unless_discarded(pool_generation, guard).await {
+                Ok(Ok(guard)) => {
+                    return Ok(Session { guard, persistent: !pooled, pool_generation });
+                }
                 Ok(Err(sqlx::Error::PoolTimedOut)) => {
                     failed = purpose.pools_for(&pools).0.timeout_error();
                 }
-                Ok(Err(error)) => failed = self.primary.classify_begin_error(generation, error),
+                Ok(Err(error)) => {
+                    failed = self.primary.classify_begin_error(pool_generation, error);
+                }
                 Err(error) => failed = error,
             }
-            if !self.primary.is_discarded(generation) || self.connections.is_closed() {
+            if !self.primary.is_discarded(pool_generation) || self.connections.is_closed() {
                 break;
             }
         }
@@ -207,21 +211,21 @@ impl PostgresStore {
         let mut broken = 0;
         loop {
             let (permit, connection) = pool.acquire(other).await?;
-            let (primary, generation) = (Arc::clone(&self.primary), pools.generation);
+            let (primary, pool_generation) = (Arc::clone(&self.primary), pools.pool_generation);
             let mut guard = ConnectionGuard::new(
                 connection,
                 Some(permit),
                 purpose.limit(),
                 primary,
-                generation,
+                pool_generation,
             );
             let Some(begin) = purpose.begin(pooled) else { return Ok(guard) };
-            match self.primary.first_answer(generation, guard.begin(begin)).await {
+            match self.primary.first_answer(pool_generation, guard.begin(begin)).await {
                 Ok(()) => return Ok(guard),
                 Err(error) if is_broken(&error) && broken < pool.size() => broken += 1,
                 Err(error) => return Err(error),
             }
-            if self.primary.is_discarded(generation) {
+            if self.primary.is_discarded(pool_generation) {
                 return Err(sqlx::Error::PoolClosed);
             }
         }
@@ -244,19 +248,19 @@ macro_rules! with_retry {
     ($store:expr, $purpose:expr, |$db:ident| $read:expr) => {{
         let read = async |$db: &mut Session| $read.await;
         let mut session = $store.session($purpose).await?;
-        let (generation, limit) = (session.generation, session.limit());
-        let first = $store.primary.while_current(generation, limit, read(&mut session)).await;
+        let (pool_generation, limit) = (session.pool_generation, session.limit());
+        let first = $store.primary.while_current(pool_generation, limit, read(&mut session)).await;
         if first.as_ref().is_err_and(StoreError::is_pooler) {
-            $store.primary.notice_pooler(generation);
+            $store.primary.notice_pooler(pool_generation);
         }
         match first {
             Err(StoreError::Unavailable(_) | StoreError::Pooler { .. })
-                if $store.primary.is_discarded(generation) || session.is_broken().await =>
+                if $store.primary.is_discarded(pool_generation) || session.is_broken().await =>
             {
                 drop(session);
                 let mut session = $store.working_session($purpose).await?;
-                let (generation, limit) = (session.generation, session.limit());
-                $store.primary.while_current(generation, limit, read(&mut session)).await
+                let (pool_generation, limit) = (session.pool_generation, session.limit());
+                $store.primary.while_current(pool_generation, limit, read(&mut session)).await
             }
             outcome => outcome,
         }
@@ -282,7 +286,7 @@ macro_rules! decide {
         use $crate::store::StoreError;
         use $crate::store::postgres::session::{Purpose, Session, with_retry};
         with_retry!($store, Purpose::Decide, |$db| {
-            $store.primary.run_deciding($db.generation, async { $read })
+            $store.primary.run_deciding($db.pool_generation, async { $read })
         })
     }};
 }

@@ -19,10 +19,10 @@ pub(super) struct PostgresTx {
 /// Runs a statement of the transaction and records its outcome. On an unresponsive connection the wait is bounded.
 macro_rules! run {
     ($this:expr, async |$db:ident| $statement:expr) => {{
-        let generation = $this.session.generation;
+        let pool_generation = $this.session.pool_generation;
         let outcome = {
             let $db = &mut $this.session;
-            $this.primary.bounded_write(generation, async { $statement }).await
+            $this.primary.bounded_write(pool_generation, async { $statement }).await
         };
         $this.primary.write_health.note(&outcome);
         outcome
@@ -40,9 +40,9 @@ impl WriteTx for PostgresTx {
         let (origin, revision) = run!(self, async |db| changes::append(db).await)?;
         // If the server is not the primary, or is behind, then so was everything that the transaction has read, and it
         // must not commit.
-        self.primary.admit(self.session.generation, &floor, &origin, revision)?;
-        let generation = self.session.generation;
-        let committed = self.primary.bounded_write(generation, self.session.commit()).await;
+        self.primary.admit(self.session.pool_generation, &floor, &origin, revision)?;
+        let pool_generation = self.session.pool_generation;
+        let committed = self.primary.bounded_write(pool_generation, self.session.commit()).await;
         self.primary.write_health.note(&committed);
         committed?;
         self.primary.confirm(&origin, revision);

@@ -54,7 +54,7 @@ impl FeedStore for SqliteStore {
         })
     }
 
-    async fn fence_replica(&self, id: ReplicaId, seq: i64) -> Result<bool> {
+    async fn mark_replica_ended(&self, id: ReplicaId, seq: i64) -> Result<bool> {
         self.file.check()?;
         let mut db = self.write_pool().acquire().await?;
         let done = sqlx::query(concat!(

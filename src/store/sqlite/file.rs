@@ -1,7 +1,7 @@
 //! The database file: creating it with mode 0600, and refusing paths on which SQLite is not safe.
 //!
 //! An existing file is never opened here. When any descriptor of a file is closed, POSIX drops all locks that the
-//! process has on it, those of SQLite's other connections included.
+//! process has on it, including those of SQLite's connections.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

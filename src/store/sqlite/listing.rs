@@ -81,7 +81,8 @@ impl ListingStore for SqliteStore {
     }
 }
 
-/// Returns the filters to walk, one index each. What a user sees takes one walk for each owner.
+/// Returns the filters to walk, one index each. A list for an acting user takes one walk for each owner that the user
+/// may see.
 async fn walks_of(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,

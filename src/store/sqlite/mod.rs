@@ -18,7 +18,7 @@ mod open;
 mod pending_ends;
 mod policies;
 mod pools;
-mod requests;
+mod request_ids;
 mod restore;
 mod rights;
 mod transaction;
@@ -79,8 +79,8 @@ impl SqliteStore {
     /// own first write would fail without waiting.
     async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>> {
         self.file.check()?;
-        let begun = self.write_pool().begin_with("BEGIN IMMEDIATE").await;
-        self.file.record(begun.map_err(StoreError::from))
+        let transaction = self.write_pool().begin_with("BEGIN IMMEDIATE").await;
+        self.file.record(transaction.map_err(StoreError::from))
     }
 
     /// Commits. The commit counts only if the file is still at its path.

@@ -84,7 +84,7 @@ impl SqliteStore {
 /// Returns whether a connection returned to its pool has no open transaction. The pool closes it otherwise.
 ///
 /// On a full or failing disk SQLite can roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx 0.9.0
-/// does not notice: its own ROLLBACK fails, and it believes the connection to be in a transaction for ever.
+/// does not notice: its ROLLBACK fails, and from then on it treats the connection as being in a transaction.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     // Returns after everything sent before is done, including the ROLLBACK of a dropped transaction.
     connection.ping().await?;

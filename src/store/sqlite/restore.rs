@@ -144,7 +144,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let copied = || {
         let mut source = File::open(from)?;
-        // Mode 0600, whatever the mode of the backup.
+        // Mode 0600, even if the backup has another mode.
         let mut copy = File::options().write(true).create_new(true).mode(0o600).open(to)?;
         copy.set_permissions(fs::Permissions::from_mode(0o600))?;
         std::io::copy(&mut source, &mut copy)?;
@@ -203,11 +203,11 @@ async fn merge_log(target: &Path) -> Result<()> {
     if !target.exists() {
         return Ok(());
     }
-    let alone = options(target)
+    let exclusive = options(target)
         .create_if_missing(false)
         .busy_timeout(Duration::ZERO)
         .journal_mode(SqliteJournalMode::Delete);
-    match alone.connect().await.map_err(StoreError::from) {
+    match exclusive.connect().await.map_err(StoreError::from) {
         Ok(db) => Ok(db.close().await?),
         Err(StoreError::Busy(_)) => Err(in_use(target)),
         Err(StoreError::Lost(_)) => Ok(()),

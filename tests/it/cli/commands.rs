@@ -102,8 +102,8 @@ async fn a_second_put_changes_only_the_given_fields(p: Program) {
     p.run("workspace swap-slugs blue nowhere").failed(1);
     p.run("workspace delete blue").ok();
     let reserved = p.run("workspace put blue").failed(1);
-    for told in ["reserved_until: 20", "reclaimed_by_id: w-green"] {
-        assert!(reserved.contains(told), "{reserved}");
+    for text in ["reserved_until: 20", "reclaimed_by_id: w-green"] {
+        assert!(reserved.contains(text), "{reserved}");
     }
     put("workspace put blue --id w-green");
     put(r#"user put ada --name "Ada Lovelace""#);

@@ -23,15 +23,18 @@ async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) 
     let made = p.run(make).json();
     let (token, id) = (text(&made["token"]), text(&made["credential"]["id"]));
     p.run(&format!("key disable {id}")).ok();
-    let told = p.pipe(&token, "introspect --workspace acme").out;
-    assert!(told.contains("\ndisabled    since ") && told.contains("credential.disable"), "{told}");
+    let shown = p.pipe(&token, "introspect --workspace acme").out;
+    assert!(
+        shown.contains("\ndisabled    since ") && shown.contains("credential.disable"),
+        "{shown}"
+    );
     p.run(&format!("key enable {id}")).ok();
     assert!(!p.pipe(&token, "introspect").ok().contains("since"));
     let revoked =
         p.run(&format!("key revoke {id} --reason \"left in a log\" --output json")).json();
     // A later refused call does not change who ended it.
     p.run(&format!("key enable {id}")).failed(1);
-    let told = p.pipe(&token, "introspect --workspace acme");
+    let shown = p.pipe(&token, "introspect --workspace acme");
     let hint = text(&made["credential"]["hint"]);
     let lines = [
         format!("credential  key \"ci\" {hint}, of workspace w1"),
@@ -40,38 +43,41 @@ async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) 
         "because     left in a log".to_owned(),
     ];
     for line in &lines {
-        assert!(told.out.lines().any(|one| one == line), "{line}: {}", told.out);
+        assert!(shown.out.lines().any(|one| one == line), "{line}: {}", shown.out);
     }
-    assert!(told.out.contains("\nby          operator:"), "{}", told.out);
-    assert!(!told.out.contains(&token), "{}", told.out);
+    assert!(shown.out.contains("\nby          operator:"), "{}", shown.out);
+    assert!(!shown.out.contains(&token), "{}", shown.out);
     let shown = p.pipe(&token, "introspect --output json");
     assert_eq!(shown.code, Some(1));
     let shown: Value = serde_json::from_str(&shown.out).expect("JSON");
     let ended = &shown["ended"];
-    let told = (&ended["credential_id"], &ended["state"], &ended["time"], &ended["reason"]);
+    let shown = (&ended["credential_id"], &ended["state"], &ended["time"], &ended["reason"]);
     let expected = (
         &Value::from(id),
         &Value::from("revoked"),
         &revoked["revoke_time"],
         &Value::from("left in a log"),
     );
-    assert_eq!(told, expected);
+    assert_eq!(shown, expected);
     // The expiry is set by the creator, then by the operator who brought it forward.
     let made = p.run(&format!("{make} --expire-time 2099-01-01T00:00:00Z")).json();
     let id = text(&made["credential"]["id"]);
     p.run(&format!("key update {id} --ttl 1ms")).ok();
-    let told = p.pipe(&text(&made["token"]), "introspect").out;
-    assert!(told.contains("\nexpired     since ") && told.contains("credential.update"), "{told}");
+    let shown = p.pipe(&text(&made["token"]), "introspect").out;
+    assert!(
+        shown.contains("\nexpired     since ") && shown.contains("credential.update"),
+        "{shown}"
+    );
 }
 
 async fn a_key_ended_with_its_workspace_names_who_deleted_it(p: Program) {
     p.run("workspace put acme").ok();
     let key = p.run("key create --workspace acme --name ci --scope read --output token").word();
     p.run("workspace delete acme").ok();
-    let told = p.pipe(&key, "introspect").out;
+    let shown = p.pipe(&key, "introspect").out;
     assert!(
-        told.contains("\nrevoked     since ") && told.contains("\nby          operator:"),
-        "{told}"
+        shown.contains("\nrevoked     since ") && shown.contains("\nby          operator:"),
+        "{shown}"
     );
 }
 
@@ -107,7 +113,7 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     server.json();
     // The server listens before it is registered in the store.
     let store =
-        sophic_auth::store::open_existing(&p.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&p.database.location()).await.expect("the store opens");
     eventually("the server is registered in the store", async || {
         !store.list_replicas().await.expect("rows").replicas.is_empty()
     })

@@ -22,7 +22,7 @@ const KEYS: u32 = 2_600;
 async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: Program) {
     p.run("workspace put acme --id w1").ok();
     let caller = p.run("caller create root --permission credentials.admin --output token").word();
-    let store = store::open(&p.database.url()).await.expect("the store opens");
+    let store = store::open(&p.database.location()).await.expect("the store opens");
     let workspace = WorkspaceId::parse("w1").expect("an id");
     insert_keys(&*store, &workspace).await;
     let filter = RevokeFilter { workspace_id: Some(workspace), ..RevokeFilter::default() };

@@ -41,9 +41,9 @@ async fn leaked_tokens_are_read_from_a_list_and_never_printed(p: Program) {
     let list = format!(
         "nothing\n{first}\r\n\n{{\"token\":\"{second}\",\"url\":\"{url}\",\"more\":1}}\n{{\"token\": broken\n"
     );
-    let (code, told) = leaked(&p, &list, &[&first, &second, "broken"]);
-    assert_eq!((code, &told["candidates"]), (Some(0), &2.into()), "{told}");
-    let real = told["real"].as_array().expect("a list");
+    let (code, report) = leaked(&p, &list, &[&first, &second, "broken"]);
+    assert_eq!((code, &report["candidates"]), (Some(0), &2.into()), "{report}");
+    let real = report["real"].as_array().expect("a list");
     assert_eq!((&real[0]["line"], &real[0]["id"]), (&2.into(), &first_id.into()));
     assert_eq!((&real[1]["line"], &real[1]["id"]), (&4.into(), &second_id.clone().into()));
     assert_eq!(real.len(), 2);
@@ -94,18 +94,22 @@ async fn tokens_are_found_in_the_output_of_every_scanner(p: Program) {
     ];
     for (what, print) in prints {
         let (id, token) = key(&p);
-        let (code, told) = leaked(&p, &print(&token), &[&token]);
+        let (code, report) = leaked(&p, &print(&token), &[&token]);
         assert_eq!(code, Some(0), "{what}");
-        assert_eq!(told["real"][0]["id"], id, "{what}: {told}");
+        assert_eq!(report["real"][0]["id"], id, "{what}: {report}");
         assert_eq!(
-            (&told["real"][0]["revoked_now"], &told["candidates"]),
+            (&report["real"][0]["revoked_now"], &report["candidates"]),
             (&true.into(), &1.into())
         );
     }
     let ((one, first), (other, second)) = (key(&p), key(&p));
-    let (_, told) = leaked(&p, &format!("A={first} B={second}; C={first}"), &[&first, &second]);
-    assert_eq!((&told["candidates"], &told["real"][1]["id"]), (&2.into(), &other.into()), "{told}");
-    assert_eq!(told["real"][0]["id"], one);
+    let (_, report) = leaked(&p, &format!("A={first} B={second}; C={first}"), &[&first, &second]);
+    assert_eq!(
+        (&report["candidates"], &report["real"][1]["id"]),
+        (&2.into(), &other.into()),
+        "{report}"
+    );
+    assert_eq!(report["real"][0]["id"], one);
 }
 
 async fn a_token_of_another_system_is_found_alone_or_in_its_field(p: Program) {
@@ -114,10 +118,10 @@ async fn a_token_of_another_system_is_found_alone_or_in_its_field(p: Program) {
     let csv = format!("workspace,name,scopes,token\nacme,n,read,{one}\nacme,n,read,{other}\n");
     p.pipe(&csv, "import --format csv -").ok();
     let list = format!("{one}\n{}\n", json!({"token": other, "reason": "a paste"}));
-    let (code, told) = leaked(&p, &list, &[one, other]);
-    assert_eq!((code, &told["candidates"]), (Some(0), &2.into()));
-    assert_eq!(told["real"].as_array().map(Vec::len), Some(2), "{told}");
-    let id = told["real"][1]["id"].as_str().expect("an id");
+    let (code, report) = leaked(&p, &list, &[one, other]);
+    assert_eq!((code, &report["candidates"]), (Some(0), &2.into()));
+    assert_eq!(report["real"].as_array().map(Vec::len), Some(2), "{report}");
+    let id = report["real"][1]["id"].as_str().expect("an id");
     assert!(p.run(&format!("audit export --target {id}")).ok().contains("a paste"));
 }
 
@@ -143,13 +147,13 @@ async fn one_line_of_many_megabytes_is_searched_whole(p: Program) {
     let pad = "a,b;".repeat((1024 * 1024 - 20) / 4);
     let bundle = format!("{pad}{first}{}={second}", ";x".repeat(2 * 1024 * 1024));
     for text in [bundle.clone(), format!("[{{\"a\":\"{bundle}\"}}]")] {
-        let (code, told) = leaked(&p, &text, &[&first, &second]);
-        assert_eq!((code, &told["candidates"]), (Some(0), &2.into()));
+        let (code, report) = leaked(&p, &text, &[&first, &second]);
+        assert_eq!((code, &report["candidates"]), (Some(0), &2.into()));
         assert_eq!(
-            (&told["real"][0]["id"], &told["real"][1]["id"]),
+            (&report["real"][0]["id"], &report["real"][1]["id"]),
             (&one.clone().into(), &other.clone().into())
         );
-        assert_eq!(told["real"][1]["line"], 1);
+        assert_eq!(report["real"][1]["line"], 1);
     }
 }
 
@@ -157,8 +161,11 @@ async fn a_token_that_is_found_often_counts_once_and_keeps_its_places(p: Program
     let (id, token) = key(&p);
     let place = |n: usize| json!({"token": token, "url": format!("https://git.example/{n}")});
     let places: String = (0..3).map(|n| format!("{}\n", place(n))).collect();
-    let (_, told) = leaked(&p, &format!("{places}{places}{token}\n"), &[&token]);
-    assert_eq!((&told["candidates"], told["real"].as_array().map(Vec::len)), (&1.into(), Some(1)));
+    let (_, report) = leaked(&p, &format!("{places}{places}{token}\n"), &[&token]);
+    assert_eq!(
+        (&report["candidates"], report["real"].as_array().map(Vec::len)),
+        (&1.into(), Some(1))
+    );
     let story = p.run(&format!("audit export --target {id}")).ok();
     for n in 0..3 {
         assert!(story.contains(&format!("https://git.example/{n}")), "{story}");
@@ -206,9 +213,9 @@ async fn a_token_within_a_word_or_broken_over_lines_is_found(p: Program) {
     ];
     for (what, print) in prints {
         let (id, token) = key(&p);
-        let (code, told) = leaked(&p, &print(&token), &[&token]);
+        let (code, report) = leaked(&p, &print(&token), &[&token]);
         // Half a token alone on its line counts too, as a possible imported token.
-        assert_eq!((code, &told["real"][1]), (Some(0), &Value::Null), "{what}: {told}");
-        assert_eq!(told["real"][0]["id"], id, "{what}: {told}");
+        assert_eq!((code, &report["real"][1]), (Some(0), &Value::Null), "{what}: {report}");
+        assert_eq!(report["real"][0]["id"], id, "{what}: {report}");
     }
 }

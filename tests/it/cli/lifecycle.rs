@@ -76,7 +76,7 @@ async fn a_key_is_shown_updated_disabled_and_rotated(p: Program) {
 /// A crashed replica with a lease much longer than the test.
 async fn dead_replica(p: &Program) {
     let store =
-        sophic_auth::store::open_existing(&p.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&p.database.location()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
     feed.register(id, std::time::Duration::from_mins(1)).await.expect("the replica is registered");

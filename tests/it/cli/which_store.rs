@@ -129,7 +129,7 @@ async fn an_older_schema_is_refused_except_by_migrate_and_serve(p: Program) {
     p.run("user put ada").ok();
     let url = p.database.url();
     // An older schema. The newest migration can run again because its objects are gone.
-    let newest = store::migrate(&url).await.expect("the migration succeeds").to;
+    let newest = store::migrate(&p.database.location()).await.expect("the migration succeeds").to;
     raw::run(&p.database, "DELETE FROM _sqlx_migrations WHERE version > 13").await;
     let folder = tempfile::TempDir::new().expect("a folder for temporary files");
     for words in ASKING.lines().filter(|words| !words.starts_with("backup")) {

@@ -17,7 +17,7 @@ use super::layer_http::{ask, assert_refused};
 use super::other_languages::Language;
 use super::stage::{Answer, serve, watching};
 use crate::faces::scene::Scene;
-use crate::faces::table::{Face, HERE, Row, Told, compare, names, one_of_each, run};
+use crate::faces::table::{Face, FaceAnswer, HERE, Row, compare, names, one_of_each, run};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -92,7 +92,7 @@ fn name_of(denial: Option<Denial>) -> String {
     name.unwrap_or_default()
 }
 
-fn told(row: &Row, answer: &Introspection) -> Told {
+fn face_answer(row: &Row, answer: &Introspection) -> FaceAnswer {
     assert_eq!(answer.is_active(), row.status() != 401, "{row:?}");
     assert_eq!(answer.is_allowed(), row.denial.is_none(), "{row:?}");
     assert!(!answer.is_stale());
@@ -101,13 +101,13 @@ fn told(row: &Row, answer: &Introspection) -> Told {
         let held = all.into_iter().filter(|scope| scopes | required(&[*scope]) == scopes);
         Some(names(&held.collect::<Vec<_>>()).into_iter().map(str::to_owned).collect())
     };
-    Told {
+    FaceAnswer {
         status: answer.http_status(),
         denial: Some(name_of(answer.denial())),
         challenge: Some(answer.www_authenticate().to_owned()),
         missing: list(answer.missing_scopes()),
         granted: list(answer.scopes()),
-        ..Told::default()
+        ..FaceAnswer::default()
     }
 }
 
@@ -118,8 +118,8 @@ impl Face for Asking {
         self.0.to_owned()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
-        told(row, &self.1.introspect(&presented(row)).await.expect("an answer"))
+    async fn ask(&self, row: &Row) -> FaceAnswer {
+        face_answer(row, &self.1.introspect(&presented(row)).await.expect("an answer"))
     }
 }
 
@@ -129,7 +129,7 @@ async fn batch(client: &Client, rows: &[Row]) {
     let answers = client.introspect_batch(&asked).await.expect("answers");
     assert_eq!(answers.len(), rows.len());
     for (row, answer) in rows.iter().zip(&answers) {
-        compare("the client, by the batch", row, &told(row, answer));
+        compare("the client, by the batch", row, &face_answer(row, answer));
     }
 }
 
@@ -139,16 +139,16 @@ fn reaches_a_layer(row: &Row) -> bool {
 }
 
 /// Reads the answer from a problem body and its challenge.
-fn refusal(answer: &Answer) -> Told {
+fn refusal(answer: &Answer) -> FaceAnswer {
     let problem = answer.json();
     let missing = problem["missing_scopes"].as_array();
     let text = |value: &Value| value.as_str().expect("a word").to_owned();
-    Told {
+    FaceAnswer {
         status: answer.status,
         denial: Some(text(&problem["denial"])),
         challenge: Some(answer.header("www-authenticate").to_owned()),
         missing: missing.map(|missing| missing.iter().map(text).collect()),
-        ..Told::default()
+        ..FaceAnswer::default()
     }
 }
 
@@ -175,12 +175,12 @@ impl Face for HttpLayer {
         reaches_a_layer(row)
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let path = format!("/{}", row.scope_names("-"));
         let answer = ask(self.0, &path, &row.token, row.workspace).await;
         if row.denial.is_none() {
             assert_eq!(answer.body, "in", "{row:?}: {answer:?}");
-            return Told { status: answer.status, ..Told::default() };
+            return FaceAnswer { status: answer.status, ..FaceAnswer::default() };
         }
         assert_refused(&answer, row.status(), row.denial());
         refusal(&answer)
@@ -199,7 +199,7 @@ impl Face for GrpcLayer {
         reaches_a_layer(row) && matches!(row.scopes, [Scope::Read | Scope::Capture])
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let mut metadata = Vec::new();
         if !row.token.is_empty() {
             metadata.push(layer_grpc::bearer(&row.token));
@@ -212,11 +212,13 @@ impl Face for GrpcLayer {
             [Scope::Read] => health.check(request).await.map(drop),
             _ => health.watch(request).await.map(drop),
         };
-        let Err(status) = outcome else { return Told { status: 200, ..Told::default() } };
+        let Err(status) = outcome else {
+            return FaceAnswer { status: 200, ..FaceAnswer::default() };
+        };
         let info = status.get_details_error_info().expect("it says why");
         assert_eq!(info.domain, "auth.sophic.so");
         let challenge = status.metadata().get("www-authenticate").expect("a challenge");
-        Told {
+        FaceAnswer {
             status: match status.code() {
                 Code::Unauthenticated => 401,
                 Code::PermissionDenied => 403,
@@ -225,7 +227,7 @@ impl Face for GrpcLayer {
             },
             denial: Some(info.reason),
             challenge: Some(challenge.to_str().expect("ASCII").to_owned()),
-            ..Told::default()
+            ..FaceAnswer::default()
         }
     }
 }
@@ -240,7 +242,7 @@ impl Face for Gateway {
         reaches_a_layer(row) && matches!(row.scopes, [Scope::Read | Scope::Capture])
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let answer = match row.scopes {
             [Scope::Read] => self.get("/api/v1/documents", &row.token, row.workspace).await,
             _ => {
@@ -251,7 +253,7 @@ impl Face for Gateway {
         if row.denial.is_none() {
             // A capture creates a document.
             assert!([200, 201].contains(&answer.status), "{row:?}: {answer:?}");
-            return Told { status: 200, ..Told::default() };
+            return FaceAnswer { status: 200, ..FaceAnswer::default() };
         }
         refusal(&answer)
     }
@@ -264,7 +266,7 @@ impl Face for InLanguage<'_> {
         self.1.name.to_owned()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let (scene, url) = (self.0, self.0.h.running.grpc_url());
         let scopes = names(row.scopes);
         let caller = (url.as_str(), scene.caller_token.as_str());
@@ -275,11 +277,11 @@ impl Face for InLanguage<'_> {
         assert_eq!(answer["allowed"], row.denial.is_none(), "{row:?}");
         assert_eq!(output.status.code(), Some(i32::from(row.denial.is_some())), "{row:?}");
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-        Told {
+        FaceAnswer {
             status: answer["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
             denial: Some(text("denial")),
             challenge: Some(text("www_authenticate")),
-            ..Told::default()
+            ..FaceAnswer::default()
         }
     }
 }

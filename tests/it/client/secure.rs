@@ -41,7 +41,7 @@ async fn a_client_authenticates_with_a_certificate_and_trusts_its_ca() {
     }
     let database = Arc::new(Database::sqlite());
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let mut config = Config::new(&database.url(), listen, listen);
+    let mut config = Config::new(database.location(), listen, listen);
     config.tls = Some(TlsFiles {
         certificate: path("cert.pem"),
         key: path("key.pem"),

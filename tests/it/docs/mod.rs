@@ -22,7 +22,7 @@ const BLOCKS: [(&str, &str, Block); 8] = [
     ("docs/flags.md", "flags", tables::flags),
 ];
 
-/// Most lines of the README.
+/// Maximum number of lines of the README.
 const README_LINES_MAX: usize = 120;
 
 fn root() -> PathBuf {
@@ -130,13 +130,61 @@ fn every_link_leads_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// Documents that are not in the repository.
+const ELSEWHERE: [&str; 4] = ["DESIGN §", "DESIGN.md", "CATALOGUE", "CONVENTIONS"];
+
+/// Folders with sources.
+const SOURCES: [&str; 7] = ["src", "client", "crates", "tests", "benches", "examples", "proto"];
+
 #[test]
 fn no_page_refers_to_a_page_that_is_not_in_the_repository() {
     for page in pages() {
-        for elsewhere in ["DESIGN §", "DESIGN.md", "CATALOGUE", "CONVENTIONS"] {
+        for elsewhere in ELSEWHERE {
             assert!(!read(&page).contains(elsewhere), "{page} refers to {elsewhere}");
         }
     }
+}
+
+/// Returns the comment of each line of the sources that has one, with its file. Generated code has those of its source.
+fn comments() -> Vec<(PathBuf, String)> {
+    let mut comments = Vec::new();
+    let mut folders: Vec<_> = SOURCES.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                if !path.ends_with("generated") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|ending| ending == "rs" || ending == "proto") {
+                let text = std::fs::read_to_string(&path).expect("a file");
+                let lines = text.lines().filter_map(|line| line.split_once("//"));
+                comments.extend(lines.map(|(_, comment)| (path.clone(), comment.to_owned())));
+            }
+        }
+    }
+    comments
+}
+
+#[test]
+fn no_comment_refers_to_a_page_that_is_not_in_the_repository() {
+    let (mut pages, mut wrong) = (0, Vec::new());
+    for (path, comment) in comments() {
+        let folders = [root(), root().join("docs"), path.parent().expect("a folder").to_owned()];
+        let words = comment.split(|c: char| !c.is_ascii_alphanumeric() && !"_-./".contains(c));
+        let named =
+            words.map(|word| word.trim_end_matches('.')).filter(|word| word.ends_with(".md"));
+        for page in named {
+            pages += 1;
+            if !folders.iter().any(|folder| folder.join(page).exists()) {
+                wrong.push(format!("{}: {page}", path.display()));
+            }
+        }
+        let elsewhere = ELSEWHERE.iter().filter(|elsewhere| comment.contains(**elsewhere));
+        wrong.extend(elsewhere.map(|elsewhere| format!("{}: {elsewhere}", path.display())));
+    }
+    assert!(pages >= 30, "{pages} pages are named");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! A store that refuses writes, or reads, of this server. Health, the answers and the log report it, and the server
-//! recovers as soon as somebody has fixed the store.
+//! recovers as soon as the store is fixed.
 
 use std::process::Stdio;
 use std::sync::Arc;

@@ -49,7 +49,7 @@ impl Scene {
 
 /// Waits until the replica's row is in the store, and so in every copy of it.
 async fn until_registered(p: &Program) {
-    let store = store::open_existing(&p.database.url()).await.expect("it opens");
+    let store = store::open_existing(&p.database.location()).await.expect("it opens");
     eventually("a server is known", async || {
         !store.list_replicas().await.expect("the rows").replicas.is_empty()
     })

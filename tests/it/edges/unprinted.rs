@@ -132,7 +132,7 @@ fn closed(command: &Command) -> Ended {
 
 /// Returns the caller from the store, and whether this token is its only one.
 async fn has_only(p: &Program, token: &str) -> (Caller, bool) {
-    let store = sophic_auth::store::open_existing(&p.database.url()).await.expect("it opens");
+    let store = sophic_auth::store::open_existing(&p.database.location()).await.expect("it opens");
     let callers = store.list_callers(None, 10).await.expect("callers");
     store.close().await;
     let [caller] = <[Caller; 1]>::try_from(callers).expect("one caller");

@@ -188,8 +188,8 @@ impl Seen<'_> {
     }
 }
 
-/// A key with read must not reach a path that needs more, in whatever form the path is written. Nor may the upstream
-/// receive a path that it might resolve differently from the proxy.
+/// A key with read must not reach a path that needs more, however the path is written. Nor may the upstream receive a
+/// path that it might resolve differently from the proxy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tricks_with_the_path_do_not_get_through() {
     let scene = Scene::on_sqlite().await;

@@ -224,7 +224,7 @@ async fn a_refused_revocation_is_in_the_audit_log(scene: Scene) {
         assert_eq!(call.send(scene.http()).await.status, status);
     }
     let events = of_action(&scene.root, "credential.revoke").await;
-    let told: Vec<_> = events
+    let recorded: Vec<_> = events
         .iter()
         .map(|event| {
             assert_eq!((&*event.target_kind, &*event.target_id), ("credential", ""));
@@ -236,7 +236,7 @@ async fn a_refused_revocation_is_in_the_audit_log(scene: Scene) {
         ("proxy", "127.0.0.1", "REQUEST_MALFORMED", ""),
         ("proxy", "127.0.0.1", "", r#"{"real":false}"#),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
 }
 
 async fn a_body_that_is_not_a_form_is_refused(scene: Scene) {

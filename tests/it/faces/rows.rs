@@ -12,7 +12,7 @@ use tonic::Request;
 
 use super::proxies::Proxy;
 use super::scene::Scene;
-use super::table::{Face, HERE, Row, Told, compare, names, run};
+use super::table::{Face, FaceAnswer, HERE, Row, compare, names, run};
 use super::wire::Call;
 use crate::cli::program::{self, Program};
 use crate::stores::on_every_store;
@@ -68,7 +68,7 @@ fn request(row: &Row) -> pb::IntrospectRequest {
 }
 
 /// Reads an answer, and asserts that an inactive token and a foreign workspace reveal nothing.
-pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
+pub(crate) fn face_answer(row: &Row, answer: &pb::IntrospectResponse) -> FaceAnswer {
     let denial = answer.denial().as_str_name().strip_prefix("DENIAL_").expect("a prefix");
     let active = row.status() != 401;
     assert_eq!((answer.active, answer.allowed), (active, row.denial.is_none()), "{row:?}");
@@ -100,7 +100,7 @@ pub(crate) fn told(row: &Row, answer: &pb::IntrospectResponse) -> Told {
         RoleCap::Unspecified => String::new(),
         cap => cap.as_str_name().strip_prefix("ROLE_CAP_").expect("a prefix").to_lowercase(),
     };
-    Told {
+    FaceAnswer {
         status: u16::try_from(answer.http_status).expect("a status"),
         denial: Some(denial.replace("UNSPECIFIED", "")),
         challenge: Some(answer.www_authenticate.clone()),
@@ -117,9 +117,9 @@ impl Face for Grpc<'_> {
         "gRPC".to_owned()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let answer = self.0.root.auth().introspect(request(row)).await.expect("an answer");
-        told(row, answer.get_ref())
+        face_answer(row, answer.get_ref())
     }
 }
 
@@ -129,7 +129,7 @@ async fn batch(scene: &Scene, rows: &[Row]) {
     let answers = scene.root.auth().batch_introspect(request).await.expect("answers").into_inner();
     assert_eq!(answers.responses.len(), rows.len());
     for (row, answer) in rows.iter().zip(&answers.responses) {
-        compare("a batch", row, &told(row, answer));
+        compare("a batch", row, &face_answer(row, answer));
     }
 }
 
@@ -141,7 +141,7 @@ impl Face for OAuth<'_> {
         "RFC 7662".to_owned()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let scope = row.scope_names(" ");
         let mut fields = vec![("token", row.token.as_str()), ("scope", scope.as_str())];
         fields.push(("workspace", row.workspace));
@@ -153,19 +153,19 @@ impl Face for OAuth<'_> {
         let reply = call.send(self.0.http()).await;
         if row.token.is_empty() {
             assert_eq!(reply.status, 400, "{row:?}");
-            return Told { status: 401, ..Told::default() };
+            return FaceAnswer { status: 401, ..FaceAnswer::default() };
         }
         let view = reply.json();
         if view["active"] == false {
             assert_eq!(view, json!({"active": false}), "{row:?}");
-            return Told { status: 401, ..Told::default() };
+            return FaceAnswer { status: 401, ..FaceAnswer::default() };
         }
         assert_eq!(view["allowed"], row.denial.is_none(), "{row:?}");
-        Told {
+        FaceAnswer {
             status: view["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
             denial: Some(text(&view["denial"])),
             role: Some((text(&view["role"]), text(&view["role_capped_by"]))),
-            ..Told::default()
+            ..FaceAnswer::default()
         }
     }
 }
@@ -181,7 +181,7 @@ impl Face for ForwardAuth<'_> {
         row.fits_a_header()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let query = format!("?scope={}&client_ip_header=x-real-ip", row.scope_names("+"));
         let mut call = row.presented_by(self.0.ask(&query));
         if !row.client_ip.is_empty() {
@@ -189,12 +189,12 @@ impl Face for ForwardAuth<'_> {
         }
         let reply = call.send(self.0.http()).await;
         let refused = row.denial.is_some();
-        Told {
+        FaceAnswer {
             status: reply.status,
             denial: Some(reply.header("x-sophic-denial")),
             challenge: Some(reply.header("www-authenticate")),
             missing: refused.then(|| texts(&reply.json()["missing_scopes"])).flatten(),
-            ..Told::default()
+            ..FaceAnswer::default()
         }
     }
 }
@@ -250,7 +250,7 @@ impl Face for ExtAuthz<'_> {
         row.fits_a_header()
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let bearer = format!("Bearer {}", row.token);
         let mut headers = Vec::new();
         if !row.token.is_empty() {
@@ -270,7 +270,7 @@ impl Face for ExtAuthz<'_> {
         let response = check(self.0, attributes).await.expect("a verdict");
         match response.http_response.expect("it says how") {
             auth::check_response::HttpResponse::OkResponse(_) => {
-                Told { status: 200, denial: Some(String::new()), ..Told::default() }
+                FaceAnswer { status: 200, denial: Some(String::new()), ..FaceAnswer::default() }
             }
             auth::check_response::HttpResponse::DeniedResponse(denied) => {
                 let problem: Value = serde_json::from_str(&denied.body).expect("a problem body");
@@ -278,12 +278,12 @@ impl Face for ExtAuthz<'_> {
                 let mut challenges = headers.filter(|header| header.key == "www-authenticate");
                 let challenge = challenges.next().expect("a challenge").value.clone();
                 let status = denied.status.expect("a status").code;
-                Told {
+                FaceAnswer {
                     status: status.try_into().expect("a status"),
                     denial: Some(text(&problem["denial"])),
                     challenge: Some(challenge),
                     missing: texts(&problem["missing_scopes"]),
-                    ..Told::default()
+                    ..FaceAnswer::default()
                 }
             }
         }
@@ -300,24 +300,24 @@ impl Face for Proxy {
         row.fits_a_header() && row.client_ip == HERE && row.scopes.len() == 1
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let before = self.upstream.requests();
         let reply = self.present(row).await;
         let got = self.upstream.requests() - before;
         let (name, log) = (self.name, self.process.log());
         assert_eq!(got, usize::from(row.denial.is_none()), "{name}, {row:?}: {reply:?}\n{log}");
         if row.denial.is_none() {
-            return Told { status: reply.status, ..Told::default() };
+            return FaceAnswer { status: reply.status, ..FaceAnswer::default() };
         }
         assert_eq!(reply.json()["status"], reply.status, "{name}, {row:?}");
         assert_eq!(reply.header("content-type"), "application/problem+json", "{name}, {row:?}");
         assert_eq!(reply.header("cache-control"), "no-store", "{name}, {row:?}");
-        Told {
+        FaceAnswer {
             status: reply.status,
             denial: Some(text(&reply.json()["denial"])),
             challenge: Some(reply.header("www-authenticate")),
             missing: texts(&reply.json()["missing_scopes"]),
-            ..Told::default()
+            ..FaceAnswer::default()
         }
     }
 }
@@ -335,7 +335,7 @@ impl Face for CommandLine {
         !row.token.is_empty() && !row.workspace.contains('\0')
     }
 
-    async fn ask(&self, row: &Row) -> Told {
+    async fn ask(&self, row: &Row) -> FaceAnswer {
         let mut words = vec!["introspect", "--output", "json"];
         for scope in names(row.scopes) {
             words.extend(["--scope", scope]);
@@ -350,7 +350,7 @@ impl Face for CommandLine {
         let ended = program::run(self.0.command(&words), &row.token);
         assert_eq!(ended.code, Some(i32::from(row.denial.is_some())), "{row:?}: {ended:?}");
         let view: Value = serde_json::from_str(&ended.out).expect("JSON");
-        Told {
+        FaceAnswer {
             status: view["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
             denial: Some(text(&view["denial"])),
             challenge: Some(text(&view["www_authenticate"])),

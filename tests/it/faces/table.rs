@@ -127,7 +127,7 @@ pub(crate) fn names(scopes: &[Scope]) -> Vec<&'static str> {
 
 /// The answer of a face to a row. `None` for fields that the face does not report.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct FaceAnswer {
     pub(crate) status: u16,
     /// Empty: allowed.
     pub(crate) denial: Option<String>,
@@ -149,7 +149,7 @@ pub(crate) trait Face {
         true
     }
 
-    async fn ask(&self, row: &Row) -> Told;
+    async fn ask(&self, row: &Row) -> FaceAnswer;
 }
 
 /// Runs all rows that a face can express, and asserts that it runs at least this many.
@@ -175,29 +175,31 @@ pub(crate) fn one_of_each(rows: &[Row]) -> Vec<Row> {
 }
 
 /// Asserts the expected answer of the row.
-pub(crate) fn compare(face: &str, row: &Row, told: &Told) {
-    let what = format!("{face}, {row:?}: {told:?}");
-    assert_eq!(told.status, row.status(), "{what}");
-    if let Some(denial) = &told.denial {
+pub(crate) fn compare(face: &str, row: &Row, answered: &FaceAnswer) {
+    let what = format!("{face}, {row:?}: {answered:?}");
+    assert_eq!(answered.status, row.status(), "{what}");
+    if let Some(denial) = &answered.denial {
         assert_eq!(denial, row.denial(), "{what}");
     }
-    if let Some(challenge) = &told.challenge {
+    if let Some(challenge) = &answered.challenge {
         assert_eq!(*challenge, row.challenge(), "{what}");
         challenge_fits(row, challenge);
     }
     if let Some([missing, token, role]) = row.lacks {
-        for (told, lacks) in
-            [(&told.missing, missing), (&told.token_lacks, token), (&told.role_lacks, role)]
-        {
-            if let Some(told) = told {
-                assert_eq!(*told, names(lacks), "{what}");
+        for (answered, lacks) in [
+            (&answered.missing, missing),
+            (&answered.token_lacks, token),
+            (&answered.role_lacks, role),
+        ] {
+            if let Some(answered) = answered {
+                assert_eq!(*answered, names(lacks), "{what}");
             }
         }
     }
-    if let (Some(told), Some(granted)) = (&told.granted, row.granted) {
-        assert_eq!(*told, names(granted), "{what}");
+    if let (Some(answered), Some(granted)) = (&answered.granted, row.granted) {
+        assert_eq!(*answered, names(granted), "{what}");
     }
-    if let (Some((role, cap)), Some(expected)) = (&told.role, row.role) {
+    if let (Some((role, cap)), Some(expected)) = (&answered.role, row.role) {
         assert_eq!((role.as_str(), cap.as_str()), expected, "{what}");
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 /// The time from the start to the end of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
-    pub(super) begun: Instant,
+    pub(super) started: Instant,
     pub(super) ended: Instant,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct History(Mutex<Vec<Event>>);
 struct KeyHistory {
     created: Option<Instant>,
     /// Start of the first attempt to revoke it.
-    revoke_begun: Option<Instant>,
+    revoke_started: Option<Instant>,
     /// End of the first Revoke that returned.
     revoked: Option<Instant>,
 }
@@ -61,7 +61,7 @@ fn histories(events: &[Event]) -> HashMap<usize, KeyHistory> {
             }
             Event::Revoked { key, span, returned } => {
                 let history = histories.entry(key).or_default();
-                earlier(&mut history.revoke_begun, span.begun);
+                earlier(&mut history.revoke_started, span.started);
                 if returned {
                     earlier(&mut history.revoked, span.ended);
                 }
@@ -72,7 +72,7 @@ fn histories(events: &[Event]) -> HashMap<usize, KeyHistory> {
     histories
 }
 
-/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before anybody
+/// Returns the answers that break the promise: active after a Revoke has returned (I1), or inactive before a call
 /// revoked the key (I2, I6).
 pub(super) fn violations(events: &[Event]) -> Vec<Event> {
     let histories = histories(events);
@@ -80,10 +80,10 @@ pub(super) fn violations(events: &[Event]) -> Vec<Event> {
         let Event::Asked { key, span, active, .. } = **event else { return false };
         let Some(history) = histories.get(&key) else { return false };
         if active {
-            history.revoked.is_some_and(|revoked| span.begun > revoked)
+            history.revoked.is_some_and(|revoked| span.started > revoked)
         } else {
-            let known = history.created.is_some_and(|created| span.begun > created);
-            known && history.revoke_begun.is_none_or(|revoke_begun| span.ended < revoke_begun)
+            let known = history.created.is_some_and(|created| span.started > created);
+            known && history.revoke_started.is_none_or(|revoke_started| span.ended < revoke_started)
         }
     };
     events.iter().filter(wrong).copied().collect()
@@ -115,19 +115,19 @@ pub(super) fn assert_that_moved_answers_are_noticed(events: &[Event]) {
     for event in events {
         let Event::Asked { key, server, span, active } = *event else { continue };
         let Some(history) = histories.get(&key) else { continue };
-        let (Some(created), Some(revoke_begun), Some(revoked)) =
-            (history.created, history.revoke_begun, history.revoked)
+        let (Some(created), Some(revoke_started), Some(revoked)) =
+            (history.created, history.revoke_started, history.revoked)
         else {
             continue;
         };
-        let long = span.ended - span.begun;
+        let long = span.ended - span.started;
         let tick = std::time::Duration::from_nanos(1);
         if active && span.ended < revoked {
-            let begun = revoked + tick;
-            let span = Span { begun, ended: begun + long };
+            let started = revoked + tick;
+            let span = Span { started, ended: started + long };
             late = Some(Event::Asked { key, server, span, active });
-        } else if !active && revoke_begun - created > 2 * tick {
-            let span = Span { begun: created + tick, ended: revoke_begun - tick };
+        } else if !active && revoke_started - created > 2 * tick {
+            let span = Span { started: created + tick, ended: revoke_started - tick };
             early = Some(Event::Asked { key, server, span, active });
         }
     }

@@ -215,10 +215,10 @@ impl Site {
             ..Default::default()
         };
         let root = self.root(server);
-        let begun = Instant::now();
+        let started = Instant::now();
         let response =
             tolerating_faults(root.auth().create_key(with_deadline(request))).await.ok()?;
-        let span = Span { begun, ended: Instant::now() };
+        let span = Span { started, ended: Instant::now() };
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         self.history.add(Event::Created { key, span });
         Some((key, response.into_inner().token.into()))
@@ -228,10 +228,10 @@ impl Site {
     pub(super) async fn ask(&self, key: &Key, server: usize) -> Option<bool> {
         let request = IntrospectRequest { token: key.1.to_string(), ..Default::default() };
         let root = self.root(server);
-        let begun = Instant::now();
+        let started = Instant::now();
         let response =
             tolerating_faults(root.auth().introspect(with_deadline(request))).await.ok()?;
-        let span = Span { begun, ended: Instant::now() };
+        let span = Span { started, ended: Instant::now() };
         let active = response.get_ref().active;
         self.history.add(Event::Asked { key: key.0, server, span, active });
         Some(active)
@@ -242,19 +242,19 @@ impl Site {
         let credential = Some(revoke_request::Credential::Token(key.1.to_string()));
         let request = RevokeRequest { credential, ..Default::default() };
         let root = self.root(server);
-        let begun = Instant::now();
+        let started = Instant::now();
         let returned = tolerating_faults(root.auth().revoke(with_deadline(request))).await.is_ok();
-        let span = Span { begun, ended: Instant::now() };
+        let span = Span { started, ended: Instant::now() };
         self.history.add(Event::Revoked { key: key.0, span, returned });
         returned
     }
 
     /// Revokes a key with the command line, in a separate process.
     pub(super) fn revoke_by_command(&self, key: &Key) {
-        let begun = Instant::now();
+        let started = Instant::now();
         let ended = run(program(&self.url, &["key", "revoke", "-"]), &key.1);
         let returned = ended.code == Some(0);
-        let span = Span { begun, ended: Instant::now() };
+        let span = Span { started, ended: Instant::now() };
         self.history.add(Event::Revoked { key: key.0, span, returned });
         assert!(returned, "{ended:?}");
         self.progress.send_modify(|returned| *returned += 1);
@@ -264,9 +264,9 @@ impl Site {
     pub(super) fn create_by_command(&self) -> Key {
         let words = ["key", "create", "--workspace", "acme", "--name", "ci", "--scope", "read"];
         let words: Vec<_> = words.into_iter().chain(["--output", "token"]).collect();
-        let begun = Instant::now();
+        let started = Instant::now();
         let token = run(program(&self.url, &words), "").word();
-        let span = Span { begun, ended: Instant::now() };
+        let span = Span { started, ended: Instant::now() };
         let key = self.keys.fetch_add(1, Ordering::Relaxed);
         self.history.add(Event::Created { key, span });
         let key: Key = (key, token.into());

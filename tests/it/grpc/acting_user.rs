@@ -258,7 +258,7 @@ async fn an_acting_user_is_required_without_the_permission_of_the_system(h: Harn
     assert_eq!(refused(dashboard.auth().create_key(key_for("acme", "")).await), required);
     assert_eq!(refused(dashboard.auth().create_pat(pat_for("olga", "")).await), required);
     assert_eq!(refused(dashboard.auth().revoke(revoke(&key, "")).await), required);
-    // credentials.read needs no acting user; credentials.write alone does.
+    // A caller with credentials.read needs no acting user. One with only credentials.write needs one.
     dashboard.auth().get_credential(get(&key, "")).await.expect("it may read");
     list(&dashboard, ListCredentialsRequest::default()).await.expect("it may read");
     let writer = h.caller("writer", &[Permission::CredentialsWrite]).await;

@@ -288,7 +288,7 @@ async fn no_token_and_no_digest_is_in_the_log(h: Harness) {
     assert!(log.contains("https://example.com/search?q=sophic_key_[redacted]"), "{log}");
 }
 
-/// Runs a script of all changes to credentials, then rebuilds the rows from the log alone.
+/// Runs a script of all changes to credentials, then rebuilds the rows from only the log.
 async fn the_log_explains_the_state_of_every_credential(h: Harness) {
     let root = h.root().await;
     root.put_workspace("acme").await;

@@ -26,7 +26,7 @@ async fn a_refusal_before_the_use_case_names_the_acting_user(h: Harness) {
     let root = h.root().await;
     let gateway = h.gateway().await;
     let ada = || "ada".to_owned();
-    // Refused by the gate, whatever the message contains.
+    // The gate refuses these calls before it decodes the message.
     let create = pb::CreateKeyRequest { acting_user: ada(), ..Default::default() };
     gateway.auth().create_key(create.clone()).await.expect_err("may not");
     let create = pb::CreatePatRequest { acting_user: ada(), ..Default::default() };

@@ -45,7 +45,7 @@ async fn revoke(actor: &Actor, id: &str) -> Result<(), Status> {
 /// Registers a replica that never syncs, like one that was killed.
 async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(number));
     feed.register(id, LEASE).await.expect("it is registered");
@@ -53,7 +53,7 @@ async fn dead_replica(h: &Harness, number: u128) -> ReplicaId {
 }
 
 fn assert_pending(outcome: Result<(), Status>) {
-    let status = outcome.expect_err("a replica has not heard of it");
+    let status = outcome.expect_err("a replica has not applied it");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("committed"), "{status:?}");
 }
@@ -160,7 +160,7 @@ impl BootClock for PanicsOnce {
 
 async fn a_task_that_panics_is_started_again(h: Harness) {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let revision = store.revision().await.expect("a revision");
     let clock = PanicsOnce::after(0);
     let barrier = Barrier::new(store as Arc<dyn Store>, Arc::clone(&clock) as _, None);
@@ -172,7 +172,7 @@ async fn a_task_that_panics_is_started_again(h: Harness) {
 
 async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let (mirror, lease) = (Arc::new(Mirror::new(10)), Arc::new(Lease::new(LEASE)));
     let local = Arc::new(LocalReplica::new(Arc::clone(&mirror)));
     let applier = ChangeApplier::new(mirror, Arc::clone(&lease), Arc::default(), || {});
@@ -217,21 +217,21 @@ mod notified {
     }
 
     /// Every role that may connect can also listen.
-    async fn tells_a_revision_and_nothing_else(h: Harness) {
+    async fn carries_a_revision_and_nothing_else(h: Harness) {
         let mut listener = listener(&h).await;
         let root = h.root().await;
         root.put_workspace("acme").await;
         root.create_key("acme", &[Scope::Read]).await;
         for _ in 0..3 {
-            let heard =
+            let notification =
                 within("it is notified", listener.recv()).await.expect("the connection holds");
-            assert!(heard.payload().parse::<u64>().is_ok(), "{}", heard.payload());
+            assert!(notification.payload().parse::<u64>().is_ok(), "{}", notification.payload());
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_notification_tells_a_revision_and_nothing_else() {
-        run(Database::postgres().await, tells_a_revision_and_nothing_else).await;
+    async fn a_notification_carries_a_revision_and_nothing_else() {
+        run(Database::postgres().await, carries_a_revision_and_nothing_else).await;
     }
 
     /// Sends notifications of the next revision without pause, in every format that was ever used.

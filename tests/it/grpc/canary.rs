@@ -9,7 +9,7 @@ use sophic_auth::server::{self, Config};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
 use crate::harness::Harness;
-use crate::stores::{Database, on_every_store};
+use crate::stores::{Database, location, on_every_store};
 use crate::waits;
 
 on_every_store! {
@@ -70,7 +70,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
         rustix::process::Pid::from_child(&serving),
         rustix::process::Signal::TERM,
     )
-    .expect("it is told to stop");
+    .expect("it is stopped");
     assert!(waits::wait_for_exit(&mut serving).success());
     // No token is found after the write-ahead log was checkpointed into the file either.
     for token in &secrets {
@@ -133,7 +133,7 @@ fn found(text: &str, places: &[&Path]) -> bool {
 async fn a_password_in_the_url_is_never_repeated() {
     let loopback = "127.0.0.1:0".parse().expect("an address");
     let url = "postgres://sophic:hunter2@127.0.0.1:1/auth";
-    let error = server::start(Config::new(url, loopback, loopback)).await.map(drop);
+    let error = server::start(Config::new(location(url), loopback, loopback)).await.map(drop);
     let error = error.expect_err("nobody is there");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     let command = Command::new(env!("CARGO_BIN_EXE_sophic-auth"))

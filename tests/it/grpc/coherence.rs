@@ -156,7 +156,7 @@ async fn a_revocation_does_not_wait_for_a_server_that_shut_down(h: Harness) {
 
 async fn a_revocation_waits_once_for_a_server_that_crashed(h: Harness) {
     let store =
-        sophic_auth::store::open_existing(&h.database.url()).await.expect("the store opens");
+        sophic_auth::store::open_existing(&h.database.location()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = sophic_auth::model::ReplicaId(uuid::Uuid::from_u128(7));
     feed.register(id, Duration::from_secs(1)).await.expect("it is registered");

@@ -21,7 +21,7 @@ on_every_store! {
 
 /// More than two batches.
 const MANY: usize = 450;
-/// Most end events in one transaction.
+/// Maximum number of end events in one transaction.
 const BATCH: u64 = 50;
 
 async fn many_keys(root: &Actor, workspace: &'static str) -> Vec<pb::CreateKeyResponse> {
@@ -47,7 +47,10 @@ async fn ends(root: &Actor) -> HashMap<String, usize> {
 
 async fn wait_for_pending_ends(h: &Harness) {
     let store = h.database.open().await;
-    eventually("all is told", async || !store.has_pending_ends().await.expect("a read")).await;
+    eventually("no end events are pending", async || {
+        !store.has_pending_ends().await.expect("a read")
+    })
+    .await;
 }
 
 async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harness) {
@@ -62,10 +65,10 @@ async fn the_keys_of_a_deleted_workspace_get_their_events_exactly_once(h: Harnes
     root.put_workspace("acme").await;
     let later = root.create_key("acme", &[Scope::Read]).await;
     let batches = Arc::new(Mutex::new(vec![0]));
-    let heard = Arc::clone(&batches);
-    let telling = h.running.service.write_pending_ends(move |count| heard.lock().push(count));
+    let counts = Arc::clone(&batches);
+    let writing = h.running.service.write_pending_ends(move |count| counts.lock().push(count));
     // Two servers write the events, and so does this test.
-    telling.await.expect("it is told");
+    writing.await.expect("they are written");
     wait_for_pending_ends(&other).await;
     assert!(batches.lock().windows(2).all(|pair| pair[1] - pair[0] <= BATCH), "{batches:?}");
     let ends = ends(&root).await;

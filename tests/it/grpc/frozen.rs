@@ -16,7 +16,7 @@ use super::refusal::reason;
 use super::retried::brief;
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
-use crate::stores::{self, Database};
+use crate::stores::{self, Database, location};
 use crate::waits::within;
 
 /// Longer than the whole test takes.
@@ -156,7 +156,7 @@ async fn no_retry_completes_while_a_frozen_server_answers_as_before(h: Harness) 
     let proxy = Proxy::start(address.parse().expect("an address")).await;
     let frozen = h
         .another(|config| {
-            config.database_url = format!("{user}@{}/{name}", proxy.address);
+            config.location = location(&format!("{user}@{}/{name}", proxy.address));
             config.cache.lease = LEASE;
         })
         .await;

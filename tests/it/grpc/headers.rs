@@ -113,7 +113,7 @@ async fn with_metadata(actor: &Actor, bytes: usize) -> Result<(), tonic::Status>
     actor.auth().introspect(request).await.map(drop)
 }
 
-/// Most bytes of headers of all unauthenticated peers, and of one that are not counted.
+/// Maximum number of bytes of headers of all unauthenticated peers, and of one that are not counted.
 const ROOM: usize = 32 << 20;
 const FREE: usize = 8 << 10;
 

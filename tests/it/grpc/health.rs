@@ -210,7 +210,7 @@ async fn a_store_outage_is_reported_and_no_token_is_called_inactive() {
     assert!(http(&h, "GET /healthz").await.starts_with("HTTP/1.1 200"));
     // A token that is not in memory is neither active nor inactive.
     let request = IntrospectRequest { token: token.clone(), fresh: true, ..Default::default() };
-    let refused = root.auth().introspect(request).await.expect_err("it cannot be told");
+    let refused = root.auth().introspect(request).await.expect_err("there is no answer");
     assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert!(refused.get_details_retry_info().is_some(), "{refused:?}");
     database.allow_connections().await;

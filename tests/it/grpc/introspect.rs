@@ -92,7 +92,7 @@ async fn row_3_a_disabled_token_is_dead(h: Harness) {
 /// Changes the store itself, before the first introspection.
 async fn disable(h: &Harness, id: &str) {
     let id = CredentialId::parse(id).expect("an id");
-    let store = store::open(&h.database.url()).await.expect("the store opens");
+    let store = store::open(&h.database.location()).await.expect("the store opens");
     let mut tx = store.begin("test").await.expect("a transaction");
     let mut credential =
         tx.find_credential(id, Lock::Update).await.expect("a read").expect("it is there");

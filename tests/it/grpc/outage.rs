@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use super::health::{http, status, until};
 use crate::harness::{Actor, Harness};
 use crate::proxy::{Mode, Proxy};
-use crate::stores::{Database, Fixture as _};
+use crate::stores::{Database, Fixture as _, location};
 use crate::waits::{PATIENCE, drop_after, within};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
     let server = h
         .another(|config| {
-            config.database_url = format!("{user}@{}/{name}", proxy.address);
+            config.location = location(&format!("{user}@{}/{name}", proxy.address));
             config.limits.request_timeout = PATIENCE;
             change(config);
         })
@@ -235,7 +235,7 @@ async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once()
         })
         .await;
         // Many calls at once: if each waited a tenth of a second for the store, this would take minutes.
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut askers = JoinSet::new();
         let outage = Arc::new(cut.outage);
         for _ in 0..32 {
@@ -247,7 +247,7 @@ async fn during_a_known_outage_memory_answers_and_all_other_calls_fail_at_once()
             });
         }
         within("memory answers at once", askers.join_all()).await;
-        eprintln!("{mode:?}: 1,600 stale answers in {:?}", begun.elapsed());
+        eprintln!("{mode:?}: 1,600 stale answers in {:?}", started.elapsed());
         let outage = Arc::into_inner(outage).expect("nobody asks any more");
         // The server reconnects by itself.
         cut.proxy.set(Mode::Pass);

@@ -154,7 +154,7 @@ async fn an_unreadable_row_is_an_internal_error(h: Harness) {
     assert!(!format!("{status:?}").contains("damaged"), "{status:?}");
 }
 
-/// No test can make the machine's random source fail, so this checks how each face reports the failure.
+/// No test can make the machine's random source fail, so this checks the status that its error becomes.
 #[test]
 fn a_failing_random_source_asks_for_a_retry() {
     let status = Status::from(ServiceError::from(RandomError));

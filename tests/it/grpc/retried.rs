@@ -29,7 +29,7 @@ pub(crate) async fn brief(h: &Harness) -> Harness {
 
 /// A replica that never syncs, and whose lease does not end.
 pub(crate) async fn freeze(h: &Harness) -> (Box<dyn ChangeFeed>, ReplicaId) {
-    let store = store::open_existing(&h.database.url()).await.expect("the store opens");
+    let store = store::open_existing(&h.database.location()).await.expect("the store opens");
     let mut feed = store.open_feed().await.expect("a feed");
     let id = ReplicaId(uuid::Uuid::from_u128(7));
     feed.register(id, Duration::from_hours(1)).await.expect("it is registered");

@@ -114,7 +114,7 @@ async fn with_an_overlap_both_are_active_and_the_old_one_expires(h: Harness) {
         assert!(root.introspect(token, "acme", &[Scope::Read]).await.allowed);
     }
     let answer = root.introspect(&key.token, "acme", &[]).await;
-    assert_eq!(answer.credential.expect("it is told").expire_time, Some(end));
+    assert_eq!(answer.credential.expect("it is returned").expire_time, Some(end));
 }
 
 async fn an_overlap_ends_no_later_than_the_old_credential_expires(h: Harness) {

@@ -100,9 +100,9 @@ async fn one_caller_may_have_half_of_all_requests_in_flight(h: Harness) {
     for _ in 0..3 {
         let connection = Connection::new(&server, 65_535).await;
         for _ in 0..3 {
-            let begun = connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
-            asking.push(begun.0);
-            bodies.push(begun.1);
+            let started = connection.begin(&holder, BATCH, &[0, 0, 0, 0, 1], false).await;
+            asking.push(started.0);
+            bodies.push(started.1);
         }
     }
     // Half of the permits are taken, and the next request is refused at once.

@@ -67,7 +67,7 @@ async fn a_change_that_was_answered_survives_a_shutdown(h: Harness) {
     let Harness { database, running, .. } = h;
     within("it stops", running.stop()).await;
     stopped.store(true, Ordering::SeqCst);
-    let store = store::open_existing(&database.url()).await.expect("it opens");
+    let store = store::open_existing(&database.location()).await.expect("it opens");
     let mut count = 0;
     for client in clients {
         for id in within("a client ends", client).await.expect("no panic") {

@@ -155,7 +155,7 @@ fn plausible<'a>(message: &str, field: &str, key: &'a str) -> &'a str {
 }
 
 /// Result of a call, for programs.
-fn told(status: &Status) -> String {
+fn outcome(status: &Status) -> String {
     if status.code() == Code::Ok {
         return "OK".to_owned();
     }
@@ -181,7 +181,7 @@ async fn every_rpc(h: &Harness, schema: &Schema) -> Vec<String> {
                 let frames = Frames::of(&[&message]).with_authorization(root.authorization());
                 let case = format!("{path} {name}, {what}");
                 let answer = match wire::try_send(h, path, frames).await {
-                    Ok(answer) => told(&answer.status()),
+                    Ok(answer) => outcome(&answer.status()),
                     // A peer that refuses the length may have closed already.
                     Err(_) if what == "1 MiB" => "refused by its length".to_owned(),
                     Err(error) => panic!("{case}: {error}"),

@@ -159,7 +159,7 @@ impl Secure {
 
 fn config(database: &Database, files: TlsFiles) -> Config {
     let loopback = "127.0.0.1:0".parse().expect("an address");
-    Config { tls: Some(files), ..Config::new(&database.url(), loopback, loopback) }
+    Config { tls: Some(files), ..Config::new(database.location(), loopback, loopback) }
 }
 
 const SAN: &str = "spiffe://sophic/gateway";
@@ -320,14 +320,14 @@ async fn a_server_without_tls_listens_only_on_loopback_by_default() {
     for world in ["0.0.0.0:0", "[::]:0"] {
         let world: SocketAddr = world.parse().expect("an address");
         for (listen, http) in [(world, loopback), (loopback, world)] {
-            let started = server::start(Config::new(&database.url(), listen, http)).await;
+            let started = server::start(Config::new(database.location(), listen, http)).await;
             let error = started.map(drop).expect_err("it is refused");
             assert!(matches!(error, StartError::Insecure(address) if address == world));
             assert!(error.to_string().contains("--insecure"), "{error}");
         }
     }
     let world: SocketAddr = "0.0.0.0:0".parse().expect("an address");
-    let config = Config::new(&database.url(), world, loopback);
+    let config = Config::new(database.location(), world, loopback);
     let running = server::start(Config { insecure: true, ..config }).await.expect("it starts");
     running.stop().await;
     let authority = Authority::new();

@@ -124,7 +124,7 @@ async fn imported_text_is_looked_up_only_where_the_deployment_says_so(h: Harness
     // As after an import: the digest of text in another format.
     let text = "legacy-token-0123456789abcdef0123456789";
     let id = sophic_auth::model::CredentialId::parse(&id).expect("an id");
-    let store = store::open(&h.database.url()).await.expect("the store opens");
+    let store = store::open(&h.database.location()).await.expect("the store opens");
     let mut credential = store.find_credential(id).await.expect("a read").expect("it is there");
     credential.id = sophic_auth::model::CredentialId::new(credential.create_time, [3; 10]);
     let mut tx = store.begin("test").await.expect("a transaction");

@@ -156,7 +156,8 @@ async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     let first = root.create_key("acme", &[Scope::Read]).await.token;
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await.via(&flooded);
-    let operator = open_service(&h.database.url(), Options::default()).await.expect("it opens");
+    let operator =
+        open_service(&h.database.location(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let customers = async {
@@ -253,7 +254,7 @@ async fn one_flooding_client_does_not_use_up_the_rate_of_others(h: Harness) {
     })
     .await;
     assert_eq!(refused, Code::ResourceExhausted);
-    // Addresses in the same /64 count as one client. Others do not, whatever it sends.
+    // Addresses in the same /64 count as one client. Other clients are not affected by what this one sends.
     for i in 0..20 {
         assert!(ask(&format!("192.0.2.{i}")).await.is_ok());
     }

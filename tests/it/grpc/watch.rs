@@ -42,15 +42,15 @@ async fn next(stream: &mut Streaming<WatchResponse>) -> WatchResponse {
 
 /// Reads until all changes up to `revision` were sent, and returns them.
 async fn until(stream: &mut Streaming<WatchResponse>, revision: u64) -> Vec<(u64, Entity)> {
-    let mut heard = Vec::new();
-    within(&format!("revision {revision} is heard of"), async {
+    let mut received = Vec::new();
+    within(&format!("revision {revision} is received"), async {
         loop {
             let response = next(stream).await;
             let changes = response.changes.into_iter();
-            heard
+            received
                 .extend(changes.map(|change| (change.revision, change.entity.expect("an entity"))));
             if response.revision >= revision {
-                return heard;
+                return received;
             }
         }
     })
@@ -68,9 +68,9 @@ async fn a_watcher_receives_every_change(h: Harness) {
     root.put_workspace("acme").await;
     root.put_user("ada").await;
     let key = root.create_key("acme", &[Scope::Read]).await.token;
-    let heard = until(&mut stream, revision(&h).await).await;
+    let received = until(&mut stream, revision(&h).await).await;
     let digest = sophic_auth::model::Digest::of(&key).as_bytes().to_vec();
-    let entities: Vec<_> = heard.into_iter().map(|(_, entity)| entity).collect();
+    let entities: Vec<_> = received.into_iter().map(|(_, entity)| entity).collect();
     let expected = [
         Entity::WorkspaceId("id-of-acme".to_owned()),
         Entity::UserId("ada".to_owned()),
@@ -102,16 +102,16 @@ async fn a_cursor_resumes_without_a_gap(h: Harness) {
     }
     let newest = revision(&h).await;
     let mut stream = watch(&root, &cursor.cursor).await.expect("a stream");
-    let heard: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
+    let received: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
     // Changes of callers have revisions too, but are not sent.
-    assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
-    assert_eq!(heard.iter().filter(|at| **at > newest - 6).count(), 6, "{heard:?}");
-    assert!(heard.iter().all(|at| *at > cursor.revision));
+    assert!(received.windows(2).all(|pair| pair[0] < pair[1]), "{received:?}");
+    assert_eq!(received.iter().filter(|at| **at > newest - 6).count(), 6, "{received:?}");
+    assert!(received.iter().all(|at| *at > cursor.revision));
     // Another server of the same store resumes from there too, although its ring never had those changes.
     let other = h.another(|_| {}).await;
     let mut stream = watch(&root.via(&other), &cursor.cursor).await.expect("a stream");
     let there: Vec<_> = until(&mut stream, newest).await.into_iter().map(|(at, _)| at).collect();
-    assert_eq!(there, heard);
+    assert_eq!(there, received);
 }
 
 /// Inserts this many users directly into the store: `name` and a number.
@@ -128,10 +128,10 @@ pub(crate) async fn many_users(h: &Harness, name: &str, count: u32) {
 }
 
 /// The users that changed. Asserts that each change was sent once, and in order.
-fn users(heard: &[(u64, Entity)]) -> HashSet<&str> {
-    assert!(heard.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, each once");
+fn users(received: &[(u64, Entity)]) -> HashSet<&str> {
+    assert!(received.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order, each once");
     let mut users = HashSet::new();
-    for (_, entity) in heard {
+    for (_, entity) in received {
         if let Entity::UserId(id) = entity {
             users.insert(id.as_str());
         }
@@ -157,16 +157,16 @@ async fn a_cursor_far_behind_catches_up_from_the_log(h: Harness) {
     many_users(&h, "meanwhile", 2_500).await;
     let newest = revision(&h).await;
     for stream in &mut streams {
-        let heard = until(stream, newest).await;
-        let users = users(&heard);
+        let received = until(stream, newest).await;
+        let users = users(&received);
         let of = |name: &str| users.iter().filter(|id| id.starts_with(name)).count();
         assert_eq!((of("away"), of("meanwhile")), (3_500, 2_500));
     }
     root.put_user("later").await;
     let newest = revision(&h).await;
     for stream in &mut streams {
-        let heard = until(stream, newest).await;
-        assert_eq!(heard, [(newest, Entity::UserId("later".to_owned()))]);
+        let received = until(stream, newest).await;
+        assert_eq!(received, [(newest, Entity::UserId("later".to_owned()))]);
     }
 }
 
@@ -198,8 +198,8 @@ async fn a_cursor_at_the_edge_of_the_ring_misses_nothing(h: Harness) {
     let newest = revision(&h).await;
     for start in edge - 4..=newest {
         let mut stream = watch(&root, &cursor_at(start, &life)).await.expect("a stream");
-        let heard = until(&mut stream, newest).await;
-        let revisions: Vec<_> = heard.iter().map(|(revision, _)| *revision).collect();
+        let received = until(&mut stream, newest).await;
+        let revisions: Vec<_> = received.iter().map(|(revision, _)| *revision).collect();
         assert_eq!(revisions, (start + 1..=newest).collect::<Vec<_>>(), "from {start}");
     }
 }
@@ -222,8 +222,8 @@ async fn a_cursor_before_the_start_of_the_log_is_too_old(h: Harness) {
     assert_eq!(reason(&refused), "CURSOR_TOO_OLD");
     // The ring of the first server still has all of them.
     let mut stream = watch(&root, &cursor).await.expect("a stream");
-    let heard = until(&mut stream, revision(&h).await).await;
-    assert_eq!(users(&heard).iter().filter(|id| id.starts_with("away")).count(), 1_500);
+    let received = until(&mut stream, revision(&h).await).await;
+    assert_eq!(users(&received).iter().filter(|id| id.starts_with("away")).count(), 1_500);
 }
 
 async fn a_server_that_is_behind_a_cursor_catches_up_first(h: Harness) {
@@ -319,7 +319,7 @@ async fn a_thousand_watchers_receive_the_same_changes(h: Harness) {
     root.put_workspace("acme").await;
     let newest = revision(&h).await;
     for stream in &mut streams {
-        let heard = until(stream, newest).await;
-        assert!(heard.contains(&(newest, Entity::WorkspaceId("id-of-acme".to_owned()))));
+        let received = until(stream, newest).await;
+        assert!(received.contains(&(newest, Entity::WorkspaceId("id-of-acme".to_owned()))));
     }
 }

@@ -105,8 +105,8 @@ impl World {
 
     fn start_process(&mut self, at: usize) {
         let old = &self.processes[at];
-        let (generation, server) = (old.generation + 1, old.server);
-        self.processes[at] = Process::new(&self.plan, &mut self.rng, generation, server);
+        let (earlier_starts, server) = (old.earlier_starts + 1, old.server);
+        self.processes[at] = Process::new(&self.plan, &mut self.rng, earlier_starts, server);
         self.reconnect(at);
         let address = self.processes[at].address(at, Thread::Follower);
         let work = Address { thread: Thread::Work, ..address };

@@ -20,7 +20,7 @@ pub(super) enum Thread {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) process: usize,
-    pub(super) generation: u32,
+    pub(super) earlier_starts: u32,
     pub(super) thread: Thread,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Statement {
     Heartbeat(ReplicaId),
     EndRow(ReplicaId),
     Replicas,
-    Fence(ReplicaId, i64),
+    MarkEnded(ReplicaId, i64),
     LookUp(Digest, Option<String>),
     Commit(Mutation),
     /// The second half of a commit whose revision was drawn earlier.
@@ -50,7 +50,7 @@ pub(super) enum Reply {
     State(IncarnationId, Revision),
     Synced(Option<Synced>),
     Replicas(Replicas, Vec<(ReplicaId, i64)>),
-    Fenced(bool),
+    MarkedEnded(bool),
     LookedUp(Facts),
     /// The revision to wait for, the current version, and whether the commit changed anything.
     Committed(Revision, i64, bool),
@@ -71,7 +71,7 @@ impl Statement {
     pub(super) const fn pool(&self) -> Pool {
         match self {
             Self::LookUp(..) | Self::Replicas => Pool::Read,
-            Self::Commit(_) | Self::CommitAs(..) | Self::Fence(..) => Pool::Write,
+            Self::Commit(_) | Self::CommitAs(..) | Self::MarkEnded(..) => Pool::Write,
             Self::Connect
             | Self::InsertRow(_)
             | Self::State

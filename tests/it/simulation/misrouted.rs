@@ -79,7 +79,7 @@ pub(super) fn located(origin: Origin, reply: Reply) -> Reply {
         Reply::Synced(None)
         | Reply::Done
         | Reply::Ended
-        | Reply::Fenced(_)
+        | Reply::MarkedEnded(_)
         | Reply::Failed
         | Reply::From(..) => return reply,
     };

@@ -22,8 +22,8 @@ use super::world::{Address, ByCall, Thread};
 pub(super) type Key = ReadKey;
 
 pub(super) struct Process {
-    /// Number of starts before this one.
-    pub(super) generation: u32,
+    /// Number of times that the process was started before.
+    pub(super) earlier_starts: u32,
     pub(super) running: bool,
     pub(super) stopping: bool,
     /// Whether it is a server. The command line is not.
@@ -71,7 +71,7 @@ struct Clock {
 }
 
 impl Process {
-    pub(super) fn new(plan: &Plan, rng: &mut Rng, generation: u32, server: bool) -> Self {
+    pub(super) fn new(plan: &Plan, rng: &mut Rng, earlier_starts: u32, server: bool) -> Self {
         let drift = plan.drift;
         let fast = i64::try_from(rng.below(2 * drift + 1)).expect("small");
         let clock = Clock {
@@ -97,7 +97,7 @@ impl Process {
             detach,
         );
         Self {
-            generation,
+            earlier_starts,
             running: true,
             stopping: false,
             server,
@@ -129,7 +129,7 @@ impl Process {
     }
 
     pub(super) const fn address(&self, process: usize, thread: Thread) -> Address {
-        Address { process, generation: self.generation, thread }
+        Address { process, earlier_starts: self.earlier_starts, thread }
     }
 
     /// The time since boot on the clock of this process.

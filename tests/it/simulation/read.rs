@@ -34,7 +34,7 @@ impl World {
     pub(super) fn introspect(&mut self, me: Address, request: Request) {
         let process = &self.processes[me.process];
         let snapshot = process.lease.snapshot();
-        let Some(facts) = process.reader.cached_facts(&facts_query(&request)) else {
+        let Some(facts) = process.reader.unchecked_facts(&facts_query(&request)) else {
             return self.look_up(me, request);
         };
         // Now and then the thread is not scheduled for a long time.
@@ -101,12 +101,7 @@ impl World {
             let (digest, workspace) = read.fill.key();
             let revision = facts.revision.max(process.mirror.applied());
             let forged = Facts { revision, ..facts.clone() };
-            process.mirror.insert(
-                digest,
-                workspace.as_deref(),
-                &forged,
-                process.mirror.generation(),
-            );
+            process.mirror.insert(digest, workspace.as_deref(), &forged, process.mirror.resets());
             process.reader.discard(&read.fill);
         } else {
             process.reader.complete(&read.fill, &facts);

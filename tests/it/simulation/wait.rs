@@ -27,7 +27,7 @@ pub(super) enum MonitorState {
     Dead(u64),
     /// `list_replicas`, sent at this time since boot.
     Rows(u64, Duration),
-    Fence(u64),
+    MarkingEnded(u64),
     Resting(u64),
 }
 
@@ -106,7 +106,7 @@ impl World {
             MonitorState::Resting(time) | MonitorState::Dead(time) if time == number => {
                 self.drive_monitor(me, MonitorEvent::Due);
             }
-            MonitorState::Rows(call, _) | MonitorState::Fence(call) if call == number => {
+            MonitorState::Rows(call, _) | MonitorState::MarkingEnded(call) if call == number => {
                 self.drive_monitor(me, MonitorEvent::Failed);
             }
             _ => {}
@@ -143,10 +143,10 @@ impl World {
                     self.plan.omits(Omission::ObservedBeforeRead).then_some(asked);
                 self.drive_monitor(me, MonitorEvent::Rows(rows));
             }
-            (MonitorState::Fence(call), Reply::Fenced(fenced)) if call == of => {
-                self.drive_monitor(me, MonitorEvent::Fenced(fenced));
+            (MonitorState::MarkingEnded(call), Reply::MarkedEnded(was_marked)) if call == of => {
+                self.drive_monitor(me, MonitorEvent::MarkedEnded(was_marked));
             }
-            (MonitorState::Rows(call, _) | MonitorState::Fence(call), Reply::Failed)
+            (MonitorState::Rows(call, _) | MonitorState::MarkingEnded(call), Reply::Failed)
                 if call == of =>
             {
                 self.drive_monitor(me, MonitorEvent::Failed);
@@ -170,7 +170,7 @@ impl World {
             _ => Vec::new(),
         };
         for (id, seq) in given_up {
-            self.store.fence(id, seq);
+            self.store.mark_ended(id, seq);
             rows.replicas.retain(|row| row.id != id);
             rows.ended.push(id);
         }
@@ -234,10 +234,10 @@ impl World {
                 self.after(L, Event::At(me, Message::Time(call)));
                 MonitorState::Rows(call, asked)
             }
-            MonitorAction::Fence(id, seq) => {
-                let call = self.call(me, Statement::Fence(id, seq));
+            MonitorAction::MarkEnded(id, seq) => {
+                let call = self.call(me, Statement::MarkEnded(id, seq));
                 self.after(L, Event::At(me, Message::Time(call)));
-                MonitorState::Fence(call)
+                MonitorState::MarkingEnded(call)
             }
             MonitorAction::Wait(pause) => MonitorState::Resting(self.time(me, nanos(pause))),
         };

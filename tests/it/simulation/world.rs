@@ -184,7 +184,7 @@ impl World {
 
     fn deliver(&mut self, address: Address, message: Message) {
         let process = &self.processes[address.process];
-        if process.generation != address.generation || !process.running {
+        if process.earlier_starts != address.earlier_starts || !process.running {
             if let Message::Mutate(attempt, _) = message {
                 self.failed(attempt);
             }
@@ -295,7 +295,7 @@ impl World {
                 let (rows, over) = self.store.replicas(wall);
                 Reply::Replicas(rows, over)
             }
-            Statement::Fence(id, seq) => Reply::Fenced(self.store.fence(id, seq)),
+            Statement::MarkEnded(id, seq) => Reply::MarkedEnded(self.store.mark_ended(id, seq)),
             Statement::LookUp(digest, workspace) => {
                 Reply::LookedUp(self.store.look_up(&digest, workspace.as_deref()))
             }

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use super::samples::workspace;
 use crate::proxy::{Mode, Proxy};
-use crate::stores::Database;
+use crate::stores::{Database, location};
 use crate::waits::within;
 
 fn cause(error: &StoreError) -> String {
@@ -17,7 +17,7 @@ fn cause(error: &StoreError) -> String {
 }
 
 async fn opening(url: &str) -> String {
-    cause(&store::open_existing(url).await.map(drop).expect_err("it cannot be opened"))
+    cause(&store::open_existing(&location(url)).await.map(drop).expect_err("it cannot be opened"))
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_refused_connection_an_unknown_host_and_a_silent_one_have_different_er
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_pool_is_named_in_the_error() {
     let database = Database::postgres().await;
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let mut held = Vec::new();
     for _ in 0..5 {
         held.push(store.begin("test").await.expect("there is one"));
@@ -52,7 +52,7 @@ async fn a_full_pool_is_named_in_the_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
@@ -66,7 +66,7 @@ async fn a_lock_timeout_is_named_in_the_error() {
     database.drop_database().await;
 
     let database = Database::sqlite();
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let mut other = SqliteConnection::connect(&database.url()).await.expect("it opens");
     let locking = other.begin_with("BEGIN IMMEDIATE").await.expect("it begins");
     let busy = cause(&store.begin("test").await.map(drop).expect_err("it times out"));
@@ -78,7 +78,7 @@ async fn a_lock_timeout_is_named_in_the_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_timeout_is_named_in_the_error() {
     let database = Database::postgres().await;
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");

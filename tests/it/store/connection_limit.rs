@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::pooler::pgbouncer;
 use super::raw;
 use super::samples::workspace;
-use crate::stores::Database;
+use crate::stores::{Database, location};
 use crate::waits::{eventually_some, within};
 
 /// Runs many reads and writes at once while the log is followed. None may fail.
@@ -54,7 +54,8 @@ async fn a_role_with_few_connections_waits_for_one_of_its_pools() {
         let made =
             format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT {limit}; GRANT sophic TO {role}");
         raw::run(&database, &made).await;
-        let store = store::open_existing(&url.replace("sophic@", &format!("{role}@"))).await;
+        let store =
+            store::open_existing(&location(&url.replace("sophic@", &format!("{role}@")))).await;
         let store = store.expect("it opens");
         run_load(&store, limit).await;
         store.close().await;
@@ -69,7 +70,7 @@ async fn a_pooler_with_few_connections_fails_no_request() {
     let settings = "pool_mode = session\ndefault_pool_size = 6\n\
                     ignore_startup_parameters = extra_float_digits,options";
     let (pooler, url) = pgbouncer(&database.url(), settings).await;
-    let store = store::open_existing(&url).await.expect("it opens");
+    let store = store::open_existing(&location(&url)).await.expect("it opens");
     run_load(&store, 1).await;
     store.close().await;
     drop(pooler);

@@ -13,10 +13,10 @@ on_every_store! {
     a_replica_is_listed_from_its_registration_until_it_deregisters,
     a_sync_publishes_the_applied_revision_and_returns_later_changes,
     a_sync_returns_at_most_the_limit,
-    a_sync_of_a_fenced_replica_reports_that_it_is_gone,
+    a_sync_of_a_replica_marked_as_ended_reports_that_it_is_gone,
     the_row_of_a_running_replica_cannot_be_deleted,
     a_row_that_has_ended_can_be_deleted_and_is_cleaned_up,
-    a_replica_that_makes_progress_is_not_fenced,
+    a_replica_that_makes_progress_is_not_marked_as_ended,
     a_change_wakes_a_waiting_replica,
     a_new_incarnation_of_the_store_is_detected,
     a_batch_look_up_reads_one_snapshot_and_keeps_the_order,
@@ -77,9 +77,9 @@ async fn a_sync_publishes_the_applied_revision_and_returns_later_changes(store: 
     assert_eq!(change.revision, committed);
     assert_eq!(change.entity, ChangedEntity::User(user("ada").id));
     // The row shows what was applied before this sync, until the next one.
-    let told = store.list_replicas().await.expect("a list").replicas[0].clone();
-    assert_eq!(told.applied, from);
-    assert!(told.seq > before, "each sync counts");
+    let row = store.list_replicas().await.expect("a list").replicas[0].clone();
+    assert_eq!(row.applied, from);
+    assert!(row.seq > before, "each sync counts");
     feed.sync(id, &published(&incarnation, committed, 3), 100)
         .await
         .expect("a sync")
@@ -111,13 +111,13 @@ async fn a_sync_returns_at_most_the_limit(store: TestStore) {
     assert_eq!((pages, applied), (vec![2, 2, 1], Revision(from.0 + 5)));
 }
 
-async fn a_sync_of_a_fenced_replica_reports_that_it_is_gone(store: TestStore) {
+async fn a_sync_of_a_replica_marked_as_ended_reports_that_it_is_gone(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
     let seq = store.list_replicas().await.expect("a list").replicas[0].seq;
-    assert!(store.fence_replica(id, seq).await.expect("a fence"), "it stood still");
-    assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it is gone");
+    assert!(store.mark_replica_ended(id, seq).await.expect("an update"), "it stood still");
+    assert!(!store.mark_replica_ended(id, seq).await.expect("an update"), "it is gone");
     assert_eq!(feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync"), None);
     // The replica registers again with a new id.
     feed.register(replica_id(2), LEASE).await.expect("it is registered");
@@ -153,7 +153,7 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
         feed.register(id, LEASE).await.expect("it is registered");
     }
     feed.deregister(left).await.expect("it leaves");
-    assert!(store.fence_replica(given_up, 0).await.expect("a fence"));
+    assert!(store.mark_replica_ended(given_up, 0).await.expect("an update"));
     let rows = store.list_replicas().await.expect("a list");
     assert_eq!(rows.replicas.iter().map(|row| row.id).collect::<Vec<_>>(), [late]);
     assert!(rows.ended.contains(&left) && rows.ended.contains(&given_up), "{rows:?}");
@@ -170,13 +170,13 @@ async fn a_row_that_has_ended_can_be_deleted_and_is_cleaned_up(store: TestStore)
     assert_eq!(store.list_replicas().await.expect("a list").ended, []);
 }
 
-async fn a_replica_that_makes_progress_is_not_fenced(store: TestStore) {
+async fn a_replica_that_makes_progress_is_not_marked_as_ended(store: TestStore) {
     let mut feed = store.open_feed().await.expect("a feed");
     let id = replica_id(1);
     let (life, from) = feed.register(id, LEASE).await.expect("it is registered");
     let seq = store.list_replicas().await.expect("a list").replicas[0].seq;
     feed.sync(id, &published(&life, from, 1), 100).await.expect("a sync").expect("it is known");
-    assert!(!store.fence_replica(id, seq).await.expect("a fence"), "it has moved since");
+    assert!(!store.mark_replica_ended(id, seq).await.expect("an update"), "it has moved since");
     assert!(feed.sync(id, &published(&life, from, 2), 100).await.expect("a sync").is_some());
 }
 

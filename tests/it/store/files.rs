@@ -3,19 +3,22 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use sophic_auth::store::{self, StoreError};
+use sophic_auth::store::{self, Location, StoreError};
 use tempfile::TempDir;
 
 use super::raw;
-use crate::stores::Database;
+use crate::stores::{Database, location};
 
 fn folder() -> TempDir {
     TempDir::new().expect("a folder for temporary files")
 }
 
+fn sqlite(path: &Path) -> Location {
+    location(&format!("sqlite:{}", path.display()))
+}
+
 async fn refusal(path: &Path) -> String {
-    let url = format!("sqlite:{}", path.display());
-    match store::open(&url).await.map(drop).expect_err("it cannot be opened") {
+    match store::open(&sqlite(path)).await.map(drop).expect_err("it cannot be opened") {
         StoreError::InvalidLocation(text) | StoreError::Lost(text) => text,
         error => panic!("{error:?}"),
     }
@@ -35,7 +38,7 @@ async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
 async fn a_damaged_file_is_refused_and_not_changed() {
     let database = Database::sqlite();
     let file = database.file().expect("a file");
-    store::migrate(&database.url()).await.expect("it is migrated");
+    store::migrate(&database.location()).await.expect("it is migrated");
     let mut bytes = std::fs::read(&file).expect("the file");
     // Everything except the header of the first page.
     bytes[100..4096].fill(0xa5);
@@ -76,7 +79,7 @@ async fn a_special_file_is_refused() {
 #[tokio::test]
 async fn a_new_file_and_its_log_are_readable_by_the_owner_only() {
     let database = Database::sqlite();
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let folder = database.file().expect("a file").parent().expect("a folder").to_owned();
     let files: Vec<_> = std::fs::read_dir(folder).expect("a folder").collect();
     assert!(files.len() >= 2, "the log is there too: {files:?}");
@@ -91,7 +94,7 @@ async fn a_new_file_and_its_log_are_readable_by_the_owner_only() {
 async fn a_name_with_special_characters_is_not_parsed_as_a_uri() {
     let folder = folder();
     let path = folder.path().join("file:a b%20c#ü.db");
-    let store = store::open(&format!("sqlite:{}", path.display())).await.expect("it opens");
+    let store = store::open(&sqlite(&path)).await.expect("it opens");
     store.close().await;
     assert!(path.is_file());
 }
@@ -100,10 +103,9 @@ async fn a_name_with_special_characters_is_not_parsed_as_a_uri() {
 async fn a_symbolic_link_leads_to_the_file() {
     let folder = folder();
     let (file, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
-    store::migrate(&format!("sqlite:{}", file.display())).await.expect("it is migrated");
+    store::migrate(&sqlite(&file)).await.expect("it is migrated");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
-    let store =
-        store::open_existing(&format!("sqlite:{}", link.display())).await.expect("it opens");
+    let store = store::open_existing(&sqlite(&link)).await.expect("it opens");
     store.ping().await.expect("it answers");
     store.close().await;
 }

@@ -7,7 +7,7 @@ use sophic_auth::store::{self, Store, StoreError};
 
 use super::samples::{workspace, write};
 use crate::proxy::{Mode, Proxy};
-use crate::stores::Database;
+use crate::stores::{Database, location};
 use crate::waits::{eventually, within};
 
 /// Returns the URL with these hosts instead of its host, and the address of that host.
@@ -35,13 +35,13 @@ async fn a_host_that_does_not_answer_is_skipped() {
     let (_, address) = url(&database, "");
     // Nothing listens on port 1.
     for hosts in [format!("127.0.0.1:1,{address}"), format!("{address},127.0.0.1:1")] {
-        let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
+        let store = store::open(&location(&url(&database, &hosts).0)).await.expect("it opens");
         until_recovered(&store).await;
         store.close().await;
     }
     let (nowhere, _) = url(&database, "127.0.0.1:1,[::1]:1");
     let nowhere = nowhere.replace("sophic@", "sophic:hunter2@");
-    let error = store::open(&nowhere).await.map(drop).expect_err("no host answers");
+    let error = store::open(&location(&nowhere)).await.map(drop).expect_err("no host answers");
     let StoreError::Unavailable(text) = error else { panic!("{error:?}") };
     assert!(text.contains("127.0.0.1:1: ") && text.contains("::1:1: "), "{text}");
     assert!(!text.contains("hunter2"), "{text}");
@@ -55,7 +55,7 @@ async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
     for mode in [Mode::Refuse, Mode::Stall] {
         let proxies = [Proxy::start(address).await, Proxy::start(address).await];
         let hosts = proxies.each_ref().map(|proxy| proxy.address.to_string()).join(",");
-        let store = store::open(&url(&database, &hosts).0).await.expect("it opens");
+        let store = store::open(&location(&url(&database, &hosts).0)).await.expect("it opens");
         // To the other host and back.
         for [gone, left] in [[0, 1], [1, 0]] {
             proxies[left].set(Mode::Pass);
@@ -72,10 +72,11 @@ async fn a_store_fails_over_to_another_host_if_the_first_is_gone_or_silent() {
 async fn a_connection_option_cannot_forge_the_system_identifier() {
     let database = Database::postgres().await;
     let options = "?options=-c%20sophic_auth.system%3D1";
-    let store = store::open(&format!("{}{options}", database.url())).await.expect("it opens");
+    let store =
+        store::open(&location(&format!("{}{options}", database.url()))).await.expect("it opens");
     until_recovered(&store).await;
     let brought = store.list_replicas().await.expect("a list").incarnation;
-    let plain = store::open(&database.url()).await.expect("it opens");
+    let plain = store::open(&database.location()).await.expect("it opens");
     assert_eq!(plain.list_replicas().await.expect("a list").incarnation, brought);
     for store in [store, plain] {
         store.close().await;
@@ -89,7 +90,7 @@ async fn an_unreachable_store_is_reported_at_once_while_the_feed_probes_it() {
     let (_, address) = url(&database, "");
     for mode in [Mode::Refuse, Mode::Stall] {
         let proxy = Proxy::start(address).await;
-        let store = store::open(&url(&database, &proxy.address.to_string()).0).await;
+        let store = store::open(&location(&url(&database, &proxy.address.to_string()).0)).await;
         let store = store.expect("it opens");
         drop(store.open_feed().await.expect("it is followed"));
         proxy.set(mode);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sophic_auth::store::{self, StoreError};
 
 use super::raw;
-use crate::stores::{Database, Fixture, TestStore, on_every_store};
+use crate::stores::{Database, Fixture, TestStore, location, on_every_store};
 
 on_every_store! {
     a_store_opens_without_migrating_if_its_schema_is_current,
@@ -16,23 +16,23 @@ on_every_store! {
 }
 
 async fn a_store_opens_without_migrating_if_its_schema_is_current(store: TestStore) {
-    let again = store::open_existing(&store.database.url()).await.expect("it opens");
+    let again = store::open_existing(&store.database.location()).await.expect("it opens");
     again.ping().await.expect("it answers");
     again.close().await;
 }
 
 async fn a_newer_schema_is_refused_with_both_versions(store: TestStore) {
-    let url = store.database.url();
-    let now = store::migrate(&url).await.expect("it is migrated").to;
+    let location = store.database.location();
+    let now = store::migrate(&location).await.expect("it is migrated").to;
     store.close().await;
     let row = "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
                SELECT 9999, 'of the future', installed_on, success, checksum, execution_time \
                FROM _sqlx_migrations WHERE version = 1";
     raw::run(&store.database, row).await;
     let outcomes = [
-        store::open(&url).await.map(drop),
-        store::open_existing(&url).await.map(drop),
-        store::migrate(&url).await.map(drop),
+        store::open(&location).await.map(drop),
+        store::open_existing(&location).await.map(drop),
+        store::migrate(&location).await.map(drop),
     ];
     for outcome in outcomes {
         let error = outcome.expect_err("it is refused");
@@ -52,13 +52,13 @@ async fn a_migration_that_was_changed_is_refused(store: TestStore) {
         "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 2"
     };
     raw::run(&store.database, change).await;
-    let error = store::open(&store.database.url()).await.map(drop).expect_err("it is refused");
+    let error = store::open(&store.database.location()).await.map(drop).expect_err("it is refused");
     assert!(matches!(&error, StoreError::Unusable(text) if text.contains('2')), "{error:?}");
 }
 
 async fn migrating_twice_changes_nothing(store: TestStore) {
-    let url = store.database.url();
-    let migrated = store::migrate(&url).await.expect("it is migrated");
+    let location = store.database.location();
+    let migrated = store::migrate(&location).await.expect("it is migrated");
     assert_eq!(migrated.from, migrated.to);
     assert!(migrated.to >= 5, "{migrated:?}");
     store.ping().await.expect("the open store still works");
@@ -69,28 +69,29 @@ async fn an_older_schema_is_not_opened_without_migrating(store: TestStore) {
     let forget = "DELETE FROM _sqlx_migrations \
                   WHERE version = (SELECT max(version) FROM _sqlx_migrations)";
     raw::run(&store.database, forget).await;
-    let refused = store::open_existing(&store.database.url()).await.map(drop);
+    let refused = store::open_existing(&store.database.location()).await.map(drop);
     let error = refused.expect_err("it is refused");
     assert!(
         matches!(error, StoreError::SchemaTooOld { found, needed } if found < needed),
         "{error:?}"
     );
     assert!(error.to_string().contains("sophic-auth migrate"), "{error}");
-    let pending =
-        store::pending_migrations(&store.database.url()).await.expect("the schema can be read");
+    let pending = store::pending_migrations(&store.database.location())
+        .await
+        .expect("the schema can be read");
     assert_eq!(pending.names.len(), 1, "{pending:?}");
 }
 
 /// Runs `theirs` in the database, and returns the error of opening it. Checks that the database is unchanged.
 async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> String {
     raw::run(&database, theirs).await;
-    let url = database.url();
+    let location = database.location();
     let mut said = String::new();
     for outcome in [
-        store::pending_migrations(&url).await.map(drop),
-        store::open(&url).await.map(drop),
-        store::migrate(&url).await.map(drop),
-        store::open_existing(&url).await.map(drop),
+        store::pending_migrations(&location).await.map(drop),
+        store::open(&location).await.map(drop),
+        store::migrate(&location).await.map(drop),
+        store::open_existing(&location).await.map(drop),
     ] {
         match outcome.expect_err("it is refused") {
             StoreError::InvalidLocation(text) => said = text,
@@ -138,13 +139,13 @@ async fn another_program_may_share_a_database_under_other_names_or_in_another_sc
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE credentials (id int); CREATE SCHEMA auth").await;
     let own = format!("{}?options=-c%20search_path%3Dauth", database.url());
-    let store = store::open(&own).await.expect("it opens");
+    let store = store::open(&location(&own)).await.expect("it opens");
     store.ping().await.expect("it answers");
     store.close().await;
     database.drop_database().await;
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE songs (id int)").await;
-    store::migrate(&database.url()).await.expect("it is migrated");
+    store::migrate(&database.location()).await.expect("it is migrated");
     database.drop_database().await;
 }
 
@@ -152,8 +153,8 @@ async fn another_program_may_share_a_database_under_other_names_or_in_another_sc
 async fn many_migrate_at_once(database: Database) {
     let database = Arc::new(database);
     let migrations = (0..8).map(|_| {
-        let url = database.url();
-        tokio::task::spawn(async move { store::migrate(&url).await })
+        let location = database.location();
+        tokio::task::spawn(async move { store::migrate(&location).await })
     });
     let mut from = Vec::new();
     for migration in migrations.collect::<Vec<_>>() {
@@ -182,14 +183,14 @@ async fn processes_that_migrate_a_database_at_once_wait_for_each_other() {
 async fn a_store_without_a_schema_is_not_opened() {
     for database in [Database::sqlite(), Database::empty_postgres().await] {
         let error =
-            store::open_existing(&database.url()).await.map(drop).expect_err("it is refused");
+            store::open_existing(&database.location()).await.map(drop).expect_err("it is refused");
         assert!(
             matches!(&error, StoreError::Missing(text) if text.contains("sophic-auth migrate")),
             "{error:?}"
         );
         assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
         let pending =
-            store::pending_migrations(&database.url()).await.expect("the schema can be read");
+            store::pending_migrations(&database.location()).await.expect("the schema can be read");
         assert!(pending.from == 0 && pending.to >= 5, "{pending:?}");
         assert!(database.file().is_none_or(|file| !file.exists()), "no file is created");
         database.drop_database().await;

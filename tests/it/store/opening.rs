@@ -1,9 +1,9 @@
 //! Opening, pinging and closing a store, and URLs that lead nowhere.
 
-use sophic_auth::store::{self, StoreError};
+use sophic_auth::store::{self, Location, StoreError};
 
 use super::samples::{workspace, write};
-use crate::stores::{Database, TestStore, cluster_url, on_every_store};
+use crate::stores::{Database, TestStore, cluster_url, location, on_every_store};
 
 on_every_store! {
     a_new_store_starts_at_revision_zero,
@@ -22,14 +22,14 @@ async fn written_data_is_there_after_reopening(store: TestStore) {
     let revision = write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put"));
     let revision = revision.await;
     store.close().await;
-    let again = store::open(&store.database.url()).await.expect("it opens again");
+    let again = store::open(&store.database.location()).await.expect("it opens again");
     assert_eq!(again.find_workspace("acme").await.expect("a read"), Some(acme));
     assert_eq!(again.revision().await.expect("a revision"), revision);
     again.close().await;
 }
 
 async fn a_second_store_on_the_same_database_sees_the_same(store: TestStore) {
-    let second = store::open_existing(&store.database.url()).await.expect("it opens");
+    let second = store::open_existing(&store.database.location()).await.expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(second.find_workspace("acme").await.expect("a read"), Some(acme.clone()));
@@ -48,7 +48,11 @@ async fn a_closed_store_is_unavailable(store: TestStore) {
 }
 
 async fn refusal(url: &str) -> StoreError {
-    store::open(url).await.map(drop).expect_err("it cannot be opened")
+    let opened = match Location::parse(url) {
+        Ok(location) => store::open(&location).await.map(drop),
+        Err(error) => Err(error),
+    };
+    opened.expect_err("it cannot be opened")
 }
 
 #[tokio::test]
@@ -112,7 +116,9 @@ async fn a_database_that_may_lose_commits_is_refused() {
 #[tokio::test]
 async fn a_store_behind_a_pooler_reads_and_writes() {
     let database = Database::postgres().await;
-    let store = store::open(&format!("{}?pgbouncer=true", database.url())).await.expect("it opens");
+    let store = store::open(&location(&format!("{}?pgbouncer=true", database.url())))
+        .await
+        .expect("it opens");
     let acme = workspace("acme");
     write(&*store, async |tx| tx.put_workspace(&acme).await.expect("it is put")).await;
     assert_eq!(store.find_workspace("acme").await.expect("a read"), Some(acme));

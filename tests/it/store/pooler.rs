@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::samples::{workspace, write};
 use crate::faces::process::{Process, free_address, program};
-use crate::stores::Database;
+use crate::stores::{Database, location};
 use crate::waits::within;
 
 /// Starts PgBouncer in front of the server of this database, with additional settings.
@@ -79,7 +79,7 @@ async fn a_pooler_that_the_url_does_not_mention_is_detected_without_failures() {
         let (pooler, url) = pgbouncer(&database.url(), &settings).await;
         for _ in 0..2 {
             // The second store reuses the server connections of the first.
-            let store = store::open(&url).await.unwrap_or_else(|error| {
+            let store = store::open(&location(&url)).await.unwrap_or_else(|error| {
                 panic!("{error}\n{}", pooler.log());
             });
             let acme = workspace("acme");

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::raw;
 use crate::proxy::Proxy;
-use crate::stores::Database;
+use crate::stores::{Database, location};
 use crate::waits::{stays_pending, within};
 
 /// Runs this many concurrent tasks that each read and begin a transaction.
@@ -39,7 +39,7 @@ async fn silent_connections_are_replaced_and_no_request_fails() {
     let proxy = Proxy::start(address.parse::<SocketAddr>().expect("an address")).await;
     let through = format!("{head}@{}/{name}", proxy.address);
     for pooled in ["", "?pgbouncer=true"] {
-        let store = store::open(&format!("{through}{pooled}")).await.expect("it opens");
+        let store = store::open(&location(&format!("{through}{pooled}"))).await.expect("it opens");
         run_concurrently(&store, 64).await.expect("it works");
         proxy.freeze();
         run_concurrently(&store, 64).await.expect("it works again");
@@ -56,7 +56,7 @@ async fn silent_connections_are_replaced_and_no_request_fails() {
 async fn an_abandoned_statement_blocks_no_other() {
     let database = Database::postgres().await;
     let sizes = PoolSizes { read: 1, write: 1 };
-    let store = store::open_with(&database.url(), sizes).await.expect("it opens");
+    let store = store::open_with(&database.location(), sizes).await.expect("it opens");
     let mut other = PgConnection::connect(&database.url()).await.expect("it connects");
     let mut locking = other.begin().await.expect("it begins");
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
@@ -72,7 +72,7 @@ async fn an_abandoned_statement_blocks_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_database_is_not_reconnected_to_in_a_loop() {
     let database = Database::postgres().await;
-    let store = store::open(&database.url()).await.expect("it opens");
+    let store = store::open(&database.location()).await.expect("it opens");
     let name = database.url().rsplit_once('/').expect("a name").1.to_owned();
     let id = ReplicaId(Uuid::from_u128(1));
     let mut feed = store.open_feed().await.expect("it is followed");

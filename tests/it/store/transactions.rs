@@ -220,7 +220,7 @@ async fn a_cancelled_task_leaves_the_store_usable(store: TestStore) {
         let kept = user(&format!("kept-{number}"));
         write(&*store, async |tx| tx.put_user(&kept).await.expect("they are put")).await;
         let second =
-            sophic_auth::store::open_existing(&store.database.url()).await.expect("it opens");
+            sophic_auth::store::open_existing(&store.database.location()).await.expect("it opens");
         assert!(second.find_user(&kept.id).await.expect("a read").is_some(), "{number}");
         assert!(second.find_user(&user("cut-off").id).await.expect("a read").is_none());
         second.close().await;

@@ -35,8 +35,8 @@ async fn a_backup_during_writes_is_consistent() {
     assert_eq!(std::fs::read(&path).expect("bytes"), copy);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
 
-    let url = format!("sqlite:{path_text}");
-    let restored = store::open(&url).await.expect("the copy opens");
+    let copied = store::Location::Sqlite(path.clone());
+    let restored = store::open(&copied).await.expect("the copy opens");
     let filter = store::ExportFilter::default();
     let found = restored.export_credentials(&filter, None, 10_000).await.expect("an export");
     restored.close().await;
@@ -62,7 +62,7 @@ async fn a_backup_of_postgres_is_refused() {
     let done = run(&over.database, &["backup", "/tmp/never-written.db"], "");
     assert_eq!(done.status.code(), Some(2));
     assert!(text(&done.stderr).contains("pg_dump"));
-    store::backup(&over.database.url(), "/tmp/never-written.db".as_ref())
+    store::backup(&over.database.location(), "/tmp/never-written.db".as_ref())
         .await
         .expect_err("the store refuses it too");
 }

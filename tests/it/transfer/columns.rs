@@ -26,8 +26,8 @@ async fn unknown_columns_are_listed_and_nothing_is_written(over: Over) {
     assert!(error.contains("title, owner_id") && error.contains("--ignore-columns"), "{error}");
     let object = json!({"workspace": "acme", "name": "n", "title": [{"a": 1}], "owner_id": 7,
         "scopes": ["read"], "token": legacy(1)});
-    let (_, told) = over.import(&object.to_string(), TransferFormat::Jsonl, EACH).await;
-    assert!(told.bad[0].1.contains("title, owner_id"), "{:?}", told.bad);
+    let (_, recorded) = over.import(&object.to_string(), TransferFormat::Jsonl, EACH).await;
+    assert!(recorded.bad[0].1.contains("title, owner_id"), "{:?}", recorded.bad);
     assert_eq!(count(&over).await, 0);
     let named = |names: &[&str]| ColumnOptions {
         ignored: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -40,9 +40,9 @@ async fn unknown_columns_are_listed_and_nothing_is_written(over: Over) {
     let (report, _) = over.import_as(&text, csv, EACH, named(&["title", "owner_id"])).await;
     assert_eq!(report.expect("a report").written, 1);
     let all = ColumnOptions { ignore_unknown: true, ..ColumnOptions::default() };
-    let (report, told) =
+    let (report, recorded) =
         over.import_as(&object.to_string(), TransferFormat::Jsonl, EACH, all).await;
-    assert_eq!((report.expect("a report").existing, told.bad.len()), (1, 0));
+    assert_eq!((report.expect("a report").existing, recorded.bad.len()), (1, 0));
 }
 
 async fn columns_can_be_renamed_and_preset(over: Over) {
@@ -53,14 +53,14 @@ async fn columns_can_be_renamed_and_preset(over: Over) {
         ..ColumnOptions::default()
     };
     let text = format!("hash,name,made,scopes\n{digest},n,1704110400123,\nzz,m,soon,\n\\N,\\N,,\n");
-    let (report, told) = over.import_as(&text, TransferFormat::Csv, EACH, columns()).await;
-    assert_eq!((report.expect("a report").written, told.lines()), (1, vec![3, 4]));
-    let reason = &told.bad[0].1;
+    let (report, recorded) = over.import_as(&text, TransferFormat::Csv, EACH, columns()).await;
+    assert_eq!((report.expect("a report").written, recorded.lines()), (1, vec![3, 4]));
+    let reason = &recorded.bad[0].1;
     assert!(
         reason.contains("digest (hash): ") && reason.contains("create_time (made): "),
         "{reason}"
     );
-    assert!(told.bad[1].1.contains("name: is missing"), "{:?}", told.bad);
+    assert!(recorded.bad[1].1.contains("name: is missing"), "{:?}", recorded.bad);
     assert!(is_allowed(&over, &legacy(1)).await);
     let exported = over.export(TransferFormat::Jsonl).await;
     assert!(exported.contains(r#""create_time":"2024-01-01T12:00:00.123Z""#), "{exported}");
@@ -75,9 +75,9 @@ async fn a_token_that_looks_like_a_digest_is_refused_with_the_whole_file(over: O
             "workspace,name,scopes,token\nacme,good,read,{}\nacme,n,read,{spelled}\n",
             legacy(2)
         );
-        let (report, told) = over.import_csv(&text).await;
-        assert_eq!((report.written, told.lines()), (0, vec![3]), "{:?}", told.bad);
-        assert!(told.bad[0].1.contains("--tokens-look-like-digests"), "{:?}", told.bad);
+        let (report, recorded) = over.import_csv(&text).await;
+        assert_eq!((report.written, recorded.lines()), (0, vec![3]), "{:?}", recorded.bad);
+        assert!(recorded.bad[0].1.contains("--tokens-look-like-digests"), "{:?}", recorded.bad);
         assert!(report.nothing_written.is_some_and(|why| why.contains("digests")));
         assert!(!is_allowed(&over, &spelled).await && !is_allowed(&over, &legacy(2)).await);
     }
@@ -97,11 +97,11 @@ async fn a_json_array_is_read_like_json_lines(over: Over) {
     };
     let array = json!([object(1), object(2), {"name": 5}, object(3)]);
     let pretty = serde_json::to_string_pretty(&array).expect("JSON");
-    let (report, told) = over.import(&pretty, TransferFormat::Jsonl, EACH).await;
+    let (report, recorded) = over.import(&pretty, TransferFormat::Jsonl, EACH).await;
     let report = report.expect("a report");
     assert_eq!((report.lines, report.written, report.bad), (4, 3, 1));
-    assert_eq!(told.lines(), [3], "elements are numbered");
-    assert!(told.bad[0].1.starts_with("name: must be a string"), "{:?}", told.bad);
+    assert_eq!(recorded.lines(), [3], "elements are numbered");
+    assert!(recorded.bad[0].1.starts_with("name: must be a string"), "{:?}", recorded.bad);
     let (report, _) = over.import(&array.to_string(), TransferFormat::Jsonl, EACH).await;
     assert_eq!(report.expect("a report").existing, 3);
     let cut = &pretty[..pretty.len() - 2];
@@ -117,9 +117,9 @@ async fn credentials_revoked_elsewhere_are_imported_as_revoked(over: Over) {
     for (n, rest) in ["t,", ",false", "f,true", "1,0", ",", "maybe,"].into_iter().enumerate() {
         text += &format!("acme,n,read,{},{rest}\n", legacy(n));
     }
-    let (report, told) = over.import_csv(&text).await;
-    assert_eq!((report.written, told.lines()), (5, vec![7]));
-    assert!(told.bad[0].1.starts_with("revoked: must be true or false"), "{:?}", told.bad);
+    let (report, recorded) = over.import_csv(&text).await;
+    assert_eq!((report.written, recorded.lines()), (5, vec![7]));
+    assert!(recorded.bad[0].1.starts_with("revoked: must be true or false"), "{:?}", recorded.bad);
     for (n, alive) in [false, false, true, false, true].into_iter().enumerate() {
         assert_eq!(is_allowed(&over, &legacy(n)).await, alive, "{n}");
     }
@@ -133,7 +133,7 @@ async fn credentials_revoked_elsewhere_are_imported_as_revoked(over: Over) {
 async fn a_value_of_the_wrong_type_is_named(over: Over) {
     let text = "{\"workspace\":\"acme\",\"name\":{\"first\":\"n\"}}\n\n{\"scopes\":7}\n{\"enabled\":\"x\"}\n\
                 {\"expire_time\":true}\n{\"annotations\":{\"a\":1}}\n";
-    let (_, told) = over.import(text, TransferFormat::Jsonl, EACH).await;
+    let (_, recorded) = over.import(text, TransferFormat::Jsonl, EACH).await;
     let wanted = [
         (1, "name: must be a string"),
         (3, "scopes: must be an array of strings"),
@@ -141,12 +141,12 @@ async fn a_value_of_the_wrong_type_is_named(over: Over) {
         (5, "expire_time: must be a string or a number"),
         (6, "annotations: must be an object of strings"),
     ];
-    for ((line, what), (told_line, reason)) in wanted.iter().zip(&told.bad) {
-        assert_eq!(line, told_line);
+    for ((line, what), (recorded_line, reason)) in wanted.iter().zip(&recorded.bad) {
+        assert_eq!(line, recorded_line);
         assert!(reason.starts_with(what), "{line}: {reason}");
     }
-    assert_eq!(told.bad.len(), wanted.len());
-    assert!(told.bad[2].1.contains("enabled: must be true or false"), "{:?}", told.bad);
+    assert_eq!(recorded.bad.len(), wanted.len());
+    assert!(recorded.bad[2].1.contains("enabled: must be true or false"), "{:?}", recorded.bad);
 }
 
 async fn an_empty_file_is_an_error(over: Over) {

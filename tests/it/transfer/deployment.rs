@@ -95,9 +95,10 @@ async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Progr
     // 3 workspaces, 2 users, 2 memberships, 7 credentials, 3 callers.
     assert_eq!((&report["written"], &report["bad"]), (&17.into(), &0.into()), "{report}");
     for (token, alive) in &made.tokens {
-        let told: Value = serde_json::from_str(&target.pipe(token, "introspect --output json").out)
-            .expect("JSON");
-        assert_eq!(told["active"], *alive, "{told}");
+        let answer: Value =
+            serde_json::from_str(&target.pipe(token, "introspect --output json").out)
+                .expect("JSON");
+        assert_eq!(answer["active"], *alive, "{answer}");
     }
     assert_eq!(answers(&target), answers(&p));
     // The export of the target equals the first export, except for the time in the first line.
@@ -227,9 +228,9 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let import = format!("import {} --output json", made.file());
     assert_eq!(p.run(&import).json()["narrower_here"], 0);
     let id = |token: &str| {
-        let told = p.pipe(token, "introspect --output json").out;
-        let told: Value = serde_json::from_str(&told).expect("JSON");
-        told["credential"]["id"].as_str().expect("an id").to_owned()
+        let answer = p.pipe(token, "introspect --output json").out;
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        answer["credential"]["id"].as_str().expect("an id").to_owned()
     };
     let (dead, pat) = (&made.tokens[0].0, &made.tokens[1].0);
     let (dead_id, pat_id) = (id(dead), id(pat));

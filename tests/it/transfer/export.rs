@@ -34,14 +34,14 @@ fn everything() -> String {
 async fn round_trip(from: Database, to: Database) {
     let (from, to) = (std::sync::Arc::new(from), std::sync::Arc::new(to));
     let (one, other) = (Over::set_up(from).await, Over::set_up(to).await);
-    let (report, told) = one.import_csv(&everything()).await;
+    let (report, recorded) = one.import_csv(&everything()).await;
     // A line break is a control character, which names cannot contain.
-    assert_eq!((report.written, told.lines()), (3, vec![4]));
+    assert_eq!((report.written, recorded.lines()), (3, vec![4]));
     one.import_csv(&keys(10..1_510)).await;
     for format in [TransferFormat::Jsonl, TransferFormat::Csv] {
         let exported = one.export(format).await;
-        let (report, told) = other.import(&exported, format, EACH).await;
-        assert_eq!(told.bad, []);
+        let (report, recorded) = other.import(&exported, format, EACH).await;
+        assert_eq!(recorded.bad, []);
         assert_eq!(report.expect("a report").lines, 1_503);
         for format in [TransferFormat::Jsonl, TransferFormat::Csv] {
             assert_eq!(other.export(format).await, one.export(format).await);

@@ -78,8 +78,8 @@ async fn tokens_and_digests_of_another_system_introspect(over: Over) {
         legacy(1),
         legacy(3)
     );
-    let (report, told) = over.import_csv(&text).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) = over.import_csv(&text).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!((report.lines, report.written, report.existing, report.bad), (3, 3, 0, 0));
     assert!(is_allowed(&over, &legacy(1)).await);
     assert!(is_allowed(&over, &legacy(2)).await);
@@ -101,14 +101,14 @@ async fn a_second_import_changes_nothing(over: Over) {
     let revision = over.service.revision().await.expect("a revision");
     let imports = events(&over, "credential.import").await;
     for options in [EACH, ALL_OR_NOTHING] {
-        let (report, told) = over.import(&text, TransferFormat::Csv, options).await;
+        let (report, recorded) = over.import(&text, TransferFormat::Csv, options).await;
         let report = report.expect("a report");
         assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
-        assert!(!told.phases.contains(&ImportPhase::Write));
+        assert!(!recorded.phases.contains(&ImportPhase::Write));
     }
     // Exported credentials are recognized as already there.
-    let (report, told) = over.import_csv(&export).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) = over.import_csv(&export).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!((report.written, report.existing, report.bad), (0, 2_500, 0));
     assert_eq!(over.export(TransferFormat::Csv).await, export);
     assert_eq!(over.service.revision().await.expect("a revision"), revision);
@@ -117,8 +117,8 @@ async fn a_second_import_changes_nothing(over: Over) {
 
 async fn an_interrupted_import_can_be_continued(over: Over) {
     over.import_csv(&keys(500..1_700)).await;
-    let (report, told) = over.import_csv(&keys(0..2_200)).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) = over.import_csv(&keys(0..2_200)).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!((report.lines, report.written, report.existing), (2_200, 1_000, 1_200));
     assert_eq!(count(&over).await, 2_200);
 }
@@ -173,15 +173,15 @@ async fn bad_lines_are_reported_by_number_and_left_out(over: Over) {
         ("", format!("key,acme,,,good too,read,,{},,,,,,,,,", legacy(2))),
     ];
     let text: String = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
-    let (report, told) = over.import_csv(&format!("{header}\n{text}")).await;
+    let (report, recorded) = over.import_csv(&format!("{header}\n{text}")).await;
     let wanted: Vec<_> =
         lines.iter().enumerate().filter(|(_, (what, _))| !what.is_empty()).collect();
-    for ((i, (what, line)), (number, reason)) in wanted.iter().zip(&told.bad) {
+    for ((i, (what, line)), (number, reason)) in wanted.iter().zip(&recorded.bad) {
         // The header is line 1.
         assert_eq!(*number, *i as u64 + 2, "{reason}: {line}");
         assert!(reason.starts_with(what), "line {number} ({what}): {reason}");
     }
-    assert_eq!(told.bad.len(), wanted.len());
+    assert_eq!(recorded.bad.len(), wanted.len());
     assert_eq!((report.written, report.bad as usize), (2, wanted.len()));
     assert!(is_allowed(&over, &legacy(1)).await && is_allowed(&over, &legacy(2)).await);
 }
@@ -213,12 +213,12 @@ async fn bad_json_is_reported_by_line(over: Over) {
         // The file ends in the middle of a record.
         good(3)[..40].to_owned(),
     ];
-    let (report, told) = over.import(&lines.join("\n"), TransferFormat::Jsonl, EACH).await;
+    let (report, recorded) = over.import(&lines.join("\n"), TransferFormat::Jsonl, EACH).await;
     let report = report.expect("a report");
     let wanted: Vec<u64> = (2..=15).chain([17]).collect();
-    assert_eq!(told.lines(), wanted);
+    assert_eq!(recorded.lines(), wanted);
     assert_eq!(report.written, 2);
-    let reason = |line: u64| told.bad.iter().find(|(l, _)| *l == line).map(|(_, r)| r.as_str());
+    let reason = |line: u64| recorded.bad.iter().find(|(l, _)| *l == line).map(|(_, r)| r.as_str());
     assert!(reason(4).is_some_and(|reason| reason.starts_with("name: is given twice")));
     assert!(reason(10).is_some_and(|reason| reason.starts_with("name: must be a string")));
     assert!(reason(11).is_some_and(|reason| reason.contains("format: password")));
@@ -236,12 +236,12 @@ async fn no_error_repeats_the_content_of_the_file(over: Over) {
          key,none-{secret},n,read,,{},,\n",
         legacy(1)
     );
-    let (report, told) = over.import_csv(&text).await;
+    let (report, recorded) = over.import_csv(&text).await;
     assert_eq!((report.written, report.bad), (0, 4));
     let line = format!(r#"{{"{secret}":"{secret}","kind":{secret}}}"#);
-    let (_, told_of_json) = over.import(&line, TransferFormat::Jsonl, EACH).await;
-    assert_eq!(told_of_json.bad.len(), 1);
-    for (_, reason) in told.bad.iter().chain(&told_of_json.bad) {
+    let (_, recorded_of_json) = over.import(&line, TransferFormat::Jsonl, EACH).await;
+    assert_eq!(recorded_of_json.bad.len(), 1);
+    for (_, reason) in recorded.bad.iter().chain(&recorded_of_json.bad) {
         assert!(!reason.contains("hush"), "{reason}");
     }
 }
@@ -249,18 +249,19 @@ async fn no_error_repeats_the_content_of_the_file(over: Over) {
 async fn all_or_nothing_writes_nothing_if_a_line_is_bad(over: Over) {
     let revision = over.service.revision().await.expect("a revision");
     let text = format!("{}nowhere,n,read,{}\n", keys(0..1_500), legacy(9_999));
-    let (report, told) = over.import(&text, TransferFormat::Csv, ALL_OR_NOTHING).await;
+    let (report, recorded) = over.import(&text, TransferFormat::Csv, ALL_OR_NOTHING).await;
     let report = report.expect("a report");
     assert_eq!((report.written, report.bad), (0, 1));
-    assert_eq!(told.lines(), [1_502]);
+    assert_eq!(recorded.lines(), [1_502]);
     assert!(report.nothing_written.is_some());
     assert_eq!(over.service.revision().await.expect("a revision"), revision);
     assert_eq!(count(&over).await, 0);
 }
 
 async fn all_or_nothing_writes_many_batches_in_one_transaction(over: Over) {
-    let (report, told) = over.import(&keys(0..3_200), TransferFormat::Csv, ALL_OR_NOTHING).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) =
+        over.import(&keys(0..3_200), TransferFormat::Csv, ALL_OR_NOTHING).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!(report.expect("a report").written, 3_200);
     assert_eq!(count(&over).await, 3_200);
     // Each credential and each batch has an event.
@@ -279,8 +280,8 @@ async fn a_plaintext_token_in_another_column_stops_the_import(over: Over) {
     ] {
         let header = "workspace,name,scopes,digest,token,creator,annotations";
         let text = format!("{header}\nacme,good,read,,{},,\n{line}\n", legacy(1));
-        let (report, told) = over.import_csv(&text).await;
-        assert_eq!(told.lines(), [3], "{:?}", told.bad);
+        let (report, recorded) = over.import_csv(&text).await;
+        assert_eq!(recorded.lines(), [3], "{:?}", recorded.bad);
         assert_eq!((report.written, report.bad), (0, 1));
         assert!(report.nothing_written.is_some_and(|reason| reason.contains("in the clear")));
     }
@@ -296,34 +297,34 @@ async fn duplicates_are_found_across_batches(over: Over) {
     writeln!(text, ",acme,again,read,{}", legacy(7)).expect("text");
     writeln!(text, "{id},acme,first,read,{}", legacy(3_001)).expect("text");
     writeln!(text, "{id},acme,second,read,{}", legacy(3_002)).expect("text");
-    let (report, mut told) = over.import_csv(&text).await;
-    told.bad.sort();
+    let (report, mut recorded) = over.import_csv(&text).await;
+    recorded.bad.sort();
     let wanted = [
         (2_502, "digest: is the same as on line 9".to_owned()),
         (2_504, "id: is the same as on line 2503".to_owned()),
     ];
-    assert_eq!(told.bad, wanted);
+    assert_eq!(recorded.bad, wanted);
     assert_eq!((report.written, report.bad), (2_501, 2));
     // A second import reports the same bad lines, and the rest as already there.
-    let (report, told) = over.import_csv(&text).await;
+    let (report, recorded) = over.import_csv(&text).await;
     assert_eq!((report.written, report.existing, report.bad), (0, 2_501, 2));
-    assert_eq!(told.bad.len(), 2);
+    assert_eq!(recorded.bad.len(), 2);
 }
 
 async fn a_digest_of_another_owner_is_a_conflict(over: Over) {
     over.import_csv(&keys(0..2)).await;
     let text =
         format!("user,name,scopes,token\nada,n,read,{}\nada,n,read,{}\n", legacy(0), legacy(5));
-    let (report, told) = over.import_csv(&text).await;
-    assert_eq!(told.bad, [(2, "digest: a credential of another owner has it".to_owned())]);
+    let (report, recorded) = over.import_csv(&text).await;
+    assert_eq!(recorded.bad, [(2, "digest: a credential of another owner has it".to_owned())]);
     assert_eq!(report.written, 1);
     let id =
         over.export(TransferFormat::Csv).await.lines().nth(1).map(|line| line[..36].to_owned());
     let id = id.expect("an id");
-    let (report, told) = over
+    let (report, recorded) = over
         .import_csv(&format!("id,workspace,name,scopes,token\n{id},w,n,read,{}\n", legacy(8)))
         .await;
-    assert_eq!(told.bad, [(2, "id: another credential with another digest has it".to_owned())]);
+    assert_eq!(recorded.bad, [(2, "id: another credential with another digest has it".to_owned())]);
     assert_eq!(report.written, 0);
 }
 
@@ -337,13 +338,13 @@ async fn lines_with_missing_owners_are_bad_unless_owners_are_created(over: Over)
         legacy(4),
         legacy(5)
     );
-    let (report, told) = over.import_csv(&text).await;
-    assert_eq!(told.lines(), [2, 3, 4, 6]);
+    let (report, recorded) = over.import_csv(&text).await;
+    assert_eq!(recorded.lines(), [2, 3, 4, 6]);
     assert_eq!(report.written, 1);
     let create_missing = ImportOptions { create_missing: true, ..EACH };
-    let (report, told) = over.import(&text, TransferFormat::Csv, create_missing).await;
+    let (report, recorded) = over.import(&text, TransferFormat::Csv, create_missing).await;
     let report = report.expect("a report");
-    assert_eq!(told.lines(), [4]);
+    assert_eq!(recorded.lines(), [4]);
     assert_eq!((report.written, report.existing), (3, 1));
     assert!(is_allowed(&over, &legacy(1)).await && is_allowed(&over, &legacy(5)).await);
     assert_eq!(events(&over, "workspace.put").await, 2, "acme and globex");
@@ -359,12 +360,12 @@ async fn imported_credentials_get_the_current_watermark_of_their_owner(over: Ove
     let name = || sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
     over.import_csv(&keys(0..1)).await;
     over.service.delete_workspace(context(), name(), false).await.expect("deleted");
-    let (report, told) = over.import_csv(&keys(1..2)).await;
-    assert_eq!((told.lines(), report.written), (vec![2], 0));
+    let (report, recorded) = over.import_csv(&keys(1..2)).await;
+    assert_eq!((recorded.lines(), report.written), (vec![2], 0));
     let revived = format!("workspace,name,scopes,token\nw,n,read,{}\n", legacy(1));
     over.put_owners().await;
-    let (report, told) = over.import_csv(&revived).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) = over.import_csv(&revived).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!(report.written, 1);
     assert!(is_allowed(&over, &legacy(1)).await);
     assert!(!is_allowed(&over, &legacy(0)).await, "it ended with the workspace");
@@ -376,7 +377,7 @@ async fn of_action(over: &Over, action: &str) -> Vec<AuditEvent> {
 }
 
 fn json(text: Option<&String>) -> Value {
-    serde_json::from_str(text.expect("it is told")).expect("JSON")
+    serde_json::from_str(text.expect("it is recorded")).expect("JSON")
 }
 
 async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
@@ -395,8 +396,8 @@ async fn a_batch_is_one_change_and_each_credential_has_its_event(over: Over) {
     assert_eq!(batches, expected);
     let exported = over.export(TransferFormat::Csv).await;
     let ids: BTreeSet<_> = exported.lines().skip(1).map(|line| &line[..36]).collect();
-    let told: BTreeSet<_> = each.iter().map(|event| event.target_id.as_str()).collect();
-    assert_eq!((told, each.len()), (ids, 2_001));
+    let recorded: BTreeSet<_> = each.iter().map(|event| event.target_id.as_str()).collect();
+    assert_eq!((recorded, each.len()), (ids, 2_001));
     let first = each[0];
     let id = CredentialId::parse(&first.target_id).expect("an id");
     let row = over.database.open().await.find_credential(id).await.expect("a read").expect("a row");
@@ -419,8 +420,8 @@ async fn imported_credentials_are_exempt_from_policies(over: Over) {
     let put = PutWorkspace { id, slug, display_name, disabled: None, policy: Some(policy) };
     let put = over.service.put_workspace(context, put).await;
     put.expect("a workspace");
-    let (report, told) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;
-    assert_eq!((report.written, told.bad), (2, vec![]));
+    let (report, recorded) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;
+    assert_eq!((report.written, recorded.bad), (2, vec![]));
 }
 
 /// More credentials than one batch reads.
@@ -432,12 +433,12 @@ async fn imported_credentials_end_with_their_owner_and_each_has_an_event(over: O
     let [deleted] = &of_action(&over, "workspace.delete").await[..] else { panic!("one event") };
     let more = json!({"revoked_count_min": 51, "counted_by": "credential.revoke_owned"});
     assert_eq!(json(deleted.after.as_ref()), more);
-    let rest = over.service.write_pending_ends(|_| ()).await.expect("it is told");
+    let rest = over.service.write_pending_ends(|_| ()).await.expect("it is recorded");
     assert_eq!(rest, 1_151);
     let [all] = &of_action(&over, "credential.revoke_owned").await[..] else { panic!("one event") };
     assert_eq!(json(all.after.as_ref()), json!({"revoked_count": 1_201}));
     assert_eq!(all.caller, "operator:test");
-    let told = |events: &[AuditEvent], which: fn(&AuditEvent) -> Option<&String>| {
+    let recorded = |events: &[AuditEvent], which: fn(&AuditEvent) -> Option<&String>| {
         let each = events.iter().filter(|event| !event.target_id.is_empty());
         let views = each.map(|event| (event.target_id.clone(), json(which(event))));
         views.collect::<BTreeMap<_, _>>()
@@ -445,9 +446,9 @@ async fn imported_credentials_end_with_their_owner_and_each_has_an_event(over: O
     let imported = of_action(&over, "credential.import").await;
     let revoked = of_action(&over, "credential.revoke").await;
     assert_eq!(revoked.len(), 1_201);
-    let before = told(&revoked, |event| event.before.as_ref());
-    assert_eq!(before, told(&imported, |event| event.after.as_ref()));
-    for (id, after) in told(&revoked, |event| event.after.as_ref()) {
+    let before = recorded(&revoked, |event| event.before.as_ref());
+    assert_eq!(before, recorded(&imported, |event| event.after.as_ref()));
+    for (id, after) in recorded(&revoked, |event| event.after.as_ref()) {
         let id = CredentialId::parse(&id).expect("an id");
         let row =
             over.database.open().await.find_credential(id).await.expect("a read").expect("a row");

@@ -34,11 +34,11 @@ async fn a_quoted_line_break_does_not_start_a_record(over: Over) {
         legacy(2),
         legacy(3),
     );
-    let (report, told) = over.import_csv(&text).await;
+    let (report, recorded) = over.import_csv(&text).await;
     assert!(!is_allowed(&over, &injected).await, "a name is no record");
     // Each record is numbered by its first line.
-    assert_eq!(told.lines(), [2, 8], "{:?}", told.bad);
-    assert!(told.bad[0].1.starts_with("name: "), "{:?}", told.bad);
+    assert_eq!(recorded.lines(), [2, 8], "{:?}", recorded.bad);
+    assert!(recorded.bad[0].1.starts_with("name: "), "{:?}", recorded.bad);
     assert_eq!((report.lines, report.written, report.bad), (3, 1, 2));
     assert!(is_allowed(&over, &legacy(2)).await);
     let exported = over.export(TransferFormat::Jsonl).await;
@@ -95,9 +95,9 @@ async fn every_legal_name_survives_an_import_and_export(over: Over) {
         format!("{line}\n")
     });
     let text: String = lines.collect();
-    let (report, told) = over.import(&text, TransferFormat::Jsonl, EACH).await;
+    let (report, recorded) = over.import(&text, TransferFormat::Jsonl, EACH).await;
     let legal = names.len() as u64 - report.expect("a report").bad;
-    assert!(legal >= 16, "{:?}", told.bad);
+    assert!(legal >= 16, "{:?}", recorded.bad);
     let (csv, jsonl) =
         (over.export(TransferFormat::Csv).await, over.export(TransferFormat::Jsonl).await);
     let name = sophic_auth::model::WorkspaceName::parse("acme").expect("a name");
@@ -106,8 +106,8 @@ async fn every_legal_name_survives_an_import_and_export(over: Over) {
     assert_eq!(count(&over).await, 0, "what is of a deleted owner is not exported");
     let other = crate::stores::Database::sqlite();
     let other = <Over as crate::stores::Fixture>::set_up(std::sync::Arc::new(other)).await;
-    let (report, told) = other.import(&csv, TransferFormat::Csv, EACH).await;
-    assert_eq!(told.bad, []);
+    let (report, recorded) = other.import(&csv, TransferFormat::Csv, EACH).await;
+    assert_eq!(recorded.bad, []);
     assert_eq!(report.expect("a report").written, legal);
     assert_eq!(other.export(TransferFormat::Jsonl).await, jsonl);
     assert_eq!(other.export(TransferFormat::Csv).await, csv);

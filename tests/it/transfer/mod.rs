@@ -31,8 +31,8 @@ pub(crate) struct Over {
 impl Fixture for Over {
     async fn set_up(database: Arc<Database>) -> Self {
         let options = Options { accept_imported_tokens: true, ..Options::default() };
-        store::migrate(&database.url()).await.expect("it can be migrated");
-        let service = server::open_service(&database.url(), options).await.expect("it opens");
+        store::migrate(&database.location()).await.expect("it can be migrated");
+        let service = server::open_service(&database.location(), options).await.expect("it opens");
         let over = Self { database, service };
         over.put_owners().await;
         over
@@ -43,12 +43,12 @@ impl Fixture for Over {
 
 /// What an import reported.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct ImportRecorder {
     pub(crate) bad: Vec<(u64, String)>,
     pub(crate) phases: Vec<ImportPhase>,
 }
 
-impl ImportObserver for Told {
+impl ImportObserver for ImportRecorder {
     fn bad(&mut self, _: &'static str, line: u64, reason: &str) {
         self.bad.push((line, reason.to_owned()));
     }
@@ -58,7 +58,7 @@ impl ImportObserver for Told {
     }
 }
 
-impl Told {
+impl ImportRecorder {
     /// Returns the numbers of the bad lines.
     pub(crate) fn lines(&self) -> Vec<u64> {
         self.bad.iter().map(|(line, _)| *line).collect()
@@ -90,7 +90,7 @@ impl Over {
         text: &str,
         format: TransferFormat,
         options: ImportOptions,
-    ) -> (Result<ImportReport, TransferError>, Told) {
+    ) -> (Result<ImportReport, TransferError>, ImportRecorder) {
         self.import_as(text, format, options, ColumnOptions::default()).await
     }
 
@@ -100,16 +100,16 @@ impl Over {
         format: TransferFormat,
         options: ImportOptions,
         columns: ColumnOptions,
-    ) -> (Result<ImportReport, TransferError>, Told) {
-        let mut told = Told::default();
+    ) -> (Result<ImportReport, TransferError>, ImportRecorder) {
+        let mut recorded = ImportRecorder::default();
         let import = Import { input: text.as_bytes(), format, columns, options };
-        let report = self.service.import(&Context::operator("test"), import, &mut told).await;
-        (report, told)
+        let report = self.service.import(&Context::operator("test"), import, &mut recorded).await;
+        (report, recorded)
     }
 
-    pub(crate) async fn import_csv(&self, text: &str) -> (ImportReport, Told) {
-        let (report, told) = self.import(text, TransferFormat::Csv, EACH).await;
-        (report.expect("a report"), told)
+    pub(crate) async fn import_csv(&self, text: &str) -> (ImportReport, ImportRecorder) {
+        let (report, recorded) = self.import(text, TransferFormat::Csv, EACH).await;
+        (report.expect("a report"), recorded)
     }
 
     pub(crate) async fn export(&self, format: TransferFormat) -> String {

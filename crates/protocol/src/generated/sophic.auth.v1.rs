@@ -331,7 +331,7 @@ impl ::prost::Name for IntrospectedCredential {
         "/sophic.auth.v1.IntrospectedCredential".into()
     }
 }
-/// Why a request with a presented token is denied. Of 1 to 12, the first that applies wins, in the order of the numbers.
+/// Why a request with a presented token is denied. The first of 1 to 12 that applies wins, in the order of the numbers.
 /// Each begins with the HTTP status that a service should answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -418,9 +418,9 @@ impl Denial {
 pub enum RoleCap {
     /// The answer has no role.
     Unspecified = 0,
-    /// The user's role in the workspace, which is not above the token's downscope.
+    /// The user's role in the workspace, which is not above the `max_role` of the token.
     Membership = 1,
-    /// The token's own downscope, which is below the user's role.
+    /// The `max_role` of the token, which is below the user's role.
     Token = 2,
 }
 impl RoleCap {

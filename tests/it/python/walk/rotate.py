@@ -49,7 +49,7 @@ def with_overlap(s):
     expect("the overlap", end - micros(rotated.credential.create_time), HOUR * 10**6)
     expect("the old one's state", state(rotated.predecessor), "ACTIVE")
     answer = s.allowed(made.token, "read")
-    expect("the end that introspection tells", micros(answer.credential.expire_time), end)
+    expect("the end that introspection reports", micros(answer.credential.expire_time), end)
     holds("no cache holds it longer", answer.cache_ttl.seconds <= HOUR)
     s.allowed(rotated.token, "read")
     short = s.key(ttl=span(600))

@@ -34,7 +34,7 @@ def only_what_the_mask_names(s):
     expect("annotations may be cleared", dict(after.annotations), {})
     expect("what Get shows", without_last_use(s.get(made.id)), without_last_use(after))
     answer = s.allowed(made.token, "read", "admin")
-    expect("the name that introspection tells", answer.credential.name, "Neuer Name")
+    expect("the name that introspection reports", answer.credential.name, "Neuer Name")
     s.ok("only what the mask names is changed")
 
 
@@ -95,7 +95,7 @@ def expiry_only_earlier(s):
     s.root.invalid(update(made.id, expire_time=late), "credential.expire_time")
     s.root.invalid(update(made.id, mask=["expire_time"]), "credential.expire_time")
     s.root.do(update(made.id, expire_time=soon))
-    expect("the end that introspection tells", s.allowed(made.token, "read").credential.expire_time, soon)
+    expect("the end that introspection reports", s.allowed(made.token, "read").credential.expire_time, soon)
     # Late enough to be in the future when a busy server handles the call.
     end = from_now(3)
     s.root.do(update(made.id, expire_time=end))

@@ -78,7 +78,7 @@ impl Store {
         self.flush();
     }
 
-    pub(in crate::simulation) fn fence(&mut self, id: ReplicaId, seq: i64) -> bool {
+    pub(in crate::simulation) fn mark_ended(&mut self, id: ReplicaId, seq: i64) -> bool {
         let stands = self.live(id).is_some_and(|row| row.seq == seq);
         if stands {
             self.end_row(id);

@@ -6,13 +6,13 @@ use sqlx::SqliteConnection;
 use super::transaction::{SqliteTx, run};
 use super::{Result, sql_time};
 use crate::model::{RequestId, Timestamp};
-use crate::store::{ClaimedRequest, RequestTx, row};
+use crate::store::{ClaimedRequest, RequestIdTx, row};
 
 /// Number of expired rows that each claim deletes. It deletes more than it inserts, so that they cannot pile up.
 const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
-impl RequestTx for SqliteTx {
+impl RequestIdTx for SqliteTx {
     async fn claim_request(
         &mut self,
         request: &ClaimedRequest,

@@ -7,7 +7,7 @@ use crate::model::{CredentialId, Digest, RequestId, Timestamp};
 
 /// Stores the request ids of calls that created a credential.
 #[async_trait]
-pub trait RequestTx: Send {
+pub trait RequestIdTx: Send {
     /// Claims this request id for its credential. If the same requester has used the id after `forget_before`, returns
     /// that earlier request and stores nothing. If two requests race, the second waits until the first has committed or
     /// failed.

@@ -5,13 +5,13 @@ use async_trait::async_trait;
 use super::transaction::{PostgresTx, run};
 use super::{Result, Session, sql_time};
 use crate::model::{RequestId, Timestamp};
-use crate::store::{ClaimedRequest, RequestTx, row};
+use crate::store::{ClaimedRequest, RequestIdTx, row};
 
 /// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
 const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
-impl RequestTx for PostgresTx {
+impl RequestIdTx for PostgresTx {
     async fn claim_request(
         &mut self,
         request: &ClaimedRequest,

@@ -21,7 +21,7 @@ const LARGE_UNIT: usize = 1_024;
 
 /// Requests in flight. No caller has more than half of the requests, or of the memory for large messages, over all its
 /// connections.
-pub struct Requests {
+pub struct RequestsInFlight {
     /// The limits in effect.
     pub limits: RequestLimits,
     of_callers: Arc<SharedQuota<CallerId>>,
@@ -61,7 +61,7 @@ impl Resource {
     }
 }
 
-impl Requests {
+impl RequestsInFlight {
     /// Creates the quotas for these limits.
     pub fn new(limits: RequestLimits) -> Arc<Self> {
         let limits = limits.in_effect();
@@ -225,7 +225,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, Requests, Resource, Result};
+    use super::{LARGE_BYTES_MAX, Reason, RequestLimits, RequestsInFlight, Resource, Result};
     use crate::model::{
         Caller, CallerId, CallerIdentity, CallerName, Digest, PermissionSet, Timestamp,
     };
@@ -244,8 +244,8 @@ mod tests {
         }
     }
 
-    fn requests(requests_max: usize) -> Arc<Requests> {
-        Requests::new(RequestLimits { requests_max, request_timeout: Duration::ZERO })
+    fn requests(requests_max: usize) -> Arc<RequestsInFlight> {
+        RequestsInFlight::new(RequestLimits { requests_max, request_timeout: Duration::ZERO })
     }
 
     #[test]
@@ -286,9 +286,9 @@ mod tests {
     fn each_caller_and_resource_is_logged_once_a_minute() {
         let requests = requests(1);
         let [first, second] = [caller(1).id, caller(2).id];
-        let begun = Instant::now();
+        let started = Instant::now();
         let count_refusal = |caller, what, seconds| {
-            requests.count_refusal((caller, what), begun + Duration::from_secs(seconds))
+            requests.count_refusal((caller, what), started + Duration::from_secs(seconds))
         };
         assert_eq!(count_refusal(first, Resource::Requests, 0), Some(1));
         assert_eq!(count_refusal(first, Resource::Requests, 1), None);

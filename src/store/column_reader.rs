@@ -1,5 +1,5 @@
 //! Typed access to the columns of a row, for both databases. Each database implements [`Columns`] for six plain kinds
-//! of value, and [`Fields`] reads a row's columns one after the other. A value that does not fit is
+//! of value, and [`ColumnReader`] reads the columns of a row one after the other. A value that does not fit is
 //! [`StoreError::Corrupt`], which names the column but never the value.
 
 use std::time::Duration;
@@ -89,14 +89,14 @@ impl Columns for PgRow {
     }
 }
 
-/// Reads a row's columns one after the other.
-pub(super) struct Fields<'r, R> {
+/// Reads the columns of a row one after the other.
+pub(super) struct ColumnReader<'r, R> {
     pub(super) row: &'r R,
     pub(super) next: usize,
     pub(super) table: &'static str,
 }
 
-impl<'r, R: Columns> Fields<'r, R> {
+impl<'r, R: Columns> ColumnReader<'r, R> {
     pub(super) const fn new(row: &'r R, table: &'static str) -> Self {
         Self { row, next: 0, table }
     }
