@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -181,29 +183,48 @@ impl Service {
         effect: Effect,
         work: impl Future<Output = Result<Done<T>>> + Send + 'static,
     ) -> Result<T> {
-        let this = Arc::clone(self);
-        let deadline = attempt.context().deadline;
-        let work = async move {
+        let (sender, receiver) = oneshot::channel();
+        let call = Arc::clone(self).call(attempt, effect, Box::pin(work));
+        let call = async move {
+            // Fails if the client has disconnected.
+            let _ = sender.send(call.await);
+        };
+        // Boxed, so that the task is compiled once and not for each call.
+        let call: BoxFuture<'static, ()> = Box::pin(call.in_current_span());
+        let task = self.tasks.spawn(call);
+        if let Ok(outcome) = receiver.await {
+            return outcome;
+        }
+        let panic = task.await.err().map(|error| error.to_string());
+        Err(ServiceError::internal(&panic.unwrap_or_default()))
+    }
+
+    async fn call<T: Send + 'static>(
+        self: Arc<Self>,
+        attempt: Attempt,
+        effect: Effect,
+        work: BoxFuture<'static, Result<Done<T>>>,
+    ) -> Result<T> {
+        call_context::run(attempt.context().deadline, async {
             // Without this, a call would wait for network timeouts while the store is away. The outcome of a commit in
             // flight is then unknown: as after any lost connection, the caller retries.
             let worked = tokio::select! {
                 biased;
                 worked = work => worked,
-                error = this.store.until_unreachable() => Err(error.into()),
+                error = self.store.until_unreachable() => Err(error.into()),
             };
             let error = match worked {
-                Ok(done) => return this.settle(attempt.context(), effect, done).await,
+                Ok(done) => return self.settle(attempt.context(), effect, done).await,
                 Err(error) => error,
             };
-            this.record_refusal(&attempt, error.reason).await;
+            self.record_refusal(&attempt, error.reason).await;
             if effect == Effect::Narrows && means_already_ended(error.reason) {
-                let head = this.nothing_to_commit().await?;
-                this.wait_for(head.revision(), attempt.context()).await?;
+                let head = self.nothing_to_commit().await?;
+                self.wait_for(head.revision(), attempt.context()).await?;
             }
             Err(error)
-        };
-        let task = self.tasks.spawn(call_context::run(deadline, work.in_current_span()));
-        task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
+        })
+        .await
     }
 
     /// Returns a call's value after its effect has taken place. For [`Self::run`], and for commands of the command line

@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -252,22 +253,18 @@ impl Connections {
         // Disables Nagle's algorithm, which would delay small answers. Fails only if the socket is closed already.
         let _ = stream.set_nodelay(true);
         let activity = Arc::clone(&peer.activity);
-        match &self.tls {
-            None => {
-                let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
-                self.drive(stream, service_for(peer), ask_to_end).await;
-            }
+        let (stream, peer) = match &self.tls {
+            None => (Either::Left(stream), peer),
             Some(tls) => match tls.accept(stream, self.protocol).await {
-                Ok((stream, sans)) => {
-                    let service = service_for(Peer { sans, ..peer });
-                    let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
-                    self.drive(stream, service, ask_to_end).await;
-                }
+                Ok((stream, sans)) => (Either::Right(stream), Peer { sans, ..peer }),
                 Err(error) => {
                     tracing::debug!(address = %peer.address, %error, "TLS handshake failed");
+                    return;
                 }
             },
-        }
+        };
+        let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
+        self.drive(stream, service_for(peer), ask_to_end).await;
     }
 
     async fn drive<I, S, B>(&self, stream: I, service: S, ask_to_end: oneshot::Receiver<()>)

@@ -260,7 +260,9 @@ macro_rules! with_retry {
                 drop(session);
                 let mut session = $store.working_session($purpose).await?;
                 let (pool_generation, limit) = (session.pool_generation, session.limit());
-                $store.primary.while_current(pool_generation, limit, read(&mut session)).await
+                // Boxed, because it is rare and would double the size of every read.
+                let again: futures::future::BoxFuture<'_, _> = Box::pin(read(&mut session));
+                $store.primary.while_current(pool_generation, limit, again).await
             }
             outcome => outcome,
         }

@@ -22,7 +22,9 @@ macro_rules! run {
         let pool_generation = $this.session.pool_generation;
         let outcome = {
             let $db = &mut $this.session;
-            $this.primary.bounded_write(pool_generation, async { $statement }).await
+            // Boxed, so that the wait is compiled once for each type of result and not for each statement.
+            let statement: futures::future::BoxFuture<'_, _> = Box::pin(async { $statement });
+            $this.primary.bounded_write(pool_generation, statement).await
         };
         $this.primary.write_health.note(&outcome);
         outcome
