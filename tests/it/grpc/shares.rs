@@ -10,6 +10,7 @@ use sophic_auth::grpc::pb::{
     BatchIntrospectRequest, ListWorkspacesRequest, RotateCallerRequest, WatchRequest,
 };
 use sophic_auth::model::Permission;
+use sophic_auth::service::RequestLimits;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -91,7 +92,9 @@ async fn over_http(server: &Harness, actor: &Actor) -> u16 {
 }
 
 async fn one_caller_may_have_half_of_all_requests_in_flight(h: Harness) {
-    let server = h.another(|config| config.limits.requests_max = 8).await;
+    // The requests that are held must not time out, however slow the machine is.
+    let limits = RequestLimits { requests_max: 8, request_timeout: Duration::ZERO };
+    let server = h.another(|config| config.limits = limits).await;
     let root = server.root().await;
     let holder = server.caller("holder", &[Permission::Introspect]).await;
     let other = server.caller("other", &[Permission::Introspect]).await;
