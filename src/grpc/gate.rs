@@ -133,7 +133,10 @@ impl Gate {
             return refusal.map(ResponseBody::tonic);
         }
         let answer = std::panic::AssertUnwindSafe(async {
-            let Some(rpc) = rpc else { return Ok(self.call_tonic(request).await) };
+            // Never passed on: a method that tonic serves and that has no row would be open to everyone.
+            let Some(rpc) = rpc else {
+                return Ok(Status::unimplemented("").into_http::<Body>().map(ResponseBody::tonic));
+            };
             match rpc.row().rule {
                 Rule::Open => self.answer_unauthenticated(request, rpc, guard).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
