@@ -15,6 +15,8 @@ pub trait BulkStore: Send + Sync {
         after: Option<CredentialId>,
         limit: u32,
     ) -> Result<Vec<Credential>>;
+    /// Returns the largest id of all credentials, ended ones included. `None` if there are none.
+    async fn last_credential_id(&self) -> Result<Option<CredentialId>>;
     /// Counts the credentials that match the filter.
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64>;
     /// Lists up to `limit` credentials that were revoked or expired before `cutoff`, including those revoked by their
@@ -57,6 +59,8 @@ pub struct RevokeFilter {
     pub user_id: Option<UserId>,
     /// Credentials of this family.
     pub family_id: Option<CredentialId>,
+    /// Credentials with at most this id.
+    pub last_id: Option<CredentialId>,
     /// Credentials made by this creator.
     pub creator: Option<String>,
     /// Credentials made before this time.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
@@ -71,15 +72,16 @@ pub struct BulkRevoked {
 /// Where a call starts.
 struct Start {
     cursor: Cursor,
-    /// When the first call of the run began. Credentials created later stay, so the run ends.
-    begin_time: Timestamp,
+    /// Largest id of all credentials when the first call of the run began. Larger ids were created later and stay, so
+    /// that the run ends. A time would not do: the clock of the server that created a credential may be ahead.
+    last_id: CredentialId,
     after: Option<CredentialId>,
 }
 
 impl Start {
     /// Returns the page token that continues after this credential.
     fn token_after(&self, after: CredentialId) -> String {
-        self.cursor.token(&format!("{} {after}", self.begin_time.unix_micros()))
+        self.cursor.token(&format!("{} {after}", self.last_id))
     }
 }
 
@@ -105,8 +107,8 @@ impl Service {
         let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
         self.run(attempt, effect, async move {
             let (why, acting_user) = this.check_bulk_revoke(&request).await?;
-            let start = this.start_of(&request)?;
-            let filter = this.revoke_filter(&request, start.begin_time).await?;
+            let start = this.start_of(&request).await?;
+            let filter = this.revoke_filter(&request, start.last_id).await?;
             let stop = context.deadline.map(|deadline| {
                 let now = Instant::now();
                 now + deadline.saturating_duration_since(now) / 2
@@ -207,27 +209,29 @@ impl Service {
         Ok((why, acting_user))
     }
 
-    /// Returns where the call starts: now, or where an earlier call with the same filter stopped.
-    fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
+    /// Returns where the call starts: at the first credential, or where an earlier call with the same filter stopped.
+    async fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
         let page = PageRequest { size: 0, token: request.page_token.clone() };
         let cursor = Cursor::new(&page, format!("bulk_revoke {}", describe_filter(&filter)))?;
         let earlier = cursor.after.as_deref().and_then(|position| {
-            let (begin_time, after) = position.split_once(' ')?;
-            let begin_time = Timestamp::from_unix_micros(begin_time.parse().ok()?)?;
-            Some((begin_time, CredentialId::parse(after).ok()?))
+            let (last_id, after) = position.split_once(' ')?;
+            Some((CredentialId::parse(last_id).ok()?, CredentialId::parse(after).ok()?))
         });
-        let now = self.clock.now();
-        let (begin_time, after) =
-            earlier.map_or((now, None), |(begin_time, after)| (begin_time, Some(after)));
-        // The token cannot move the begin time into the future.
-        Ok(Start { cursor, begin_time: begin_time.min(now), after })
+        Ok(match earlier {
+            Some((last_id, after)) => Start { cursor, last_id, after: Some(after) },
+            None => {
+                let last_id = self.store.last_credential_id().await?;
+                let last_id = last_id.unwrap_or(CredentialId(Uuid::nil()));
+                Start { cursor, last_id, after: None }
+            }
+        })
     }
 
     async fn revoke_filter(
         &self,
         request: &BulkRevoke,
-        begin_time: Timestamp,
+        last_id: CredentialId,
     ) -> Result<RevokeFilter> {
         let workspace_id = match &request.workspace {
             Some(name) => Some(self.get_workspace(name).await?.id),
@@ -241,10 +245,9 @@ impl Service {
             workspace_id,
             user_id,
             family_id: request.family_id,
+            last_id: Some(last_id),
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
-            created_before: Some(
-                request.created_before.map_or(begin_time, |time| time.min(begin_time)),
-            ),
+            created_before: request.created_before,
             last_used_before: request.last_used_before,
         })
     }

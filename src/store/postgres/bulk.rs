@@ -28,6 +28,16 @@ impl BulkStore for PostgresStore {
         })
     }
 
+    async fn last_credential_id(&self) -> Result<Option<CredentialId>> {
+        read!(self, async |db| {
+            let row = db
+                .query("SELECT id FROM credentials ORDER BY id DESC LIMIT 1")
+                .fetch_optional(db.connection())
+                .await?;
+            row.map(|row| Ok(CredentialId(row.try_get(0)?))).transpose()
+        })
+    }
+
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
         read!(self, async |db| {
             let mut query = QueryBuilder::<Postgres>::new(
@@ -196,6 +206,9 @@ fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
     }
     if let Some(family) = filter.family_id {
         query.push(" AND c.family_id = ").push_bind(family.0);
+    }
+    if let Some(last) = filter.last_id {
+        query.push(" AND c.id <= ").push_bind(last.0);
     }
     if let Some(creator) = &filter.creator {
         query.push(" AND c.creator = ").push_bind(creator.clone());

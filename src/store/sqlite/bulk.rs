@@ -22,6 +22,15 @@ impl BulkStore for SqliteStore {
         read!(self, async |db| list_revocable(db, filter, after, limit).await)
     }
 
+    async fn last_credential_id(&self) -> Result<Option<CredentialId>> {
+        read!(self, async |db| {
+            let row = sqlx::query("SELECT id FROM credentials ORDER BY id DESC LIMIT 1")
+                .fetch_optional(db)
+                .await?;
+            row.map(|row| Ok(CredentialId(row.try_get(0)?))).transpose()
+        })
+    }
+
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64> {
         read!(self, async |db| {
             let mut query = QueryBuilder::<Sqlite>::new(
@@ -164,6 +173,9 @@ fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
     }
     if let Some(family) = filter.family_id {
         query.push(" AND c.family_id = ").push_bind(family.0);
+    }
+    if let Some(last) = filter.last_id {
+        query.push(" AND c.id <= ").push_bind(last.0);
     }
     if let Some(creator) = &filter.creator {
         query.push(" AND c.creator = ").push_bind(creator.clone());

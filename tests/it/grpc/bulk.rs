@@ -1,10 +1,12 @@
 //! Revoking many credentials at once: by a filter, and by a list of leaked tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sophic_auth::grpc::pb::{self, BulkRevokeRequest, Denial, ListAuditEventsRequest, Role, Scope};
-use sophic_auth::model::{CredentialId, LastUse, WorkspaceName};
-use sophic_auth::service::{BulkRevoke, Context};
+use sophic_auth::model::{Clock, CredentialId, LastUse, SystemClock, Timestamp, WorkspaceName};
+use sophic_auth::server::uncached_service;
+use sophic_auth::service::{BulkRevoke, Context, Options, StoreClock};
 use tonic::Code;
 
 use super::audit::{events, of_action};
@@ -18,6 +20,7 @@ on_every_store! {
     a_filter_that_names_nothing_is_refused,
     several_batches_are_revoked_and_a_second_run_finds_none,
     credentials_beyond_the_time_of_a_call_are_left_to_the_next,
+    a_server_with_a_slow_clock_revokes_what_another_has_just_created,
     bulk_revoke_needs_credentials_admin,
     revoked_credentials_are_refused_at_once_and_recorded,
     real_leaked_tokens_are_revoked_and_named,
@@ -198,6 +201,34 @@ async fn credentials_beyond_the_time_of_a_call_are_left_to_the_next(h: Harness) 
     .await;
     assert_eq!(count, 105);
     assert!(root.introspect(&spared.token, "acme", &[]).await.active, "made since it began");
+}
+
+/// A machine whose clock is behind, but not so far that the clock of the store corrects it.
+struct Slow;
+
+impl Clock for Slow {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().saturating_sub(Duration::from_millis(900))
+    }
+}
+
+async fn a_server_with_a_slow_clock_revokes_what_another_has_just_created(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let clock = Arc::new(StoreClock::new(Arc::new(Slow)));
+    let slow = uncached_service(h.database.open().await, clock, Options::default());
+    let request = |dry_run| BulkRevoke {
+        workspace: Some(WorkspaceName::parse("acme").expect("a name")),
+        dry_run,
+        ..Default::default()
+    };
+    let operator = || Context::operator("test");
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    let counted = slow.bulk_revoke(operator(), request(true), |_| ()).await.expect("a count");
+    assert_eq!(counted.count, 1);
+    let revoked = slow.bulk_revoke(operator(), request(false), |_| ()).await.expect("it is ended");
+    assert_eq!((revoked.count, &*revoked.next_token), (1, ""));
+    assert!(!root.introspect(&key.token, "acme", &[]).await.active);
 }
 
 async fn bulk_revoke_needs_credentials_admin(h: Harness) {

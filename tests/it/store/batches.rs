@@ -52,6 +52,7 @@ async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestSt
         (RevokeFilter { workspace_id: Some(acme.id.clone()), ..none() }, numbered(1..=5)),
         (RevokeFilter { user_id: Some(ada.id.clone()), ..none() }, numbered(6..=7)),
         (RevokeFilter { family_id: Some(credential_id(3)), ..none() }, numbered([3])),
+        (RevokeFilter { last_id: Some(credential_id(2)), ..none() }, numbered(1..=2)),
         (RevokeFilter { creator: Some("user:ada".to_owned()), ..none() }, numbered(1..=7)),
         (RevokeFilter { creator: Some("user:ad".to_owned()), ..none() }, numbered([])),
         (RevokeFilter { created_before: Some(at(3)), ..none() }, numbered(1..=2)),
