@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::{Global, Output};
 use super::{UsageError, open_service, operator, output, refuse_token_output, store_url};
-use crate::model::Timestamp;
+use crate::model::{AuditAction, Timestamp};
 use crate::server;
 use crate::service::{Options, view};
 use crate::store::{self, AuditFilter, Location};
@@ -28,9 +28,6 @@ pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Endings of audit actions that removed access. Restoring an older backup undoes them.
-const ENDINGS: [&str; 6] =
-    [".revoke", ".bulk_revoke", ".revoke_leaked", ".disable", ".delete", ".rotate"];
 /// Maximum number of them to list in a table.
 const ENDINGS_SHOWN: usize = 100;
 
@@ -73,7 +70,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Returns the events of the replaced store that removed access after the backup was made. `None` if that store cannot be
+/// Returns the events of the replaced store that may have taken access away after the backup was made. `None` if that store cannot be
 /// read.
 async fn endings_since(
     replaced: Option<&Path>,
@@ -91,9 +88,7 @@ async fn endings_since(
             event.refusal.is_none() && until.is_none_or(|until| event.time > until)
         });
         endings.extend(
-            newer
-                .filter(|event| ENDINGS.iter().any(|ending| event.action.ends_with(ending)))
-                .map(view::audit_event),
+            newer.filter(|event| AuditAction::may_narrow(&event.action)).map(view::audit_event),
         );
     };
     store.close().await;
@@ -112,9 +107,12 @@ fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
         None => output::note(
             "The old store could not be read, so this cannot list what was ended since then.",
         ),
-        Some([]) => output::note("In the old store, nothing was ended since then."),
+        Some([]) => output::note("Nothing in the old store took access away since then."),
         Some(endings) => {
-            output::note(&format!("Ended in the old store since then ({}):", endings.len()));
+            let count = endings.len();
+            output::note(&format!(
+                "Changes in the old store since then that may have taken access away ({count}):"
+            ));
             for event in endings.iter().take(ENDINGS_SHOWN) {
                 let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
                 let (time, action) = (field("time"), field("action"));

@@ -112,7 +112,9 @@ fn classify_cause(error: &anyhow::Error) -> (&'static str, u8) {
     }
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         let reason = match interrupted {
-            Interrupted::Committed { .. } => Reason::BarrierPending.code(),
+            Interrupted::Committed { .. } | Interrupted::Unfinished(_) => {
+                Reason::BarrierPending.code()
+            }
             Interrupted::Uncommitted(_) => code::INTERRUPTED.code,
         };
         return (reason, interrupted.exit_code());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::args::{Global, LogFormat};
@@ -62,9 +63,7 @@ impl Queue {
 pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
     let default = if server { "info" } else { "warn" };
     let directives = global.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::try_new(directives).map_err(|error| {
-        UsageError(format!("--log must be a level or a filter such as sophic_auth=debug: {error}"))
-    })?;
+    let filter = filter(directives)?;
     // With --output json, everything that a command prints is JSON.
     let format = if output::is_json() { LogFormat::Json } else { global.log_format };
     let (writer, flush) = if server {
@@ -83,6 +82,21 @@ pub(super) fn init(global: &Global, server: bool) -> anyhow::Result<Flush> {
         log_panics();
     }
     Ok(flush)
+}
+
+/// Parses `--log`. A bare word must be a level: [`EnvFilter`] takes any other for the name of a module, so that a typo
+/// would turn all other logging off.
+fn filter(directives: &str) -> Result<EnvFilter, UsageError> {
+    let refuse = |why: String| {
+        UsageError(format!("--log must be a level or a filter such as sophic_auth=debug: {why}"))
+    };
+    for word in directives.split(',').map(str::trim) {
+        let bare = !word.contains(['=', '[']);
+        if bare && !word.is_empty() && word.parse::<LevelFilter>().is_err() {
+            return Err(refuse(format!("{word} is not off, error, warn, info, debug or trace")));
+        }
+    }
+    EnvFilter::try_new(directives).map_err(|error| refuse(error.to_string()))
 }
 
 fn queue(format: LogFormat) -> (BoxMakeWriter, WorkerGuard, Arc<Queue>) {

@@ -56,16 +56,22 @@ pub(super) enum Interrupted {
         /// Time until the last of them is no longer waited for, in seconds.
         seconds: u64,
     },
+    /// Changes are committed, and more were to come, or the wait for other servers had not begun.
+    #[error(
+        "interrupted: the changes up to revision {0} are committed and stay so. A server may answer as before for a moment, \
+        or for its whole lease if it has crashed. To do the rest and to wait, run the same command again"
+    )]
+    Unfinished(u64),
     /// Nothing is known to be committed. Has the number of the signal.
     #[error("interrupted")]
     Uncommitted(i32),
 }
 
 impl Interrupted {
-    /// Returns 3 for a committed change, else 128 plus the signal, as shells do.
+    /// Returns 3 for committed changes, else 128 plus the signal, as shells do.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Committed { .. } => super::NOT_CONFIRMED,
+            Self::Committed { .. } | Self::Unfinished(_) => super::NOT_CONFIRMED,
             Self::Uncommitted(signal) => u8::try_from(128 + signal).unwrap_or(1),
         }
     }
@@ -131,7 +137,12 @@ impl CommandMonitor {
         let service = self.service.get().and_then(Weak::upgrade);
         let waiting = service.as_ref().and_then(|service| service.waiting().map(|w| (service, w)));
         let Some((service, waiting)) = waiting else {
-            return Err(Interrupted::Uncommitted(signal.as_raw_value()).into());
+            let committed = service.and_then(|service| service.last_commit());
+            return Err(match committed {
+                Some(revision) => Interrupted::Unfinished(revision.0),
+                None => Interrupted::Uncommitted(signal.as_raw_value()),
+            }
+            .into());
         };
         Err(Interrupted::Committed {
             revision: waiting.revision.0,
@@ -179,7 +190,7 @@ impl WaitReporter {
     /// Ends the report, if there was a wait.
     fn end(&mut self) {
         if self.last_report.take().is_some() {
-            output::note("confirmed by every server");
+            output::note("every server has confirmed it, or was given up and answers no more");
         }
         self.since = None;
     }

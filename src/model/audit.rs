@@ -2,9 +2,10 @@
 
 use super::{CallerId, CredentialId, EventId, Timestamp, UserId, WorkspaceId};
 
-/// Declares each action once: its variant, its name in the audit log, and the kind of its target.
+/// Declares each action once: its variant, its name in the audit log, the kind of its target, and whether it may take
+/// access away.
 macro_rules! actions {
-    ($($name:ident, $text:literal, $kind:ident;)*) => {
+    ($($name:ident, $text:literal, $kind:ident, $narrows:literal;)*) => {
         /// The action of a management call, as `<noun>.<verb>`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum AuditAction {
@@ -17,6 +18,12 @@ macro_rules! actions {
                 match self { $(Self::$name => $text,)* }
             }
 
+            /// Returns whether events with this action may have taken access away. Restoring an older backup undoes
+            /// them.
+            pub fn may_narrow(action: &str) -> bool {
+                match action { $($text => $narrows,)* _ => false }
+            }
+
             /// Returns the kind of its target, for events whose target is unknown.
             pub const fn target_kind(self) -> TargetKind {
                 match self { $(Self::$name => TargetKind::$kind,)* }
@@ -26,40 +33,40 @@ macro_rules! actions {
 }
 
 actions! {
-    KeyCreate, "key.create", Credential;
-    PatCreate, "pat.create", Credential;
-    CredentialUpdate, "credential.update", Credential;
-    CredentialRotate, "credential.rotate", Credential;
-    CredentialReplay, "credential.replay", Credential;
-    CredentialDisable, "credential.disable", Credential;
-    CredentialEnable, "credential.enable", Credential;
-    CredentialRevoke, "credential.revoke", Credential;
-    CredentialBulkRevoke, "credential.bulk_revoke", Credential;
-    CredentialRevokeLeaked, "credential.revoke_leaked", Credential;
-    CredentialRevokeOwned, "credential.revoke_owned", Credential;
-    CredentialPurge, "credential.purge", Credential;
-    CredentialImport, "credential.import", Credential;
-    CredentialExport, "credential.export", Credential;
-    WorkspacePut, "workspace.put", Workspace;
-    WorkspaceDelete, "workspace.delete", Workspace;
-    UserPut, "user.put", User;
-    UserDelete, "user.delete", User;
-    MembershipPut, "membership.put", Membership;
-    MembershipDelete, "membership.delete", Membership;
-    CallerCreate, "caller.create", Caller;
-    CallerUpdate, "caller.update", Caller;
-    CallerRotate, "caller.rotate", Caller;
-    CallerReplay, "caller.replay", Caller;
-    CallerEndPreviousToken, "caller.end_previous_token", Caller;
-    CallerUndoRotation, "caller.undo_rotation", Caller;
-    CallerRevoke, "caller.revoke", Caller;
-    CallerList, "caller.list", Caller;
-    AuditList, "audit.list", AuditLog;
-    AuditPurge, "audit.purge", AuditLog;
-    RefusalsSuppress, "refusals.suppress", AuditLog;
-    StoreExport, "store.export", Store;
-    StoreImport, "store.import", Store;
-    StoreNewEpoch, "store.new_epoch", Store;
+    KeyCreate, "key.create", Credential, false;
+    PatCreate, "pat.create", Credential, false;
+    CredentialUpdate, "credential.update", Credential, true;
+    CredentialRotate, "credential.rotate", Credential, true;
+    CredentialReplay, "credential.replay", Credential, true;
+    CredentialDisable, "credential.disable", Credential, true;
+    CredentialEnable, "credential.enable", Credential, false;
+    CredentialRevoke, "credential.revoke", Credential, true;
+    CredentialBulkRevoke, "credential.bulk_revoke", Credential, true;
+    CredentialRevokeLeaked, "credential.revoke_leaked", Credential, true;
+    CredentialRevokeOwned, "credential.revoke_owned", Credential, true;
+    CredentialPurge, "credential.purge", Credential, false;
+    CredentialImport, "credential.import", Credential, true;
+    CredentialExport, "credential.export", Credential, false;
+    WorkspacePut, "workspace.put", Workspace, true;
+    WorkspaceDelete, "workspace.delete", Workspace, true;
+    UserPut, "user.put", User, true;
+    UserDelete, "user.delete", User, true;
+    MembershipPut, "membership.put", Membership, true;
+    MembershipDelete, "membership.delete", Membership, true;
+    CallerCreate, "caller.create", Caller, false;
+    CallerUpdate, "caller.update", Caller, true;
+    CallerRotate, "caller.rotate", Caller, true;
+    CallerReplay, "caller.replay", Caller, true;
+    CallerEndPreviousToken, "caller.end_previous_token", Caller, true;
+    CallerUndoRotation, "caller.undo_rotation", Caller, true;
+    CallerRevoke, "caller.revoke", Caller, true;
+    CallerList, "caller.list", Caller, false;
+    AuditList, "audit.list", AuditLog, false;
+    AuditPurge, "audit.purge", AuditLog, false;
+    RefusalsSuppress, "refusals.suppress", AuditLog, false;
+    StoreExport, "store.export", Store, false;
+    StoreImport, "store.import", Store, true;
+    StoreNewEpoch, "store.new_epoch", Store, false;
 }
 
 /// The kind of an [`AuditTarget`].

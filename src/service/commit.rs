@@ -7,6 +7,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -50,12 +51,14 @@ impl Effect {
 pub struct Commits {
     store: Arc<dyn Store>,
     barrier: Barrier,
+    /// Revision of the last commit of this process. 0 before the first.
+    last: AtomicU64,
 }
 
 impl Commits {
     /// Commits to `store` and waits by `barrier`.
     pub fn new(store: Arc<dyn Store>, barrier: Barrier) -> Self {
-        Self { store, barrier }
+        Self { store, barrier, last: AtomicU64::new(0) }
     }
 
     /// Returns the same store for reading.
@@ -167,6 +170,7 @@ impl Service {
         let Transaction { tx, guard } = tx;
         let revision = tx.commit(event).await?;
         drop(guard);
+        self.commits.last.fetch_max(revision.0, Ordering::Relaxed);
         Ok(Committed(revision))
     }
 
@@ -250,6 +254,11 @@ impl Service {
             Effect::Neutral => {}
         }
         Ok(value)
+    }
+
+    /// Returns the revision of the last commit of this process, if it has committed anything.
+    pub fn last_commit(&self) -> Option<Revision> {
+        Some(self.commits.last.load(Ordering::Relaxed)).filter(|last| *last > 0).map(Revision)
     }
 
     /// Returns the revision and the replicas that calls of this process currently wait for, if any.

@@ -314,7 +314,7 @@ pub(in crate::cli) struct RotateArgs {
     /// UUID that makes retries safe: within 24 hours, the same command with the same id creates no second successor
     #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
     pub(in crate::cli) request_id: String,
-    /// Fail unless the credential still has this etag
+    /// Fail unless the credential still has this etag, with or without its quotes
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) etag: String,
 }
@@ -356,7 +356,7 @@ pub(in crate::cli) struct UpdateArgs {
     pub(in crate::cli) id: String,
     #[command(flatten)]
     pub(in crate::cli) changes: Changes,
-    /// Fail unless the credential still has this etag
+    /// Fail unless the credential still has this etag, with or without its quotes
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(in crate::cli) etag: String,
 }

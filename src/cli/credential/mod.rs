@@ -140,7 +140,7 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
         expiration: expiration(&args.expiration)?,
         acting_user: String::new(),
         request_id: args.request_id,
-        etag: args.etag,
+        etag: quote_etag(args.etag),
     };
     let service = open_service(global).await?;
     let guard = global.monitor.guard_token();
@@ -177,7 +177,7 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
         ip_allowlist: named_ips.then_some(changes.ip_allowlist),
         scopes: (!changes.scopes.is_empty()).then(|| changes.scopes.into_iter().collect()),
         expire_time,
-        etag: args.etag,
+        etag: quote_etag(args.etag),
         acting_user: String::new(),
     };
     let credential = service.update_credential(operator(), request).await?;
@@ -246,4 +246,9 @@ fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         Ok((key.to_owned(), value.to_owned()))
     });
     entries.collect()
+}
+
+/// Adds the quotes of an etag, which shells take away. Empty text stays empty: no etag.
+fn quote_etag(etag: String) -> String {
+    if etag.is_empty() || etag.starts_with('"') { etag } else { format!("\"{etag}\"") }
 }

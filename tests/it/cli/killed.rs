@@ -1,5 +1,6 @@
 //! A server that is killed during a bulk revocation: complete batches are committed, and a second run finishes the work.
 
+use rustix::process::Signal;
 use sophic_auth::grpc::pb::BulkRevokeRequest;
 use sophic_auth::model::{
     Annotations, AuditEvent, Credential, CredentialId, CredentialKind, Digest, DisplayName,
@@ -15,6 +16,7 @@ use crate::waits::{eventually, within};
 
 on_every_store! {
     a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches,
+    a_command_interrupted_in_the_middle_of_revoking_many_says_that_some_are,
 }
 
 const KEYS: u32 = 2_600;
@@ -46,6 +48,21 @@ async fn a_server_killed_in_the_middle_of_revoking_many_leaves_whole_batches(p: 
     assert_eq!(done, remaining);
     assert_eq!(left().await, 0);
     assert_eq!(revocations(&*store).await, all, "one event for each");
+    store.close().await;
+}
+
+async fn a_command_interrupted_in_the_middle_of_revoking_many_says_that_some_are(p: Program) {
+    p.run("workspace put acme --id w1").ok();
+    let store = store::open(&p.database.location()).await.expect("the store opens");
+    let workspace = WorkspaceId::parse("w1").expect("an id");
+    insert_keys(&*store, &workspace).await;
+    let filter = RevokeFilter { workspace_id: Some(workspace), ..RevokeFilter::default() };
+    let left = async || store.count_revocable(&filter).await.expect("a count");
+    let command = p.start("credentials revoke --workspace acme");
+    eventually("the first batch is committed", async || left().await < u64::from(KEYS)).await;
+    command.signal(Signal::INT);
+    assert_eq!(command.end().code(), Some(3), "committed, but not confirmed");
+    assert!(left().await > 0, "it was interrupted too late to show anything");
     store.close().await;
 }
 

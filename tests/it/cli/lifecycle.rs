@@ -57,6 +57,11 @@ async fn a_key_is_shown_updated_disabled_and_rotated(p: Program) {
     assert!(wider.contains("credential.scopes"), "{wider}");
     let stale = p.run(&format!("key update {id} --name x --etag 1")).failed(1);
     assert!(stale.contains("etag"), "{stale}");
+    let etag = cleared["etag"].as_str().expect("an etag");
+    // A shell takes the quotes away.
+    let words =
+        format!("key update {id} --name ci --etag {} --output json", etag.trim_matches('"'));
+    assert_eq!(p.run(&words).json()["name"], "ci");
     assert!(p.run(&format!("key update {id}")).failed(2).contains("--name"));
     assert!(allowed(&p, &token));
     p.run(&format!("key disable {id} --reason \"to see\"")).ok();

@@ -75,6 +75,8 @@ async fn invalid_arguments_are_wrong_usage(p: Program) {
         "serve --request-timeout forever",
         "serve --reflection perhaps",
         "serve --log \"sophic_auth=nonsense=x\"",
+        "serve --log inof",
+        "user list --log warn,dbug",
         "completions tcsh",
     ];
     for words in lines {

@@ -34,7 +34,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// Standard error, without reports of waits for servers, which appear on a busy machine.
     fn remarks(&self) -> String {
-        let waits = ["committed; waiting until ", "confirmed by every server"];
+        let waits = ["committed; waiting until ", "every server has confirmed it"];
         let is_wait = |line: &str| {
             let text = line.strip_prefix(r#"{"note":{"message":""#).unwrap_or(line);
             waits.iter().any(|wait| text.starts_with(wait))
