@@ -80,7 +80,7 @@ macro_rules! every_set {
 }
 
 macro_rules! tables {
-    ($(#[$doc:meta] $variant:ident, $constant:ident, $bit:literal, $name:literal;)+) => {
+    ($(#[$doc:meta] $variant:ident, $constant:ident, $bit:literal, $name:literal, $role:ident;)+) => {
         const TOKEN_LACKS: Table = every_set!(Token [[]] $($name)+);
         const MAX_ROLE_LACKS: Table = every_set!(MaxRole [[]] $($name)+);
         const ROLE_LACKS: Table = every_set!(Role [[]] $($name)+);

@@ -12,7 +12,7 @@ impl Invalid {
     }
 }
 
-/// Joins names for a sentence, with `last` before the last one: `read, capture or admin` with `" or "`.
+/// Joins names for a sentence, with `last` before the last one: `a, b or c` with `" or "`.
 pub fn join_names(names: &[&str], last: &str) -> String {
     match names {
         [before @ .., end] if !before.is_empty() => format!("{}{last}{end}", before.join(", ")),

@@ -4,17 +4,18 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::pb;
-use crate::{Invalid, ScopeSet, join_names};
+use crate::{Invalid, join_names};
 
-/// A user's role in a workspace, in ascending order. The store keeps the number, so never reuse one.
+/// A user's role in a workspace, in ascending order. The store keeps the number, so never reuse one. The rows of
+/// `scope.rs` say which scopes it may exercise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Role {
-    /// May exercise read.
+    /// The lowest role.
     Viewer = 1,
-    /// May exercise read and capture.
+    /// Works in the workspace.
     Member = 2,
-    /// May exercise every scope, and manage the workspace's keys.
+    /// Also manages the workspace's keys.
     Admin = 3,
     /// The same as admin.
     Owner = 4,
@@ -23,15 +24,6 @@ pub enum Role {
 impl Role {
     /// All roles, in ascending order.
     pub const ALL: [Self; 4] = [Self::Viewer, Self::Member, Self::Admin, Self::Owner];
-
-    /// The scopes that the role may exercise.
-    pub const fn may_exercise(self) -> ScopeSet {
-        match self {
-            Self::Viewer => ScopeSet::READ,
-            Self::Member => ScopeSet::READ.union(ScopeSet::CAPTURE),
-            Self::Admin | Self::Owner => ScopeSet::ALL,
-        }
-    }
 
     /// Name of the role.
     pub const fn as_str(self) -> &'static str {

@@ -5,30 +5,30 @@ use std::ops::BitOr;
 use std::str::FromStr;
 
 use crate::pb;
-use crate::{Invalid, join_names};
+use crate::{Invalid, Role, join_names};
 
 /// The declaration of the scopes, which is passed to the macro `$then`. All other code about scopes is derived from it.
 ///
 /// A row has the variant, which is also that of the protocol's enum; the constant of the set with only this scope; its
-/// bit in [`ScopeSet`]; and its name. The store keeps the bit, so never reuse one. A new scope also needs its number in
-/// `credential.proto`, a migration of the `CHECK` on each store's column, and an entry in
-/// [`Role::may_exercise`](crate::Role::may_exercise).
+/// bit in [`ScopeSet`]; its name; and the lowest role that may exercise it. The store keeps the bit, so never reuse
+/// one. A new scope also needs its number in `credential.proto`, without which the row does not compile, nor the number
+/// without the row; and a migration of the `CHECK` on each store's column.
 macro_rules! for_scopes {
     ($then:ident) => {
         $then! {
             /// Read endpoints: documents, search, grep.
-            Read, READ, 1, "read";
+            Read, READ, 1, "read", Viewer;
             /// Capture endpoints, which also need a user.
-            Capture, CAPTURE, 2, "capture";
+            Capture, CAPTURE, 2, "capture", Member;
             /// Administration of the workspace.
-            Admin, ADMIN, 4, "admin";
+            Admin, ADMIN, 4, "admin", Admin;
         }
     };
 }
 pub(crate) use for_scopes;
 
 macro_rules! declare {
-    ($(#[$doc:meta] $variant:ident, $constant:ident, $bit:literal, $name:literal;)+) => {
+    ($(#[$doc:meta] $variant:ident, $constant:ident, $bit:literal, $name:literal, $role:ident;)+) => {
         /// One scope. The number is its bit in [`ScopeSet`].
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
@@ -49,24 +49,35 @@ macro_rules! declare {
             pub const fn to_proto(self) -> pb::Scope {
                 match self { $(Self::$variant => pb::Scope::$variant,)+ }
             }
+
+            /// Converts the number in a message. `None` for `SCOPE_UNSPECIFIED` and for unknown numbers.
+            pub fn from_proto(number: i32) -> Option<Self> {
+                // Each value of the proto must have a row, or this does not compile.
+                match pb::Scope::try_from(number).ok()? {
+                    pb::Scope::Unspecified => None,
+                    $(pb::Scope::$variant => Some(Self::$variant),)+
+                }
+            }
         }
 
         impl ScopeSet {
             $(#[$doc] pub const $constant: Self = Self($bit);)+
+        }
+
+        impl Role {
+            /// The scopes that the role may exercise: those whose lowest role is not above it.
+            pub const fn may_exercise(self) -> ScopeSet {
+                ScopeSet(0 $(| if Self::$role as u8 <= self as u8 { $bit } else { 0 })+)
+            }
         }
     };
 }
 for_scopes!(declare);
 
 impl Scope {
-    /// Joins all names for a sentence, with `last` before the last one: `read, capture or admin` with `" or "`.
+    /// Joins all names for a sentence, with `last` before the last one.
     pub fn join_names(last: &str) -> String {
         join_names(&Self::ALL.map(Self::as_str), last)
-    }
-
-    /// Converts the number in a message. `None` for `SCOPE_UNSPECIFIED` and for unknown numbers.
-    pub fn from_proto(number: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|scope| scope.to_proto() as i32 == number)
     }
 }
 

@@ -42,7 +42,7 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
 }
 
 fn all_sets() -> impl Iterator<Item = ScopeSet> {
-    (0..8).map(|bits| ScopeSet::from_bits(bits).expect("three bits are three scopes"))
+    (0..=ScopeSet::ALL.bits()).map(|bits| ScopeSet::from_bits(bits.into()).expect("a set"))
 }
 
 /// Returns one refusal for each denial and each lack.

@@ -1,12 +1,12 @@
 //! Rows 9 to 11: the effective role and scopes, and which are missing.
 
 use super::super::*;
-use super::{ADMIN, CAPTURE, CAPTURE_ADMIN, Case, READ, READ_ADMIN, READ_CAPTURE};
+use super::{ADMIN, CAPTURE, CAPTURE_ADMIN, Case, READ, READ_ADMIN, READ_CAPTURE, THREE};
 use super::{acme, key, pat};
 
 #[test]
 fn row_9_a_key_never_captures_even_if_it_was_granted_that() {
-    for required in [CAPTURE, READ_CAPTURE, ScopeSet::ALL] {
+    for required in [CAPTURE, READ_CAPTURE, THREE] {
         let decision = Case { required, ..Case::key() }.decide();
         assert_eq!(decision.denial, Some(Denial::UserCredentialRequired));
         assert_eq!(decision.scopes, READ_ADMIN);
@@ -44,9 +44,9 @@ fn row_10_says_what_is_missing_and_whether_the_token_or_the_role_lacks_it() {
     let none = ScopeSet::NONE;
     for (granted, membership, required, expected) in [
         (READ, Role::Owner, READ_ADMIN, (ADMIN, ADMIN, none)),
-        (ScopeSet::ALL, Role::Viewer, READ_CAPTURE, (CAPTURE, none, CAPTURE)),
-        (READ, Role::Viewer, ScopeSet::ALL, (CAPTURE_ADMIN, CAPTURE_ADMIN, CAPTURE_ADMIN)),
-        (READ, Role::Member, ScopeSet::ALL, (CAPTURE_ADMIN, CAPTURE_ADMIN, ADMIN)),
+        (THREE, Role::Viewer, READ_CAPTURE, (CAPTURE, none, CAPTURE)),
+        (READ, Role::Viewer, THREE, (CAPTURE_ADMIN, CAPTURE_ADMIN, CAPTURE_ADMIN)),
+        (READ, Role::Member, THREE, (CAPTURE_ADMIN, CAPTURE_ADMIN, ADMIN)),
         (ADMIN, Role::Member, READ_ADMIN, (READ_ADMIN, READ, ADMIN)),
         (none, Role::Owner, READ, (READ, READ, none)),
     ] {
@@ -59,7 +59,7 @@ fn row_10_says_what_is_missing_and_whether_the_token_or_the_role_lacks_it() {
 #[test]
 fn row_10_the_downscope_limits_as_the_membership_does() {
     let mut case = Case { required: READ_ADMIN, ..Case::pat() };
-    case.credential = pat(ScopeSet::ALL, Role::Member);
+    case.credential = pat(THREE, Role::Member);
     assert_eq!(lacking(&case), (ADMIN, ScopeSet::NONE, ADMIN));
 }
 
@@ -67,10 +67,10 @@ fn row_10_the_downscope_limits_as_the_membership_does() {
 #[test]
 fn row_10_names_the_role_before_the_downscope_and_that_before_the_grant() {
     for (granted, max_role, membership, expected) in [
-        (ScopeSet::ALL, Role::Owner, Role::Member, Lack::Role),
+        (THREE, Role::Owner, Role::Member, Lack::Role),
         (READ, Role::Owner, Role::Member, Lack::Role),
-        (ScopeSet::ALL, Role::Viewer, Role::Member, Lack::Role),
-        (ScopeSet::ALL, Role::Viewer, Role::Admin, Lack::MaxRole),
+        (THREE, Role::Viewer, Role::Member, Lack::Role),
+        (THREE, Role::Viewer, Role::Admin, Lack::MaxRole),
         (READ, Role::Member, Role::Admin, Lack::MaxRole),
         (READ, Role::Owner, Role::Admin, Lack::Token),
     ] {

@@ -71,14 +71,8 @@ fn builder(scene: &Scene) -> sophic_auth_client::Builder {
 }
 
 fn required(scopes: &[Scope]) -> Scopes {
-    scopes.iter().fold(Scopes::NONE, |all, scope| {
-        all | match scope {
-            Scope::Read => Scopes::READ,
-            Scope::Capture => Scopes::CAPTURE,
-            Scope::Admin => Scopes::ADMIN,
-            Scope::Unspecified => panic!("no scope"),
-        }
-    })
+    let numbers: Vec<i32> = scopes.iter().map(|scope| (*scope).into()).collect();
+    Scopes::from_proto(&numbers)
 }
 
 fn presented(row: &Row) -> Presented<'_> {
@@ -96,11 +90,7 @@ fn face_answer(row: &Row, answer: &Introspection) -> FaceAnswer {
     assert_eq!(answer.is_active(), row.status() != 401, "{row:?}");
     assert_eq!(answer.is_allowed(), row.denial.is_none(), "{row:?}");
     assert!(!answer.is_stale());
-    let list = |scopes: Scopes| {
-        let all = [Scope::Read, Scope::Capture, Scope::Admin];
-        let held = all.into_iter().filter(|scope| scopes | required(&[*scope]) == scopes);
-        Some(names(&held.collect::<Vec<_>>()).into_iter().map(str::to_owned).collect())
-    };
+    let list = |scopes: Scopes| Some(scopes.names().map(str::to_owned).collect());
     FaceAnswer {
         status: answer.http_status(),
         denial: Some(name_of(answer.denial())),

@@ -7,15 +7,18 @@ mod tables;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sophic_auth::model::Scope;
+
 /// Generator of the text of a block.
 type Block = fn() -> String;
 
 /// Every generated block: its page, its name, and its generator.
-const BLOCKS: [(&str, &str, Block); 8] = [
+const BLOCKS: [(&str, &str, Block); 9] = [
     ("ARCHITECTURE.md", "rooms", tables::rooms),
     ("README.md", "benchmark", tables::benchmark),
     ("README.md", "decision", tables::decision),
     ("docs/api.md", "rpcs", tables::rpcs),
+    ("docs/decisions.md", "roles", tables::roles),
     ("docs/errors.md", "reasons", tables::reasons),
     ("docs/errors.md", "commands", tables::commands),
     ("docs/flags.md", "global flags", tables::global_flags),
@@ -104,6 +107,15 @@ fn anchors(text: &str) -> BTreeSet<String> {
         kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
     };
     headings.map(anchor).collect()
+}
+
+#[test]
+fn the_changelog_names_every_scope() {
+    let page = read("CHANGELOG.md");
+    for scope in Scope::ALL {
+        let named = |line: &str| line.contains("scope") && line.contains(&format!("`{scope}`"));
+        assert!(page.lines().any(named), "{scope}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 use prost_types::FileDescriptorProto;
 use sophic_auth::cli;
 use sophic_auth::grpc;
-use sophic_auth::model::{Permission, PermissionSet};
+use sophic_auth::model::{Permission, PermissionSet, Role};
 use sophic_auth::service::grant::{Case, Rule};
 use sophic_auth::service::{Reason, Rpc};
 
@@ -253,6 +253,15 @@ pub(super) fn decision() -> String {
     let page = read("docs/decisions.md");
     let rows = page.lines().skip_while(|line| !line.starts_with("| # |"));
     rows.take_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns each role with the scopes that it may exercise.
+pub(super) fn roles() -> String {
+    let rows = Role::ALL.map(|role| {
+        let scopes: Vec<_> = role.may_exercise().names().map(code).collect();
+        vec![role.to_string(), scopes.join(", ")]
+    });
+    table(&["role", "may exercise"], rows)
 }
 
 // ---- the map

@@ -116,12 +116,7 @@ impl Row {
 }
 
 pub(crate) fn names(scopes: &[Scope]) -> Vec<&'static str> {
-    let name = |scope: &Scope| match scope {
-        Scope::Unspecified => panic!("no scope"),
-        Scope::Read => "read",
-        Scope::Capture => "capture",
-        Scope::Admin => "admin",
-    };
+    let name = |scope: &Scope| model::Scope::from_proto((*scope).into()).expect("a scope").as_str();
     scopes.iter().map(name).collect()
 }
 

@@ -24,7 +24,7 @@ on_every_store! {
     the_scenario_of_the_first_issue_works,
 }
 
-const ALL: [Scope; 3] = [Scope::Read, Scope::Capture, Scope::Admin];
+const THREE: [Scope; 3] = [Scope::Read, Scope::Capture, Scope::Admin];
 const PLAIN: &str = r#"Bearer realm="sophic""#;
 
 /// A directory: acme with ada (member), vera (viewer) and olga (owner), and other, which olga owns.
@@ -63,9 +63,9 @@ fn check_dead(answer: &IntrospectResponse, denial: Denial) {
 
 async fn row_2_malformed_misspelt_and_unknown_tokens_get_one_answer(h: Harness) {
     let root = directory(&h).await;
-    let token = root.create_key("acme", &ALL).await.token;
+    let token = root.create_key("acme", &THREE).await.token;
     let elsewhere = Harness::start(crate::stores::Database::sqlite().into(), |_| {}).await;
-    let stranger = directory(&elsewhere).await.create_key("acme", &ALL).await.token;
+    let stranger = directory(&elsewhere).await.create_key("acme", &THREE).await.token;
     h.wait_until_read_by(&h).await;
     let mut answers = Vec::new();
     let mut misspelt = token.clone().into_bytes();
@@ -82,7 +82,7 @@ async fn row_2_malformed_misspelt_and_unknown_tokens_get_one_answer(h: Harness) 
 
 async fn row_3_a_disabled_token_is_dead(h: Harness) {
     let root = directory(&h).await;
-    let made = root.create_key("acme", &ALL).await;
+    let made = root.create_key("acme", &THREE).await;
     let id = made.credential.expect("it is given").id;
     disable(&h, &id).await;
     let answer = root.introspect(&made.token, "acme", &[Scope::Read]).await;
@@ -107,9 +107,9 @@ async fn disable(h: &Harness, id: &str) {
 
 async fn row_4_a_disabled_principal_is_refused(h: Harness) {
     let root = directory(&h).await;
-    let key = root.create_key("acme", &ALL).await.token;
-    let pat = root.create_pat("olga", &ALL, Role::Owner).await.token;
-    let foreign = root.create_pat("vera", &ALL, Role::Owner).await.token;
+    let key = root.create_key("acme", &THREE).await.token;
+    let pat = root.create_pat("olga", &THREE, Role::Owner).await.token;
+    let foreign = root.create_pat("vera", &THREE, Role::Owner).await.token;
     set_disabled(&root, true).await;
     let answer = root.introspect(&key, "acme", &[Scope::Read]).await;
     check_dead(&answer, Denial::PrincipalDisabled);
@@ -146,7 +146,7 @@ async fn set_disabled(root: &Actor, disabled: bool) {
 
 async fn row_7_a_pat_needs_a_workspace(h: Harness) {
     let root = directory(&h).await;
-    let pat = root.create_pat("ada", &ALL, Role::Owner).await.token;
+    let pat = root.create_pat("ada", &THREE, Role::Owner).await.token;
     let answer = root.introspect(&pat, "", &[Scope::Read]).await;
     check(&answer, Denial::WorkspaceRequired, 400);
     assert!(answer.www_authenticate.contains(r#"error="invalid_request""#), "{answer:?}");
@@ -166,7 +166,7 @@ async fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer(h: Harness
     let request = PutWorkspaceRequest { workspace: Some(shut) };
     root.directory().put_workspace(request).await.expect("it is put");
     root.put_membership("shut", "ada", Role::Owner).await;
-    let pat = root.create_pat("ada", &ALL, Role::Owner).await.token;
+    let pat = root.create_pat("ada", &THREE, Role::Owner).await.token;
     let mut answers = Vec::new();
     for name in ["nowhere", "other", "id-of-other", "shut", "id-of-shut", "not a name", "ACME"] {
         let answer = root.introspect(&pat, name, &[Scope::Read]).await;
@@ -180,7 +180,7 @@ async fn row_8_unknown_disabled_and_foreign_workspaces_get_one_answer(h: Harness
 
 async fn row_11_a_key_is_allowed_what_it_was_granted(h: Harness) {
     let root = directory(&h).await;
-    let key = root.create_key("acme", &ALL).await;
+    let key = root.create_key("acme", &THREE).await;
     let answer =
         h.gateway().await.introspect(&key.token, "acme", &[Scope::Read, Scope::Admin]).await;
     assert!(answer.active && answer.allowed, "{answer:?}");

@@ -31,7 +31,8 @@ on_every_store! {
 
 async fn a_key_is_looked_up_with_all_its_fields_and_its_workspace(store: TestStore) {
     let acme = Workspace { disabled: true, ..workspace("acme") };
-    let key = key(&acme, 1);
+    // The schema must take the bit of every scope.
+    let key = Credential { scopes: ScopeSet::ALL, ..key(&acme, 1) };
     let revision = write(&*store, async |tx| {
         tx.put_workspace(&acme).await.expect("it is put");
         tx.insert_credential(&key, &digest(1)).await.expect("it is made");

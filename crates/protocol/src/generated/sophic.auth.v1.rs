@@ -80,17 +80,18 @@ impl ::prost::Name for Credential {
         "/sophic.auth.v1.Credential".into()
     }
 }
-/// What a credential may be used for. Scopes are independent: none implies another.
+/// What a credential may be used for. Scopes are independent: none implies another. Each names the roles that may
+/// exercise it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Scope {
     /// Not a scope. Refused in requests that need one.
     Unspecified = 0,
-    /// Read endpoints: documents, search, grep.
+    /// Read endpoints: documents, search, grep. For every role.
     Read = 1,
-    /// Capture endpoints. They need a user, so this scope is never in effect for a key.
+    /// Capture endpoints. For members and higher roles. They need a user, so this scope is never in effect for a key.
     Capture = 2,
-    /// Administration of the workspace.
+    /// Administration of the workspace. For admins and owners.
     Admin = 3,
 }
 impl Scope {
@@ -117,18 +118,17 @@ impl Scope {
         }
     }
 }
-/// A user's role in a workspace, in ascending order.
-/// Scopes that a role may exercise: viewer {read}; member {read, capture}; admin and owner {read, capture, admin}.
+/// A user's role in a workspace, in ascending order. `Scope` says which scopes a role may exercise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Role {
     /// No role. As a `max_role`: no downscope. Refused as the role of a membership.
     Unspecified = 0,
-    /// May exercise read.
+    /// The lowest role.
     Viewer = 1,
-    /// May exercise read and capture.
+    /// Works in the workspace.
     Member = 2,
-    /// May exercise read, capture and admin, and manage the workspace's keys.
+    /// Also manages the workspace's keys.
     Admin = 3,
     /// The same as admin.
     Owner = 4,
