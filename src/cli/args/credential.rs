@@ -133,7 +133,7 @@ pub(in crate::cli) enum LifecycleCommand {
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
     /// Revoke a credential for good, and wait until no server accepts it. If a server has crashed, that takes up to its
-    /// lease. Exit code 3: revoked, but not every server has confirmed it
+    /// lease and 7 %. Exit code 3: revoked, but not every server has confirmed it
     #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
 }
