@@ -295,7 +295,7 @@ pub mod auth_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Creates a successor of a credential, and revokes the old one after an overlap. The response shows the new token,
+        /// Creates a successor of a credential, and the old one expires after an overlap. The response shows the new token,
         /// which is never shown again. Permission: credentials.write (with an acting user) or credentials.admin.
         pub async fn rotate(
             &mut self,

@@ -133,7 +133,7 @@ pub(in crate::cli) enum LifecycleCommand {
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
     /// Revoke a credential for good, and wait until no server accepts it. If a server has crashed, that takes up to its
-    /// lease. Exit code 3: revoked, but not every server has confirmed it
+    /// lease and 7 %. Exit code 3: revoked, but not every server has confirmed it
     #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(RevokeArgs),
 }
@@ -201,10 +201,10 @@ pub(in crate::cli) struct ListArgs {
     /// Only credentials that expire within this time from now, such as 14d, and are neither expired nor revoked yet
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) expiring_within: Option<Duration>,
-    /// Only credentials that have not been used since this time, or never
+    /// Only credentials that were last used before this time, or never used
     #[arg(long, value_name = "TIME", conflicts_with = "unused_for")]
     pub(in crate::cli) unused_since: Option<String>,
-    /// Only credentials that have not been used for this long, such as 90d, or never
+    /// Only credentials that were last used this long ago or longer, such as 90d, or never used
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) unused_for: Option<Duration>,
     /// Only credentials whose name starts with this text. Case-sensitive

@@ -37,6 +37,7 @@ pub(super) struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   sophic-auth dev                                        a demo server, to try it out
+  sophic-auth migrate                                    creates the store
   sophic-auth workspace put acme --name \"Acme\"
   sophic-auth key create --workspace acme --name ci --scope read --output token
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
@@ -45,7 +46,8 @@ Examples:
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   sophic-auth export --workspace acme credentials.csv
-  sophic-auth export --all deployment.jsonl && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
+  sophic-auth export --all deployment.jsonl
+  sophic-auth --database-url \"$NEW\" migrate && sophic-auth --database-url \"$NEW\" import deployment.jsonl";
 
 const LEAKED_EXAMPLES: &str = "\
 Examples:
@@ -257,18 +259,17 @@ pub(super) enum CallerCommand {
         #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
         request_id: String,
     },
-    /// Revoke a caller for good, and wait until no server answers it
+    /// Revoke a caller for good, and wait until no server accepts its token
     Revoke {
         /// Id or name of the caller
         caller: String,
     },
 }
 
-/// Enabled or disabled state. Without a flag it is unchanged, and new workspaces and users are enabled.
+/// State of a workspace. Without a flag it is unchanged, and a new workspace is enabled.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct EnabledArgs {
-    /// Disable it. Refuses the keys of a disabled workspace, requests that act in it, and the personal access tokens of
-    /// a disabled user
+pub(super) struct WorkspaceStateArgs {
+    /// Disable the workspace: its keys, and requests that act in it, are refused
     #[arg(long, conflicts_with = "enabled")]
     disabled: bool,
     /// Enable it
@@ -276,7 +277,25 @@ pub(super) struct EnabledArgs {
     enabled: bool,
 }
 
-impl EnabledArgs {
+impl WorkspaceStateArgs {
+    /// The requested state. `None` leaves it unchanged.
+    pub(super) fn disabled(self) -> Option<bool> {
+        (self.disabled || self.enabled).then_some(self.disabled)
+    }
+}
+
+/// State of a user. Without a flag it is unchanged, and a new user is enabled.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct UserStateArgs {
+    /// Disable the user: their tokens are refused
+    #[arg(long, conflicts_with = "enabled")]
+    disabled: bool,
+    /// Enable them
+    #[arg(long)]
+    enabled: bool,
+}
+
+impl UserStateArgs {
     /// The requested state. `None` leaves it unchanged.
     pub(super) fn disabled(self) -> Option<bool> {
         (self.disabled || self.enabled).then_some(self.disabled)
@@ -297,7 +316,7 @@ pub(super) enum WorkspaceCommand {
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
-        switch: EnabledArgs,
+        switch: WorkspaceStateArgs,
         #[command(flatten)]
         policy: WorkspacePolicyArgs,
     },
@@ -330,7 +349,7 @@ pub(super) enum UserCommand {
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
-        switch: EnabledArgs,
+        switch: UserStateArgs,
     },
     /// List users, by id
     List,

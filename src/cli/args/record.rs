@@ -25,8 +25,8 @@ pub(in crate::cli) struct BulkRevokeArgs {
     /// Only credentials created before this time, such as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) created_before: Option<String>,
-    /// Only credentials that have not been used since this time, or never. To spare new credentials, also give
-    /// --created-before
+    /// Only credentials that were last used before this time, or never used. To spare new credentials, also
+    /// give --created-before
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) last_used_before: Option<String>,
     /// Print the number of matching credentials and a sample, and revoke none
@@ -86,7 +86,7 @@ pub(in crate::cli) struct AuditFilterArgs {
     /// Only events on behalf of this user, by id
     #[arg(long, value_name = "USER")]
     pub(in crate::cli) acting_user: Option<String>,
-    /// Only events with this kind of target: credential, workspace, user, membership, caller or audit
+    /// Only events with this kind of target: credential, workspace, user, membership, caller, audit or store
     #[arg(long, value_name = "KIND")]
     pub(in crate::cli) target_kind: Option<String>,
     /// Only events with this target, by id

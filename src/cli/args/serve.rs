@@ -57,11 +57,11 @@ pub(in crate::cli) struct ServeArgs {
     /// Maximum time that a client that follows Watch may cache an answer
     #[arg(long, env = "SOPHIC_AUTH_CACHE_TTL", default_value = "60s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(in crate::cli) cache_ttl: Duration,
-    /// Maximum number of cached credentials, of cached users and of cached workspaces
+    /// Maximum number of cached credentials, of cached users and of cached workspaces, each
     #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_parser = at_least_one::<usize>, value_name = "N", help_heading = ANSWERS)]
     pub(in crate::cli) cache_capacity: usize,
-    /// How long the server answers from memory after a sync with the store, from 1s to 60s. A revocation waits this long for
-    /// a crashed server. If the store is down for longer, requests fail with UNAVAILABLE
+    /// How long the server answers from memory after a sync with the store, from 1s to 60s. A revocation waits this long and
+    /// 7 % for a crashed server. If the store is down for longer, requests fail with UNAVAILABLE
     #[arg(long, env = "SOPHIC_AUTH_LEASE", default_value = "10s", value_parser = lease, value_name = "DURATION", help_heading = ANSWERS)]
     pub(in crate::cli) lease: Duration,
     /// How long after the lease the server answers with stale data while the store is down. Such answers are marked stale, and

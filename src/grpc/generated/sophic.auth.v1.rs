@@ -74,7 +74,7 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::UpdateCredentialResponse>,
             tonic::Status,
         >;
-        /// Creates a successor of a credential, and revokes the old one after an overlap. The response shows the new token,
+        /// Creates a successor of a credential, and the old one expires after an overlap. The response shows the new token,
         /// which is never shown again. Permission: credentials.write (with an acting user) or credentials.admin.
         async fn rotate(
             &self,
