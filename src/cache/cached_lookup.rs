@@ -20,7 +20,7 @@ pub struct CachedLookup {
     catch_up: CatchUp,
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
-    /// How long after the end of the lease stale facts are served, while the store is out of reach.
+    /// How long after the end of the lease stale facts are served, while the store is unreachable.
     outage_grace: Duration,
 }
 

@@ -107,7 +107,7 @@ impl KnownDigests {
         self.gap_added.notify_one();
     }
 
-    /// Waits until there are gaps that the rebuild numbered `rebuilt` does not cover; 0 for any gap.
+    /// Waits until `gaps` differs from `rebuilt`, the value that the last rebuild returned. 0 if there was none.
     pub async fn rebuild_needed(&self, rebuilt: u64) {
         while self.gaps.load(Ordering::Acquire) == rebuilt {
             self.gap_added.notified().await;

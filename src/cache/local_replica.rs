@@ -65,7 +65,7 @@ impl LocalReplica {
         self.lags_behind(Revision(self.committed.load(Ordering::Acquire)))
     }
 
-    /// Whether this process still answers from before `revision`.
+    /// Whether this process still answers from a state older than `revision`.
     pub fn lags_behind(&self, revision: Revision) -> bool {
         self.applied() < revision
     }

@@ -64,7 +64,7 @@ impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
         }
     }
 
-    /// Keeps later requests from joining the reads in flight, which may be of before a change.
+    /// Keeps later requests from joining the reads in flight, which may predate a change.
     pub fn detach_all(&self) {
         self.reads.lock().clear();
     }

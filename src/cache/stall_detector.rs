@@ -37,8 +37,7 @@ pub struct StallDetector {
 
 impl StallDetector {
     /// Records the rows, and returns the replicas that may be given up because their lease cannot hold any more. `now`
-    /// is the time since boot, read after the rows were. If it were from before, a sync in between would seem older
-    /// than it is.
+    /// is the time since boot. Read it after the rows: otherwise a sync in between would seem older than it is.
     ///
     /// A row that has vanished without a mark counts as a replica that no longer syncs. It is added to the rows for as
     /// long as its lease can hold.

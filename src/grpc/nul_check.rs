@@ -2,8 +2,8 @@
 //! decoded, field by field of its descriptor, so that no field can be forgotten. All other rules of a field are those
 //! of its type.
 //!
-//! Exempt are texts that are only compared or hashed: presented tokens, and the client's headers that a proxy passes
-//! on. If one of those is malformed, that is an answer and not an error.
+//! Texts that are only compared or hashed are exempt: presented tokens, and the client's headers that a proxy passes
+//! on. A malformed one gets an answer, not an error.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

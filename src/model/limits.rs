@@ -69,7 +69,7 @@ pub const BATCH_PAUSE: Duration = Duration::from_millis(10);
 pub const WORKSPACES_PUT_MAX: usize = 100;
 /// Introspections in one batch.
 pub const BATCH_MAX: usize = 1_000;
-/// Callers whose lookups of unknown tokens are counted. Beyond that, the least recently active are forgotten.
+/// Callers whose look-ups of unknown tokens are counted. Beyond that, the least recently active are forgotten.
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
 /// Networks whose unknown service tokens are counted, clients whose unknown tokens are counted, and tokens whose
 /// workspaces are counted. Beyond that, the least recently active are forgotten.

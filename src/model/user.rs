@@ -11,9 +11,9 @@ pub struct User {
     pub display_name: DisplayName,
     /// Whether their personal access tokens are refused.
     pub disabled: bool,
-    /// Watermark: personal access tokens of a lower generation are revoked.
+    /// Number that rises when the user is deleted. Personal access tokens of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark was last raised.
+    /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
     /// When it was first put.
     pub create_time: Timestamp,

@@ -16,9 +16,9 @@ pub struct Workspace {
     pub display_name: DisplayName,
     /// Whether its keys are refused and nobody may act in it.
     pub disabled: bool,
-    /// Watermark: keys of a lower generation are revoked.
+    /// Number that rises when the workspace is deleted. Keys of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark was last raised.
+    /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
     /// When it was first put.
     pub create_time: Timestamp,

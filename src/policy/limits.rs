@@ -162,7 +162,7 @@ impl EffectivePolicy {
                 Err(Invalid::new(format!("is required by policy: at most {most} from now")))
             }
             (None, None) if self.limits.expiry_required => {
-                Err(Invalid::new("is required by policy: nothing is made to live for ever"))
+                Err(Invalid::new("is required by policy: every credential must expire"))
             }
             (Some(lifetime), Some(most)) if lifetime > most => {
                 let most = span(most);

@@ -130,7 +130,7 @@ impl StoreClock {
         let ahead = newest.filter(|newest| newest.unix_micros() - wall > DISAGREE);
         let doubt = if let Some(newest) = ahead {
             let text = format!(
-                "the store's newest audit event is of {newest}, which by this machine's clock, {now}, is to come"
+                "the store's newest audit event is of {newest}, which is in the future by this machine's clock ({now})"
             );
             // Either this clock is wrong, or the clock that wrote the event.
             Some((text, Timestamp::EARLIEST))
@@ -242,7 +242,7 @@ impl Service {
     /// Asks the store for the time and adjusts the clock. Returns false if the answer took too long to be accurate.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unreachable.
     pub async fn sync_clock(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
         let observed = self.store.time().await?;

@@ -90,7 +90,7 @@ impl DerefMut for Transaction {
 }
 
 /// Proof that one or several transactions were committed.
-#[must_use = "what a call gives is made of it, by `done`"]
+#[must_use = "wrap the call's result with `done`"]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed(Revision);
 
@@ -112,7 +112,7 @@ impl Committed {
 }
 
 /// Return value of a call, withheld until the call's effect has taken place.
-#[must_use = "a call gives it back"]
+#[must_use = "return it from the call"]
 pub(super) struct Done<T> {
     value: T,
     committed: Committed,
@@ -260,7 +260,7 @@ impl Service {
     /// Returns the name of the host that a replica runs on, if it is known.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unreachable.
     pub async fn replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
         Ok(self.store.find_replica_host(id).await?)
     }
@@ -275,7 +275,8 @@ impl Service {
         self.wait_for(head.revision(), context).await
     }
 
-    /// Waits until no replica answers from before the committed `revision`: the revocation barrier (docs/protocol.md).
+    /// The revocation barrier (docs/protocol.md): waits until no replica answers from a state older than the committed
+    /// `revision`.
     async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
         let latest = Instant::now() + BARRIER_PATIENCE;
         // Ends shortly before the client's deadline, so that the client still receives the answer.

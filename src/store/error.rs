@@ -29,7 +29,7 @@ pub enum StoreError {
     #[error("the store is lost: {0}")]
     Lost(String),
     /// The database is known to be unreachable, so the request was not sent. The text is the reason.
-    #[error("the store is out of reach: {0}")]
+    #[error("the store is unreachable: {0}")]
     Unreachable(String),
     /// A pooler lost a prepared statement, or refused something that only a direct connection allows.
     #[error(

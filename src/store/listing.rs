@@ -182,7 +182,7 @@ impl Driver {
     }
 }
 
-/// A condition with its own index, which may match few rows.
+/// A condition that has its own index and may match few rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SelectiveFilter {
     Family,

@@ -44,11 +44,11 @@ pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), 
     }
     if !(IMPORTED_TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len()) {
         return Err(Invalid::new(format!(
-            "must have {IMPORTED_TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes: what is shorter could be guessed"
+            "must have {IMPORTED_TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes: a shorter one could be guessed"
         )));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Invalid::new("must have no characters but visible ones of ASCII"));
+        return Err(Invalid::new("may contain only visible ASCII characters"));
     }
     let mut seen = [false; 128];
     text.bytes().for_each(|byte| seen[usize::from(byte & 0x7f)] = true);

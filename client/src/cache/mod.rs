@@ -55,7 +55,7 @@ pub(crate) struct Key {
     client_ip: Option<IpAddr>,
 }
 
-/// A borrowed [`Key`], so that a lookup allocates nothing.
+/// A borrowed [`Key`], so that a look-up allocates nothing.
 #[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct KeyRef<'a> {
     pub(crate) digest: &'a [u8; 32],

@@ -68,7 +68,7 @@ pub(in crate::cli) struct ServeArgs {
     /// revoked tokens may be accepted meanwhile
     #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(in crate::cli) outage_grace: Duration,
-    /// Maximum rate of store lookups of unknown tokens, per caller and second. Beyond it, the caller's unknown tokens fail
+    /// Maximum rate of store look-ups of unknown tokens, per caller and second. Beyond it, the caller's unknown tokens fail
     /// with RESOURCE_EXHAUSTED. The same rate applies to unknown service tokens per address, and a tenth of it to workspaces
     /// in which a token has no role. 0 means no limit
     #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N", help_heading = LIMITS)]

@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the lookup that decides introspections, and management.
+//! Keys and personal access tokens: the look-up that decides introspections, and management.
 
 use async_trait::async_trait;
 use sqlx::Row as _;

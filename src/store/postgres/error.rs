@@ -36,7 +36,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
         }
         // Another program has already created an object of this name.
         (_, "42P07" | "42710" | "42723") => {
-            StoreError::Unusable(format!("the schema cannot be made: {message}"))
+            StoreError::Unusable(format!("the schema cannot be created: {message}"))
         }
         // The database does not exist.
         ("3D", _) => StoreError::InvalidLocation(format!("Postgres says: {}", error.message())),

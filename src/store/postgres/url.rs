@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::store::{Result, StoreError};
 
 /// Parameters that sqlx knows. It logs any other parameter with its value, which may be a password if the name is
-/// misspelt.
+/// misspelled.
 const KNOWN: [&str; 16] = [
     "sslmode",
     "ssl-mode",

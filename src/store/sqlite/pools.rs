@@ -86,7 +86,7 @@ impl SqliteStore {
 /// On a full or failing disk SQLite can roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx 0.9.0
 /// does not notice: its ROLLBACK fails, and from then on it treats the connection as being in a transaction.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // Returns after everything sent before is done, including the ROLLBACK of a dropped transaction.
+    // Waits for all earlier commands, including the ROLLBACK of a dropped transaction.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }

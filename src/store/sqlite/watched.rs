@@ -136,7 +136,7 @@ impl Watched {
             return;
         }
         tracing::error!(
-            "{text}. Nothing is read or written until all of it reads well again, which is looked at from time to time"
+            "{text}. Nothing is read or written until a check finds the whole file intact"
         );
         let (text, pause) = (text.to_owned(), CHECK_FIRST);
         *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
@@ -158,13 +158,13 @@ impl Watched {
         let mut damage = self.damage.write();
         let (Err(error), Some(found)) = (&outcome, &mut *damage) else {
             if damage.take().is_some() {
-                tracing::info!("the database file reads well again, all of it: it is used again");
+                tracing::info!("a check found the whole database file intact: it is used again");
             }
             return outcome;
         };
         found.pause = (found.pause * 2).min(CHECK_LAST);
         found.next_check = Instant::now() + found.pause;
-        tracing::warn!(%error, "the database file does not read well yet: it is looked at again in {:?}", found.pause);
+        tracing::warn!(%error, "the database file is not intact yet: the next check is in {:?}", found.pause);
         Err(StoreError::Lost(found.text.clone()))
     }
 
@@ -172,8 +172,8 @@ impl Watched {
         let first = self.lost.set(text.clone()).is_ok();
         if first {
             tracing::error!(
-                "the database is lost: {text}. Nothing is read or written any more: put it right (`sophic-auth restore` \
-                 brings a backup back), and start again"
+                "the database is lost: {text}. Nothing is read or written any more: repair it (`sophic-auth restore` \
+                 restores a backup), and restart the server"
             );
         }
         StoreError::Lost(text)

@@ -42,7 +42,7 @@ fn make(p: &Program) -> Made {
         token(&format!("key create --workspace {workspace} --name k --scope read"))
     };
     let before = key("reborn");
-    // Its watermark ends its keys, and is above zero from now on.
+    // Its generation revokes its keys, and is above zero from now on.
     p.run("workspace delete reborn").ok();
     p.run("workspace put reborn --id w3").ok();
     let (alive, revoked, closed, after) = (key("acme"), key("acme"), key("closed"), key("reborn"));
