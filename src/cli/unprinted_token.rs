@@ -93,8 +93,8 @@ pub(super) async fn undo_caller_rotation_unless_printed(
                 |end| format!("is accepted until {end}, or until the next rotation"),
             );
             format!(
-                "the new token could not be revoked ({failed}), and the old token of caller {id} {old}: rotate again with \
-                 --overlap 0s, which revokes the lost token"
+                "the new token could not be revoked ({failed}), and the old token of caller {id} {old}: rotate again \
+                 with --overlap 0s, which revokes the lost token"
             )
         }
     };

@@ -278,8 +278,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     }
 }
 
-/// Starts a server as [`start`] does, but waits for a store that is down. Meanwhile the server listens and its health
-/// checks fail. Calls `listening` once, with the addresses. Returns `None` if `end` completes first.
+/// Starts a server as [`start`] does, but waits for a store that is unreachable. Meanwhile the server listens and its
+/// health checks fail. Calls `listening` once, with the addresses. Returns `None` if `end` completes first.
 ///
 /// # Errors
 /// A port cannot be bound, TLS cannot be set up, or the store cannot be used for a reason that waiting does not change.

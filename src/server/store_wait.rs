@@ -1,4 +1,5 @@
-//! Startup while the store is down: the server listens with failing health checks, and starts once the store is up.
+//! Startup while the store is unreachable: the server listens with failing health checks, and starts once the store is
+//! reachable.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -25,8 +25,9 @@ const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
 /// Time before a request's deadline at which it stops waiting for replicas.
 const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
-/// Effect of a call on introspection answers. It follows from the request, never from the state that the call finds: a
-/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas.
+/// Effect of a call on introspection answers. It follows from the request, not from the state that the call finds: a
+/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas. The exception
+/// is a retry that revokes the token of its first try: see [`Done::narrowing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// May take access away. When the call returns, no replica gives the old answer any more.
@@ -206,8 +207,8 @@ impl Service {
         work: BoxFuture<'static, Result<Done<T>>>,
     ) -> Result<T> {
         call_context::run(attempt.context().deadline, async {
-            // Without this, a call would wait for network timeouts while the store is away. The outcome of a commit in
-            // flight is then unknown: as after any lost connection, the caller retries.
+            // Without this, a call would wait for network timeouts while the store is unreachable. The outcome of a
+            // commit in flight is then unknown: as after any lost connection, the caller retries.
             let worked = tokio::select! {
                 biased;
                 worked = work => worked,

@@ -72,8 +72,8 @@ impl Service {
         .await
     }
 
-    /// Deletes the rows of the change log that are older than `cutoff` and that every replica has applied. Returns their
-    /// number. It is not a management call, since the audit log holds the same changes.
+    /// Deletes the rows of the change log that are older than `cutoff` and that every replica has applied. Returns
+    /// their number. It is not a management call, since the audit log holds the same changes.
     pub async fn purge_changes(self: &Arc<Self>, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {

@@ -8,8 +8,8 @@ use crate::model::{Caller, CallerId, Digest};
 /// Reads callers.
 #[async_trait]
 pub trait CallerStore: Send + Sync {
-    /// Returns the caller whose service token, current or previous, has this digest. Expired previous tokens and revoked
-    /// callers are included.
+    /// Returns the caller whose service token, current or previous, has this digest. Expired previous tokens and
+    /// revoked callers are included.
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
     /// Returns the caller with this subject alternative name in its client certificate, unless it is revoked.
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;

@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     let config = Config { connections_max, ..config(global, *args)? };
     let format = global.output;
     let listening = |listening| announce(format, listening);
-    // While the store is down, this may wait for a long time.
+    // While the store is unreachable, this may wait for a long time.
     let running = server::start_waiting_for_store(config, listening, signals.terminated()).await?;
     let Some(running) = running else { return Ok(()) };
     until_stopped(running, signals, OnHangup::ReloadTls).await

@@ -62,8 +62,8 @@ pub(super) fn looks_like_digest(text: &str) -> bool {
 /// Describes why the text is not a SHA-256.
 pub(super) fn describe_mismatch(text: &str) -> &'static str {
     if is_password_hash(text) {
-        return "is a salted password hash (PBKDF2, bcrypt, Argon2 or the like), not a SHA-256, so no token can match it. \
-                Create new tokens";
+        return "is a salted password hash (PBKDF2, bcrypt, Argon2 or the like), not a SHA-256, so no token can match \
+                it. Create new tokens";
     }
     other_hash(text).map_or(
         "must be a SHA-256 of the token: 64 hexadecimal digits, with or without \\x, or base64 or base64url of its \

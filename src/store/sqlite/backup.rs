@@ -22,8 +22,8 @@ const STEPS_PER_CALL: i32 = 10_000;
 /// How long dropping a `BackupInProgress` waits for SQLite to stop.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the copy to a temporary directory beside `to`, and renames it once it is complete and synced. Copying the file
-/// with `cp` would miss the commits in the write-ahead log.
+/// Writes the copy to a temporary directory beside `to`, and renames it once it is complete and synced. Copying the
+/// file with `cp` would miss the commits in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::require(path)?;
@@ -71,8 +71,8 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)
 }
 
-/// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the folder
-/// with everything that SQLite has created there, the journal included.
+/// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the
+/// directory with everything that SQLite has created there, the journal included.
 struct BackupInProgress {
     /// `None` when the copy is complete.
     connection: Option<SqliteConnection>,

@@ -1,6 +1,7 @@
 //! The store in an SQLite file: WAL mode, every commit synced, one connection for writes and a few for reads.
 //!
-//! This directory holds all SQL for SQLite, and nothing else. `diff -r` against `postgres` shows how the dialects differ.
+//! This directory holds all SQL for SQLite, and nothing else. `diff -r` against `postgres` shows how the dialects
+//! differ.
 
 mod audit;
 mod backup;

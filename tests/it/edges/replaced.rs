@@ -53,7 +53,7 @@ async fn a_file_that_is_repaired_is_used_again() {
     let refused = remote.is_active(&key).await.expect_err("a damaged file is not read");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
     let said = |what: &str| std::fs::read_to_string(log.path()).expect("a log").contains(what);
-    eventually("the file was checked again", async || said("does not read well yet")).await;
+    eventually("the file was checked again", async || said("is not intact yet")).await;
     assert_eq!(page(http, "/readyz").await, 503, "it stays unready while the file is damaged");
 
     write(&whole[4096..]);
