@@ -41,9 +41,9 @@ pub(super) async fn revoke_successor_unless_printed(
     let id = old.id;
     let end = old.revoke_time.into_iter().chain(old.expire_time).min();
     let rest = match end.filter(|end| *end > service.now()) {
-        Some(end) => format!(
-            "the old token, of {id}, is accepted until {end}: rotate again before then"
-        ),
+        Some(end) => {
+            format!("the old token, of {id}, is accepted until {end}: rotate again before then")
+        }
         None => format!(
             "the old token, of {id}, has expired, because there was no overlap: create a new credential with `create`"
         ),
@@ -79,7 +79,9 @@ pub(super) async fn undo_caller_rotation_unless_printed(
              rotate again"
         ),
         Ok(UndoRotationOutcome::Superseded) => {
-            format!("caller {id} was rotated or revoked in the meantime, so the new token is not valid")
+            format!(
+                "caller {id} was rotated or revoked in the meantime, so the new token is not valid"
+            )
         }
         Err(failed) if failed.reason == Reason::BarrierPending => format!(
             "the new token was revoked, although not every server has confirmed it: `caller list` shows the state of \

@@ -121,7 +121,10 @@ fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp
     let mut violations = Violations::default();
     if let Some(scopes) = request.scopes {
         if scopes.is_empty() {
-            violations.add("credential.scopes", "must keep at least one scope: to remove all, revoke the credential");
+            violations.add(
+                "credential.scopes",
+                "must keep at least one scope: to remove all, revoke the credential",
+            );
         } else if !scopes.difference(before.scopes).is_empty() {
             violations.add(
                 "credential.scopes",

@@ -31,10 +31,7 @@ const SALTED: [(&str, &str); 4] = [
         "token_salt",
         "means that each digest is salted, as in Gitea, so no token can match it. Create new tokens",
     ),
-    (
-        "salt",
-        "means that each digest is salted, so no token can match it. Create new tokens",
-    ),
+    ("salt", "means that each digest is salted, so no token can match it. Create new tokens"),
     (
         "hashed_key",
         "is the column of django-rest-framework API keys, a password hash (PBKDF2, SHA-512) and not a SHA-256, so no \

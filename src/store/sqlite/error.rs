@@ -30,7 +30,8 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
         7 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
         11 => StoreError::Lost(
-            "the database file is damaged: restore a backup, unless the disk failed only briefly".to_owned(),
+            "the database file is damaged: restore a backup, unless the disk failed only briefly"
+                .to_owned(),
         ),
         26 => StoreError::Lost("the database file is not a SQLite database".to_owned()),
         _ if error.is_unique_violation() => {
