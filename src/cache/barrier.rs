@@ -31,8 +31,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 pub struct BarrierStatus {
     /// The newest committed revision that a call waits for.
     pub revision: Revision,
-    /// The replicas that have not applied it, each with the time after which it is given up if it has died. Empty while
-    /// the store is unreachable.
+    /// The replicas that have not applied it, each with the time after which it is given up if it has crashed. Empty
+    /// while the store is unreachable.
     pub replicas: Vec<(ReplicaId, Duration)>,
 }
 

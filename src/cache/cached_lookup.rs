@@ -81,7 +81,7 @@ impl Lookup for CachedLookup {
 
     fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts> {
         let facts = self.reader.unchecked_facts(query)?;
-        // Checked after reading: the lease must still hold when the last entry was read.
+        // Checked after reading, because the lease must still hold when the last entry is read.
         self.lease_held_since(snapshot).then_some(facts)
     }
 

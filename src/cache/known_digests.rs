@@ -136,7 +136,7 @@ impl KnownDigests {
         fits.then_some(rebuild.gaps)
     }
 
-    /// Raises the capacity to this many digests and half as many again.
+    /// Raises the capacity to one and a half times this many digests.
     fn grow(&self, digests: u64) {
         self.capacity.fetch_max(digests + digests / 2, Ordering::AcqRel);
     }

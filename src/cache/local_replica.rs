@@ -35,7 +35,7 @@ impl LocalReplica {
         self.sync_request.notify_one();
     }
 
-    /// Waits for the next request to sync. An earlier one that nothing waited for counts.
+    /// Waits for the next request to sync. A request made before the wait counts too.
     pub(super) async fn sync_requested(&self) {
         self.sync_request.notified().await;
     }

@@ -118,7 +118,7 @@ impl Mirror {
         }
     }
 
-    /// The revision that every entry is of, or newer.
+    /// Every entry reflects this revision or a newer one.
     pub fn applied(&self) -> Revision {
         Revision(self.applied.load(Ordering::Acquire))
     }

@@ -38,7 +38,7 @@ impl Fill {
     }
 }
 
-/// Memory in front of the store. `T` is a ticket to wait for a read with.
+/// Memory in front of the store. `T` is the ticket by which a request waits for a read.
 pub struct Reader<T> {
     mirror: Arc<Mirror>,
     lease: Arc<Lease>,

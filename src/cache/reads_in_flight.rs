@@ -17,7 +17,7 @@ pub enum JoinOutcome {
     Started(u64),
 }
 
-/// The reads that may be joined, by key. `T` is a ticket to wait for a read with.
+/// The reads that may be joined, by key. `T` is the ticket by which a request waits for a read.
 #[derive(Debug)]
 pub struct ReadsInFlight<K, T> {
     reads: Arc<Mutex<HashMap<K, (u64, T)>>>,

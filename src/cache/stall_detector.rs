@@ -87,7 +87,7 @@ impl StallDetector {
             if !there && !rows.ended.contains(id) {
                 tracing::error!(
                     replica = %id,
-                    "the row of a replica is gone, and it was not observed to leave: waiting out its lease"
+                    "the row of a replica vanished without being marked as ended: waiting until its lease has expired"
                 );
                 vanished.push((observed.row.clone(), now));
             }

@@ -47,7 +47,7 @@ struct Field {
 /// The fields that hold texts, by the full name of the message and the number of the field.
 static MESSAGES: LazyLock<HashMap<String, HashMap<u32, Field>>> = LazyLock::new(|| {
     let mut messages = HashMap::new();
-    // Generated with the services, so it decodes.
+    // Generated with the services, so it always decodes.
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
     for file in &files {
         for message in &file.message_type {
@@ -106,7 +106,7 @@ pub(super) fn check(full_name: &str, message: &[u8]) -> Violations {
 enum Parent<'a> {
     /// In a message. The prefix is put before the names of its fields.
     Message(&'a str),
-    /// It is an entry of the map of this name, which its fields are reported under.
+    /// In an entry of the map with this name. The entry's fields are reported under that name.
     Entry(&'a str),
 }
 

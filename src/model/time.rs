@@ -70,7 +70,7 @@ impl Timestamp {
         OffsetDateTime::parse(text, &Rfc3339)
             .ok()
             .and_then(Self::from_date_time)
-            .ok_or_else(|| Invalid::new("must be an RFC 3339 time, as 2027-01-31T12:00:00Z"))
+            .ok_or_else(|| Invalid::new("must be an RFC 3339 time, such as 2027-01-31T12:00:00Z"))
     }
 
     /// Adds a duration. `None` past the year 9999.
@@ -158,7 +158,7 @@ pub struct StoreTime {
     pub now: Option<Timestamp>,
     /// Time of the newest recorded event.
     pub newest_event: Option<Timestamp>,
-    /// For a store without a clock: where the last [`Self::LATELY`] of events begins.
+    /// For a store without a clock: the beginning of its last [`Self::LATELY`] of events.
     pub lately: Option<Lately>,
 }
 

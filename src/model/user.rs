@@ -2,7 +2,7 @@
 
 use super::{DisplayName, Role, Timestamp, UserId, WorkspaceId};
 
-/// A user as the store keeps it. The row of a deleted user stays, so that its id is known when it is put again.
+/// A user as the store keeps it. The row of a deleted user stays, so that its id is known when it is created again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Opaque id.
@@ -15,7 +15,7 @@ pub struct User {
     pub generation: i64,
     /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
-    /// When it was first put.
+    /// When it was first created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,

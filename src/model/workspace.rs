@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{DisplayName, Slug, Timestamp, WorkspaceId};
 
-/// A workspace as the store keeps it. The row of a deleted workspace stays, so that its id is known when it is put
+/// A workspace as the store keeps it. The row of a deleted workspace stays, so that its id is known when it is created
 /// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
@@ -20,7 +20,7 @@ pub struct Workspace {
     pub generation: i64,
     /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
-    /// When it was first put.
+    /// When it was first created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,

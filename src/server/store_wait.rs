@@ -30,7 +30,7 @@ struct HealthServer {
     _ready: watch::Sender<Readiness>,
 }
 
-/// Opens the store, and waits for it while it is down. Returns every other error at once.
+/// Opens the store, and waits for it while it is unreachable. Returns every other error at once.
 pub(super) async fn open(
     config: &Config,
     ports: &BoundPorts,

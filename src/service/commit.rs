@@ -26,8 +26,8 @@ const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
 const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
 /// Effect of a call on introspection answers. It follows from the request, not from the state that the call finds: a
-/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas. The exception
-/// is a retry that revokes the token of its first try: see [`Done::narrowing`].
+/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas. There is one
+/// exception: a retry that revokes the token of its first try. See [`Done::narrowing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// May take access away. When the call returns, no replica gives the old answer any more.

@@ -81,7 +81,7 @@ reasons! {
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "a caller with this certificate_san already exists";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
-        "the request with this id has succeeded, and its token cannot be shown again: rotate it once more";
+        "the request with this id has succeeded, and its token cannot be shown again: rotate it again";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
         "the credential has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
@@ -97,7 +97,7 @@ reasons! {
     UserDisabled, "USER_DISABLED", FailedPrecondition,
         "the user is disabled: enable them first";
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
-        "this machine's clock and the store disagree on the time, so nothing is deleted: put the clock right";
+        "this machine's clock and the store disagree on the time, so nothing is deleted: correct the clock";
     Overloaded, "OVERLOADED", Exhausted,
         "too many requests in flight, from all callers or from this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
@@ -105,7 +105,7 @@ reasons! {
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
         "the cursor is too old: drop the cache, and watch from now on, without a cursor";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
-        "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch anew";
+        "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch again";
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
         "the message exceeds the size limit of this call";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
@@ -123,7 +123,7 @@ reasons! {
     StoreBusy, "STORE_BUSY", Unavailable,
         "another change held the store for too long: try again";
     StoreLost, "STORE_LOST", Unavailable,
-        "the store is damaged, missing or another store: an operator has to repair it";
+        "the store is damaged, missing or replaced by another: an operator has to repair it";
     StoreDenied, "STORE_DENIED", Misconfigured,
         "the service's database role lacks a right, or the store is read-only: an operator has to grant the right, or make the store writable";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,

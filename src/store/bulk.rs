@@ -57,9 +57,9 @@ pub struct RevokeFilter {
     pub user_id: Option<UserId>,
     /// Credentials of this family.
     pub family_id: Option<CredentialId>,
-    /// Credentials made by this creator.
+    /// Credentials created by this creator.
     pub creator: Option<String>,
-    /// Credentials made before this time.
+    /// Credentials created before this time.
     pub created_before: Option<Timestamp>,
     /// Credentials not used since this time, including those never used.
     pub last_used_before: Option<Timestamp>,

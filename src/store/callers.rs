@@ -26,7 +26,9 @@ pub trait CallerTx: Send {
     async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>>;
     /// Inserts the caller.
     ///
-    /// [`StoreError::Conflict`](super::StoreError::Conflict) if the id or the identity is taken, or if a caller that is not revoked has the name.
+    /// # Errors
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if the id or the identity is taken, or if a caller that is
+    /// not revoked has the name.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
     /// Replaces the caller's row, except its creation time.
     ///

@@ -46,7 +46,7 @@ pub trait CredentialTx: Send {
     /// # Errors
     /// [`StoreError::Conflict`](super::StoreError::Conflict) if the digest is taken.
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()>;
-    /// Returns the credential that a rotation made from this one, if it is neither revoked nor expired at `now`.
+    /// Returns the successor that a rotation of this credential created, if it is neither revoked nor expired at `now`.
     async fn find_successor(
         &mut self,
         id: CredentialId,

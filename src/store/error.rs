@@ -196,7 +196,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Io(error) => io_failure(&error),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::PoolTimedOut => {
-                let text = "all connections of its pool are in use, and none came free in time";
+                let text = "all connections of its pool are in use, and none became free in time";
                 Self::Unavailable(text.to_owned())
             }
             sqlx::Error::PoolClosed => Self::Unavailable("it has been closed".to_owned()),

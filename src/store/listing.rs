@@ -61,7 +61,7 @@ pub struct CredentialFilter {
     /// Credentials that this user may see: the user's personal access tokens, and the keys of workspaces in which
     /// the user is an admin or owner.
     pub visible_to: Option<UserId>,
-    /// Credentials made by this creator.
+    /// Credentials created by this creator.
     pub creator: Option<String>,
     /// Credentials with this scope.
     pub scope: Option<Scope>,

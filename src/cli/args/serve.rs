@@ -22,7 +22,7 @@ const HOUSEKEEPING: &str = "Housekeeping";
 const STOPPING: &str = "Stopping";
 
 /// Flags of `serve`. `serve/check.rs` has the rules on which flags require or exclude each other.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ServeArgs {
     #[command(flatten)]

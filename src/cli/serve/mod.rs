@@ -83,7 +83,7 @@ fn reload_tls(running: &Running) {
         return;
     }
     match running.reload_tls() {
-        Ok(()) => tracing::info!("TLS files were read anew"),
+        Ok(()) => tracing::info!("the TLS files were reloaded"),
         Err(error) => {
             tracing::error!(%error, "could not reload the TLS files: the old ones stay in use");
         }

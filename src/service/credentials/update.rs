@@ -128,7 +128,7 @@ fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp
         } else if !scopes.difference(before.scopes).is_empty() {
             violations.add(
                 "credential.scopes",
-                format!("may only be taken away: it has {}", before.scopes),
+                format!("may only be removed: the credential has {}", before.scopes),
             );
         }
     }

@@ -52,7 +52,7 @@ pub struct Introspection {
     pub www_authenticate: &'static str,
     /// Time for which a cache that follows Watch may hold this answer.
     pub cache_ttl: Duration,
-    /// Revision of the store that the answer reflects, at least.
+    /// The answer reflects this revision of the store or a newer one.
     pub revision: u64,
     /// Whether the store was unreachable and this is the last known answer.
     pub stale: bool,

@@ -20,7 +20,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
             StoreError::Pooler { code: code.to_owned() }
         }
         (_, "53100") => StoreError::DiskFull(text()),
-        (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
+        (_, "55P03") => StoreError::Busy(format!("a lock did not become free in time: {}", text())),
         // A deadlock or a serialization failure.
         (_, "40001" | "40P01") => StoreError::Busy(text()),
         (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),

@@ -33,7 +33,7 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
             "the database file is damaged: restore a backup, unless the disk failed only briefly"
                 .to_owned(),
         ),
-        26 => StoreError::Lost("the database file is not a SQLite database".to_owned()),
+        26 => StoreError::Lost("the database file is not an SQLite database".to_owned()),
         _ if error.is_unique_violation() => {
             violated(error).map_or(StoreError::Refused { code }, StoreError::Conflict)
         }

@@ -45,7 +45,7 @@ pub(super) fn require(path: &Path) -> Result<(PathBuf, Access)> {
     Ok((path, access))
 }
 
-/// Returns whether this user can write no more beside the file, because the disk is full or a quota is exhausted.
+/// Returns whether this user can no longer write beside the file, because the disk is full or a quota is exhausted.
 pub(super) fn is_full(path: &Path) -> bool {
     let folder = path.parent().unwrap_or(path);
     tempfile::tempfile_in(folder).and_then(|file| try_to_fill(&file)).is_err_and(|error| {

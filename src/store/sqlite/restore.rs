@@ -170,7 +170,7 @@ async fn check(copy: &Path) -> Result<()> {
         return Err(refuse(format!("it is damaged: {verdict}")));
     }
     if sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut db).await?.is_some() {
-        return Err(refuse("it is damaged: a row names another that is not there".to_owned()));
+        return Err(refuse("it is damaged: a row refers to a row that is missing".to_owned()));
     }
     Ok(db.close().await?)
 }

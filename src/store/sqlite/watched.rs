@@ -1,7 +1,7 @@
 //! Watches that the open file is still the one at its path, and undamaged.
 //!
 //! If another file is at the path, the store is unusable until the program restarts: a commit into an unreachable file
-//! would be acknowledged and lost. If the file reads as damaged, the store is unusable until a check finds the whole
+//! would be acknowledged and lost. If the file is found damaged, the store is unusable until a check finds the whole
 //! file intact, because a disk that fails for a moment looks the same.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -21,7 +21,7 @@ use crate::store::{Result, StoreError};
 /// The files that SQLite uses: the database, its log, and the index of the log.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Delays between checks of a file that read as damaged. They grow from the first to the last, since each check reads
+/// Delays between checks of a file that was found damaged. They grow from the first to the last, since each check reads
 /// the whole file.
 const CHECK_FIRST: Duration = Duration::from_secs(1);
 const CHECK_LAST: Duration = Duration::from_secs(30);
@@ -93,9 +93,8 @@ impl Watched {
         for (path, opened) in &self.files {
             let found = identity(path);
             if found != *opened {
-                let what = if found.is_some() { "another file now" } else { "gone" };
-                let text =
-                    format!("{} is {what}, under a program that had it open", path.display());
+                let what = if found.is_some() { "replaced by another file" } else { "removed" };
+                let text = format!("{} was {what} while a program had it open", path.display());
                 return Err(self.mark_lost(text));
             }
         }
@@ -143,7 +142,7 @@ impl Watched {
         self.write_health.doubt();
     }
 
-    /// Returns whether the file read as damaged and a check is due. Fails if the check is not due yet.
+    /// Returns whether the file was found damaged and a check is due. Fails if the check is not due yet.
     pub(super) fn is_check_due(&self) -> Result<bool> {
         self.check_path()?;
         match &*self.damage.read() {

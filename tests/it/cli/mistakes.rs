@@ -123,7 +123,7 @@ fn an_unusable_store_is_reported() {
     std::fs::write(folder.path().join("notes"), "x".repeat(5_000)).expect("a file");
     let urls = [
         (path("missing/store.db"), "does not exist", 2),
-        (path("notes"), "no SQLite database", 1),
+        (path("notes"), "not an SQLite database", 1),
         (path(""), "is a directory", 2),
         ("postgres://sophic:hunter2@127.0.0.1:1/auth".to_owned(), "unavailable", 1),
         ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with", 2),

@@ -172,7 +172,7 @@ async fn a_read_only_file_can_be_read() {
         for words in [serve, &format!("{serve} --no-migrate")] {
             // Such a server would not learn of revocations.
             let error = as_nobody(&url, words).failed(1);
-            assert!(error.contains("a server has to write to it"), "{error}");
+            assert!(error.contains("a server must write to the file"), "{error}");
         }
         assert_eq!(names(), ["store.db"], "no other file is left");
     }

@@ -1,4 +1,4 @@
-//! The database file disappears or reads as damaged under a running server. The server stops answering and writing, and
+//! The database file disappears or is found damaged under a running server. The server stops answering and writing, and
 //! reports why.
 
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn sample() -> Sample {
     Sample { p, file, token, key }
 }
 
-/// Runs a server whose file reads as damaged until it is repaired.
+/// Runs a server whose file is damaged until it is repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_repaired_is_used_again() {
     let Sample { p, file, token, key } = sample();

@@ -221,6 +221,6 @@ async fn the_error_names_a_log_left_beside_a_copied_file() {
         std::fs::write(&log, text).expect("a file");
         let err = scene.p.run("workspace list").failed(1);
         assert!(err.contains("the store is lost"), "{err}");
-        assert_eq!(err.contains("put the copy in place by `sophic-auth restore`"), said, "{err}");
+        assert_eq!(err.contains("put the copy in place with `sophic-auth restore`"), said, "{err}");
     }
 }

@@ -166,7 +166,7 @@ async fn a_caller_rotation_whose_token_was_not_printed_is_undone(p: Program) {
     p.run(&format!("caller rotate proxy {id} --output token")).word();
     to_a_full_disk(rotate(id)).failed(1);
     assert!(has_only(&p, &new).await.1);
-    assert!(p.run(&format!("caller rotate proxy {id}")).failed(1).contains("rotate it once more"));
+    assert!(p.run(&format!("caller rotate proxy {id}")).failed(1).contains("rotate it again"));
     // Without an overlap the old token has ended, and stays so.
     let err = to_a_full_disk(rotate("--overlap 0s")).failed(1);
     assert!(err.contains("was revoked") && err.contains("has expired"), "{err}");

@@ -214,7 +214,7 @@ async fn a_policy_is_put_replaced_listed_and_deleted(store: TestStore) {
     // No answer depends on a policy, so the change log does not mention one.
     let revision = store.revision().await.expect("a revision");
     write(&*store, async |tx| {
-        tx.delete_workspace_policy(&first.id).await.expect("it is taken away");
+        tx.delete_workspace_policy(&first.id).await.expect("it is deleted");
         tx.delete_workspace_policy(&second.id).await.expect("there is none");
     })
     .await;

@@ -286,7 +286,7 @@ async fn owners_are_locked_while_a_batch_is_written() {
         let mut other = store.begin("other").await.expect("another");
         let id = WorkspaceId::parse("w").expect("an id");
         let waits = other.find_workspace_row(&id, Lock::Update).await;
-        assert!(matches!(waits, Err(StoreError::Busy(_))), "the lock does not come free");
+        assert!(matches!(waits, Err(StoreError::Busy(_))), "the lock does not become free");
     })
     .await;
 }

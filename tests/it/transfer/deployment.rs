@@ -252,7 +252,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let purged = p.run("purge --dead-after 1ms --output json").json();
     assert_ne!(purged["purged_count"], 0, "{purged}");
     let again = p.run(&import);
-    let said = format!("credential {dead_id} was purged here, and stays ended");
+    let said = format!("credential {dead_id} was purged here, and is not imported again");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
     // The same holds for an export of credentials only, and for its owner.
