@@ -130,7 +130,7 @@ fn an_unusable_store_is_reported() {
     ];
     for (url, text, code) in urls {
         let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
-        // Only a server waits for a Postgres that is down. `store_wait.rs` tests that.
+        // Only a server waits for a Postgres that is unreachable. `store_wait.rs` tests that.
         let waits = |words: &str| words == serve && url.starts_with("postgres");
         for words in ["user list", serve, "migrate"].into_iter().filter(|words| !waits(words)) {
             let error = on(&url, words).failed(code);

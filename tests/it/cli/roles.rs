@@ -127,7 +127,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
 }
 
 /// Runs the program as user nobody, because root can write to read-only files. The program is opened by a file descriptor,
-/// because nobody may not be able to enter the build folder.
+/// because nobody may not be able to enter the build directory.
 fn as_nobody(url: &str, words: &str) -> Ended {
     let mut command = if rustix::process::geteuid().is_root() {
         let mut shell = Command::new("bash");

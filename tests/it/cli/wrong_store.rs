@@ -32,7 +32,7 @@ fn refused(ended: Ended) -> String {
     ended.err
 }
 
-/// All files of a folder and their contents.
+/// All files of a directory and their contents.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());

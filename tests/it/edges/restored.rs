@@ -129,7 +129,7 @@ async fn each_restore_keeps_the_old_database_even_within_one_second() {
     assert_eq!(kept, 4, "{:?}", scene.beside());
 }
 
-/// Returns the entries of a folder.
+/// Returns the entries of a directory.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").path()).collect()

@@ -161,13 +161,13 @@ async fn a_caller_rotation_whose_token_was_not_printed_is_undone(p: Program) {
     let new = p.run("caller rotate proxy --output token").word();
     let (after, _) = has_only(&p, &new).await;
     assert_eq!(after.previous.map(|previous| previous.digest), Some(Digest::of(&old)));
-    // A retry whose token is lost revokes only that token. The token from before the rotation stays valid.
+    // A retry whose token is lost revokes only that token. The token that the rotation replaced stays valid.
     let id = "--request-id 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --overlap 1h";
     p.run(&format!("caller rotate proxy {id} --output token")).word();
     to_a_full_disk(rotate(id)).failed(1);
     assert!(has_only(&p, &new).await.1);
     assert!(p.run(&format!("caller rotate proxy {id}")).failed(1).contains("rotate it again"));
-    // Without an overlap the old token has ended, and stays so.
+    // Without an overlap the old token has expired for good.
     let err = to_a_full_disk(rotate("--overlap 0s")).failed(1);
     assert!(err.contains("was revoked") && err.contains("has expired"), "{err}");
     let (after, only) = has_only(&p, &new).await;

@@ -12,7 +12,7 @@ on_every_store! {
     a_digest_that_no_token_can_match_is_refused_and_nothing_is_written,
 }
 
-/// Returns the folder of the sample files.
+/// Returns the directory of the sample files.
 fn samples() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/transfer/samples")
 }
