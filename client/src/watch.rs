@@ -177,7 +177,7 @@ async fn connect_single(endpoint: &Endpoint) -> Result<Channel, Status> {
 /// A probe in flight. Its result is the instant at which it was sent.
 type Probe = std::pin::Pin<Box<dyn Future<Output = Result<BootInstant, Status>> + Send>>;
 
-/// Health checks. Whatever follows the answer to one was sent after the check was.
+/// Health checks. Everything that follows the answer to a check was sent after that check.
 struct Probes {
     channel: Channel,
     timeout: Duration,

@@ -144,7 +144,7 @@ pub trait Clock: Send + Sync {
         false
     }
 
-    /// Updates the clock from what the store knows of the time. The store was asked and answered at these times since
+    /// Updates the clock from the store's time. The store was asked and answered at these times since
     /// boot. Returns false if the answer took too long to be useful.
     fn observe_store(&self, _store: StoreTime, _asked: Duration, _answered: Duration) -> bool {
         true

@@ -57,7 +57,7 @@ struct IdlePeriod {
 /// Conclusions from the store's answers.
 #[derive(Default)]
 struct Observed {
-    /// Why one of the clocks must be wrong. `None` if they agree.
+    /// Why one of the clocks must be wrong. `None` if there is no doubt.
     doubt: Option<String>,
     /// A time that has certainly passed. `None` if there is no doubt.
     certain: Option<Timestamp>,

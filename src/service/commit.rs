@@ -127,7 +127,7 @@ impl<T> Done<T> {
         Self { narrows: true, ..self }
     }
 
-    /// If the wait times out, returns the value all the same, changed by `note`, instead of an error. For values that
+    /// If the wait times out, returns the value, changed by `note`, instead of an error. For values that
     /// are returned only once, such as a token.
     pub(super) fn or_pending(self, note: fn(&mut T)) -> Self {
         Self { pending: Some(note), ..self }

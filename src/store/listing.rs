@@ -135,7 +135,7 @@ impl CredentialOrder {
 pub struct CredentialPage {
     /// Credentials, in order.
     pub credentials: Vec<Credential>,
-    /// Position after which the next page begins, if this page is short although the list goes on.
+    /// Position after which the next page begins, if this page is short although more credentials follow.
     pub resume: Option<CredentialPosition>,
 }
 
