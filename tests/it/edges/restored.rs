@@ -182,14 +182,14 @@ async fn an_incomplete_or_foreign_backup_is_refused() {
     let middle = bad.len() / 2;
     bad[middle..middle + 8192].fill(0xa5);
     std::fs::write(&backup, &bad).expect("a file");
-    refused("damaged", "no usable backup");
+    refused("damaged", "not a usable backup");
     std::fs::write(&backup, "somebody's notes, and no database. ".repeat(200)).expect("a file");
-    refused("no database", "no usable backup");
+    refused("no database", "not a usable backup");
     std::fs::write(&backup, "").expect("a file");
-    refused("empty", "no store of sophic-auth");
+    refused("empty", "not a store of sophic-auth");
     std::fs::write(&backup, &good).expect("a file");
     std::fs::write(backup.with_extension("db-wal"), "more").expect("a file");
-    refused("unfinished", "no finished backup");
+    refused("unfinished", "not a finished backup");
     std::fs::remove_file(&backup).expect("a file");
     refused("gone", "there is no backup");
     let err = p.run(&scene.restore(&scene.file)).failed(2);
