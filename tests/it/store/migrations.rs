@@ -101,7 +101,7 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
         }
     }
     raw::run(&database, still_there).await;
-    raw::try_run(&database, "SELECT id FROM workspaces").await.expect_err("nothing is made");
+    raw::try_run(&database, "SELECT id FROM workspaces").await.expect_err("nothing is created");
     database.drop_database().await;
     said
 }
