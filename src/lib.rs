@@ -8,7 +8,7 @@
 //! - [`server`]: assembly of listeners, services and a store from a configuration
 //! - [`grpc`], [`http`]: the faces, which translate requests for `service`
 //! - [`proxied`]: the answer to a proxy that asks about a request, shared by both faces
-//! - [`service`]: use cases, one file or folder per noun
+//! - [`service`]: use cases, one file or directory per noun
 //! - [`cache`]: answers from memory, between `service` and `store`
 //! - [`store`]: storage in SQLite or Postgres
 //! - [`decision`], [`policy`]: pure functions that decide what is allowed

@@ -22,7 +22,7 @@ use crate::pb::{BatchIntrospectRequest, IntrospectRequest};
 use crate::presented::Presented;
 use crate::watch;
 
-/// Longer names cannot be those of workspaces, so their answers are not cached.
+/// Longer names cannot be workspace names, so their answers are not cached.
 const WORKSPACE_BYTES_MAX: usize = 64;
 
 /// Client of the service. Cheap to clone: clones share the connection and the cache.
@@ -202,7 +202,7 @@ impl Client {
         } else {
             Err(Error::plain(
                 ErrorKind::Internal,
-                "the answer to the batch has another length than the batch",
+                "the number of answers is not the number of tokens in the batch",
             ))
         }
     }

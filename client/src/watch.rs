@@ -42,8 +42,8 @@ pub(crate) async fn run(endpoint: Endpoint, caller: Caller, cache: Arc<Cache>, c
             follower.calls.notify(Event::WatchDown);
             pause = fresh_backoff();
         }
-        // The missed changes are no longer available. An empty cursor cannot be too old. If the client sent one, this
-        // is an error like any other, and the client pauses.
+        // The missed changes are no longer available. An OUT_OF_RANGE answer to an empty cursor is treated like any
+        // other error: pause, then retry.
         if ended.code() == Code::OutOfRange && !follower.cursor.is_empty() {
             follower.drop_all();
             continue;
@@ -177,7 +177,7 @@ async fn connect_single(endpoint: &Endpoint) -> Result<Channel, Status> {
 /// A probe in flight. Its result is the instant at which it was sent.
 type Probe = std::pin::Pin<Box<dyn Future<Output = Result<BootInstant, Status>> + Send>>;
 
-/// Health checks. Whatever follows the answer to one was sent after the check was.
+/// Health checks. Everything that follows the answer to a check was sent after that check.
 struct Probes {
     channel: Channel,
     timeout: Duration,

@@ -31,8 +31,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 pub struct BarrierStatus {
     /// The newest committed revision that a call waits for.
     pub revision: Revision,
-    /// The replicas that have not applied it, each with the time after which it is given up if it has died. Empty while
-    /// the store is out of reach.
+    /// The replicas that have not applied it, each with the time after which it is given up if it has crashed. Empty
+    /// while the store is unreachable.
     pub replicas: Vec<(ReplicaId, Duration)>,
 }
 
@@ -94,7 +94,7 @@ impl Barrier {
         local.wait_until_applied(revision, SETTLE_TIMEOUT).await;
     }
 
-    /// Waits until no replica answers from before `revision`, which is committed.
+    /// Waits until no replica answers from a state older than `revision`, which is committed.
     ///
     /// # Errors
     /// If that can no longer be determined. There is no timeout here; the caller sets one.

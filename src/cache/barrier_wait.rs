@@ -56,7 +56,8 @@ impl BarrierWait {
     }
 }
 
-/// Whether a replica may still answer from before `revision`, according to its row and to what is known locally.
+/// Whether a replica may still answer from a state older than `revision`, according to its row and to what is known
+/// locally.
 pub fn is_behind(row: &Replica, revision: Revision, locally_applied: Option<Revision>) -> bool {
     row.applied < revision && locally_applied.is_none_or(|applied| applied < revision)
 }

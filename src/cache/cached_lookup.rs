@@ -20,7 +20,7 @@ pub struct CachedLookup {
     catch_up: CatchUp,
     store: Arc<dyn Store>,
     boot: Arc<dyn BootClock>,
-    /// How long after the end of the lease stale facts are served, while the store is out of reach.
+    /// How long after the end of the lease stale facts are served, while the store is unreachable.
     outage_grace: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Lookup for CachedLookup {
 
     fn cached_facts(&self, query: &FactsQuery<'_>, snapshot: LeaseSnapshot) -> Option<Facts> {
         let facts = self.reader.unchecked_facts(query)?;
-        // Checked after reading: the lease must still hold when the last entry was read.
+        // Checked after reading, because the lease must still hold when the last entry is read.
         self.lease_held_since(snapshot).then_some(facts)
     }
 

@@ -107,7 +107,7 @@ impl KnownDigests {
         self.gap_added.notify_one();
     }
 
-    /// Waits until there are gaps that the rebuild numbered `rebuilt` does not cover; 0 for any gap.
+    /// Waits until `gaps` differs from `rebuilt`, the value that the last rebuild returned. 0 if there was none.
     pub async fn rebuild_needed(&self, rebuilt: u64) {
         while self.gaps.load(Ordering::Acquire) == rebuilt {
             self.gap_added.notified().await;
@@ -136,7 +136,7 @@ impl KnownDigests {
         fits.then_some(rebuild.gaps)
     }
 
-    /// Raises the capacity to this many digests and half as many again.
+    /// Raises the capacity to one and a half times this many digests.
     fn grow(&self, digests: u64) {
         self.capacity.fetch_max(digests + digests / 2, Ordering::AcqRel);
     }

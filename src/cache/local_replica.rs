@@ -35,7 +35,7 @@ impl LocalReplica {
         self.sync_request.notify_one();
     }
 
-    /// Waits for the next request to sync. An earlier one that nothing waited for counts.
+    /// Waits for the next request to sync. A request made before the wait counts too.
     pub(super) async fn sync_requested(&self) {
         self.sync_request.notified().await;
     }
@@ -65,7 +65,7 @@ impl LocalReplica {
         self.lags_behind(Revision(self.committed.load(Ordering::Acquire)))
     }
 
-    /// Whether this process still answers from before `revision`.
+    /// Whether this process still answers from a state older than `revision`.
     pub fn lags_behind(&self, revision: Revision) -> bool {
         self.applied() < revision
     }

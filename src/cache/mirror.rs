@@ -72,7 +72,7 @@ impl Keyed for Workspace {
 
 /// The facts in memory.
 pub struct Mirror {
-    /// Number of times that the mirror was reset. A fill from before the last reset is not kept.
+    /// Number of times that the mirror was reset. A fill that began before the last reset is not kept.
     resets: AtomicU64,
     /// Fills of older revisions are not kept.
     fill_floor: AtomicU64,
@@ -118,7 +118,7 @@ impl Mirror {
         }
     }
 
-    /// The revision that every entry is of, or newer.
+    /// Every entry reflects this revision or a newer one.
     pub fn applied(&self) -> Revision {
         Revision(self.applied.load(Ordering::Acquire))
     }
@@ -302,7 +302,8 @@ impl Mirror {
     /// Drops everything and continues from `revision`, which may be lower than before: the store is another
     /// incarnation.
     pub fn reset(&self, revision: Revision) {
-        // Before the entries are dropped, so that a read from before the reset is not kept during or after it.
+        // Count the reset before the entries are dropped, so that a read that began earlier is not kept during or after
+        // it.
         self.resets.fetch_add(1, Ordering::AcqRel);
         self.credentials.clear();
         self.users.clear();

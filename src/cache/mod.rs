@@ -107,7 +107,7 @@ pub trait Lookup: Send + Sync {
     /// The caller of this subject alternative name of a client certificate, unless revoked.
     async fn find_caller_by_san(&self, san: &CertificateSan) -> Result<Option<Arc<Caller>>>;
 
-    /// The revision that memory is of, or newer. 0 without memory.
+    /// Memory reflects this revision or a newer one. 0 without memory.
     fn revision(&self) -> Revision;
 
     /// Whether memory is valid: the last sync with the primary is recent enough.
@@ -115,7 +115,7 @@ pub trait Lookup: Send + Sync {
         self.lease_held_since(self.lease_snapshot())
     }
 
-    /// Whether stale facts are served, marked as stale, while the store is out of reach.
+    /// Whether stale facts are served, marked as stale, while the store is unreachable.
     fn serves_stale(&self) -> bool {
         false
     }

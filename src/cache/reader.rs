@@ -27,7 +27,7 @@ pub struct Fill {
     key: ReadKey,
     /// Number among the reads in flight. `None` for a read that other requests may not join.
     number: Option<u64>,
-    /// [`Mirror::resets`] from before the read.
+    /// [`Mirror::resets`], taken before the read.
     resets: u64,
 }
 
@@ -38,7 +38,7 @@ impl Fill {
     }
 }
 
-/// Memory in front of the store. `T` is a ticket to wait for a read with.
+/// Memory in front of the store. `T` is the ticket by which a request waits for a read.
 pub struct Reader<T> {
     mirror: Arc<Mirror>,
     lease: Arc<Lease>,
@@ -67,7 +67,7 @@ impl<T: Clone> Reader<T> {
     }
 
     /// Returns the facts in memory, without a check of the lease. They are valid only if [`Self::lease_held_since`]
-    /// holds afterwards, for a snapshot from before.
+    /// holds afterwards, for a snapshot taken before.
     pub fn unchecked_facts(&self, query: &FactsQuery<'_>) -> Option<Facts> {
         if query.fresh {
             return None;
@@ -121,7 +121,7 @@ impl<T: Clone> Reader<T> {
         facts.revision >= query.at_least
     }
 
-    /// Whether stale facts may be served while the store is out of reach: the lease ended less than `grace` ago
+    /// Whether stale facts may be served while the store is unreachable: the lease ended less than `grace` ago
     /// (`--outage-grace`).
     pub fn may_serve_stale(&self, grace: Duration, now: Duration) -> bool {
         self.lease.ended_since(now).is_some_and(|ended| ended < grace)

@@ -17,7 +17,7 @@ pub enum JoinOutcome {
     Started(u64),
 }
 
-/// The reads that may be joined, by key. `T` is a ticket to wait for a read with.
+/// The reads that may be joined, by key. `T` is the ticket by which a request waits for a read.
 #[derive(Debug)]
 pub struct ReadsInFlight<K, T> {
     reads: Arc<Mutex<HashMap<K, (u64, T)>>>,
@@ -64,7 +64,7 @@ impl<K: Hash + Eq + Clone, T: Clone> ReadsInFlight<K, T> {
         }
     }
 
-    /// Keeps later requests from joining the reads in flight, which may be of before a change.
+    /// Keeps later requests from joining the reads in flight, which may predate a change.
     pub fn detach_all(&self) {
         self.reads.lock().clear();
     }

@@ -148,7 +148,7 @@ impl<W> ReplicaMonitor<W> {
                 MonitorEvent::MarkedEnded(was_marked),
             ) => {
                 if was_marked {
-                    tracing::warn!(replica = %id, ?lease, "gave up a replica that stood still for its whole lease");
+                    tracing::warn!(replica = %id, ?lease, "gave up a replica whose row did not change for its whole lease");
                     rows.replicas.retain(|row| row.id != id);
                     rows.ended.push(id);
                 }

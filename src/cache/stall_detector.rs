@@ -37,8 +37,7 @@ pub struct StallDetector {
 
 impl StallDetector {
     /// Records the rows, and returns the replicas that may be given up because their lease cannot hold any more. `now`
-    /// is the time since boot, read after the rows were. If it were from before, a sync in between would seem older
-    /// than it is.
+    /// is the time since boot. Read it after the rows: otherwise a sync in between would seem older than it is.
     ///
     /// A row that has vanished without a mark counts as a replica that no longer syncs. It is added to the rows for as
     /// long as its lease can hold.
@@ -88,7 +87,7 @@ impl StallDetector {
             if !there && !rows.ended.contains(id) {
                 tracing::error!(
                     replica = %id,
-                    "the row of a replica is gone, and it was not observed to leave: waiting out its lease"
+                    "the row of a replica vanished without being marked as ended: waiting until its lease has expired"
                 );
                 vanished.push((observed.row.clone(), now));
             }

@@ -11,7 +11,7 @@ use super::reader::{Fill, MissAction, Reader};
 use crate::model::{BootClock, Facts};
 use crate::store::{Result, Store, StoreError};
 
-/// A ticket to wait for a read with. `None` until the read has ended.
+/// Ticket by which a request waits for a read. `None` until the read has ended.
 pub(super) type Ticket = watch::Receiver<Option<Result<Facts>>>;
 
 /// Runs the reads that a [`Reader`] asks for.
@@ -72,5 +72,5 @@ impl Drop for ReadGuard {
 async fn result_of(mut ticket: Ticket) -> Result<Facts> {
     let outcome = ticket.wait_for(Option::is_some).await.ok().and_then(|value| value.clone());
     // Without a value the task has panicked.
-    outcome.unwrap_or_else(|| Err(StoreError::Unavailable("a read was broken off".to_owned())))
+    outcome.unwrap_or_else(|| Err(StoreError::Unavailable("a read was aborted".to_owned())))
 }

@@ -42,7 +42,7 @@ pub(super) mod code {
     pub(in crate::cli) const USAGE: CommandReason = CommandReason::new(
         "USAGE",
         WRONG_USAGE,
-        "a flag, a variable or a URL has no meaning, or a file that it names is not there",
+        "a flag, a variable or a URL is invalid, or a file that it names does not exist",
     );
     pub(super) const STORE_MISSING: CommandReason =
         CommandReason::new("STORE_MISSING", WRONG_USAGE, "there is no store at the database URL");
@@ -66,7 +66,7 @@ pub(super) mod code {
     pub(super) const TOKEN_NOT_SHOWN: CommandReason = CommandReason::new(
         "TOKEN_NOT_SHOWN",
         FAILURE,
-        "a new token could not be printed and was revoked again",
+        "a new token could not be printed and was revoked",
     );
     pub(super) const INTERRUPTED: CommandReason = CommandReason {
         code: "INTERRUPTED",

@@ -9,13 +9,13 @@ use super::UsageError;
 /// Opens a file for reading.
 ///
 /// # Errors
-/// The file does not exist, cannot be read, or is a folder.
+/// The file does not exist, cannot be read, or is a directory.
 pub(super) fn open(path: &Path) -> Result<File, UsageError> {
     let shown = path.display();
     let file = File::open(path)
         .map_err(|error| UsageError(format!("{shown} cannot be opened: {error}")))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(UsageError(format!("{shown} is a folder, not a file")));
+        return Err(UsageError(format!("{shown} is a directory, not a file")));
     }
     Ok(file)
 }

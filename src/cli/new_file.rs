@@ -28,14 +28,14 @@ impl NewFile {
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
             anyhow::bail!(UsageError(format!(
-                "{} exists, and is not written over",
+                "{} already exists and is not overwritten",
                 path.display()
             )));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         if !folder.is_dir() {
-            anyhow::bail!(UsageError(format!("there is no folder {}", folder.display())));
+            anyhow::bail!(UsageError(format!("there is no directory {}", folder.display())));
         }
         let draft = match unnamed(folder) {
             Some(file) => Draft::Unnamed(file),
@@ -69,7 +69,7 @@ impl NewFile {
     }
 }
 
-/// Folder by which a file without a name can be linked.
+/// Directory by which a file without a name can be linked.
 #[cfg(target_os = "linux")]
 const OPEN_FILES: &str = "/proc/self/fd";
 

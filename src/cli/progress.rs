@@ -32,7 +32,7 @@ impl Progress {
         Self { bar, last: Instant::now() }
     }
 
-    /// Shows that `done` of `of` items are done. `what` names the items.
+    /// Shows the progress: `done` of `of` items. `what` names the items.
     pub(super) fn show(&mut self, what: &'static str, done: u64, of: Option<u64>) {
         if let Some(bar) = &self.bar {
             bar.set_message(what);

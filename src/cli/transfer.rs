@@ -80,7 +80,7 @@ pub(super) async fn import(global: &Global, args: ImportArgs) -> anyhow::Result<
     // A deployment may be empty. Its last line confirms that it is complete.
     let is_empty = report.lines == 0 && !is_deployment;
     if is_empty {
-        output::note("the file has not one record: nothing was imported");
+        output::note("the file has no records: nothing was imported");
     }
     Ok(if report.bad == 0 && !is_empty { Outcome::Done } else { Outcome::Refused })
 }

@@ -24,7 +24,7 @@ pub(super) async fn revoke_unless_printed(
     Err(not_printed(
         &error,
         &format!(
-            "{outcome}, and nothing was made: try again, with another --request-id if there was one"
+            "{outcome}, so nothing was created: try again, and if you gave a --request-id, with another one"
         ),
     ))
 }
@@ -41,11 +41,11 @@ pub(super) async fn revoke_successor_unless_printed(
     let id = old.id;
     let end = old.revoke_time.into_iter().chain(old.expire_time).min();
     let rest = match end.filter(|end| *end > service.now()) {
-        Some(end) => format!(
-            "the old token, of {id}, is accepted until {end}: rotate it once more before that"
-        ),
+        Some(end) => {
+            format!("the old token, of {id}, is accepted until {end}: rotate again before then")
+        }
         None => format!(
-            "the old token, of {id}, has ended, as a rotation without an overlap asks: make a new one with `create`"
+            "the old token, of {id}, has expired, because there was no overlap: create a new credential with `create`"
         ),
     };
     Err(not_printed(&error, &format!("{outcome}; {rest}")))
@@ -59,7 +59,7 @@ pub(super) async fn revoke_caller_unless_printed(
 ) -> anyhow::Result<()> {
     let Err(error) = printed else { return Ok(()) };
     let outcome = revoke_caller(service, created).await;
-    Err(not_printed(&error, &format!("{outcome}, and nothing was made: create it once more")))
+    Err(not_printed(&error, &format!("{outcome}, so nothing was created: try again")))
 }
 
 /// Undoes a caller's rotation unless its token was printed. Does not revoke the caller, whose old token is in use.
@@ -72,27 +72,31 @@ pub(super) async fn undo_caller_rotation_unless_printed(
     let id = rotated.caller.id;
     let outcome = match service.undo_rotation(operator(), rotated, REASON).await {
         Ok(UndoRotationOutcome::OldTokenValid) => format!(
-            "it is dead, and the old token of caller {id} goes on, as if it had not been rotated: rotate it again"
+            "the new token was revoked, and the old token of caller {id} is still valid: rotate again"
         ),
         Ok(UndoRotationOutcome::OldTokenExpired) => format!(
-            "it is dead, and the old token of caller {id} has ended, as a rotation without an overlap asks: rotate it once more"
+            "the new token was revoked, and the old token of caller {id} has expired, because there was no overlap: \
+             rotate again"
         ),
         Ok(UndoRotationOutcome::Superseded) => {
-            format!("it is dead, and caller {id} was rotated or revoked by somebody else meanwhile")
+            format!(
+                "caller {id} was rotated or revoked in the meantime, so the new token is not valid"
+            )
         }
         Err(failed) if failed.reason == Reason::BarrierPending => format!(
-            "it is dead, though not every server has confirmed it: see `caller list` for what holds of caller {id}"
+            "the new token was revoked, although not every server has confirmed it: `caller list` shows the state of \
+             caller {id}"
         ),
         Err(failed) => {
             let old = rotated.caller.previous.map(|PreviousToken { expire_time, .. }| expire_time);
             let old = old.filter(|end| *end > service.now());
             let old = old.map_or_else(
-                || "has ended".to_owned(),
-                |end| format!("is accepted until {end}, or until the caller is rotated once more"),
+                || "has expired".to_owned(),
+                |end| format!("is accepted until {end}, or until the next rotation"),
             );
             format!(
-                "it could not be ended ({failed}), and the old token of caller {id} {old}: rotate it once more with \
-                 --overlap 0s, which ends the lost one"
+                "the new token could not be revoked ({failed}), and the old token of caller {id} {old}: rotate again \
+                 with --overlap 0s, which revokes the lost token"
             )
         }
     };
@@ -131,11 +135,11 @@ async fn revoke(service: &Arc<Service>, created: &Credential) -> String {
 /// Describes the result of a revocation.
 fn describe_revocation<T>(what: &str, revoked: service::Result<T>) -> String {
     match revoked {
-        Ok(_) => format!("{what} was revoked again"),
+        Ok(_) => format!("{what} was revoked"),
         Err(failed) if failed.reason == Reason::BarrierPending => {
-            format!("{what} was revoked again, though not every server has confirmed it")
+            format!("{what} was revoked, although not every server has confirmed it")
         }
-        Err(failed) => format!("{what} could not be revoked again ({failed}): revoke it"),
+        Err(failed) => format!("{what} could not be revoked ({failed}): revoke it yourself"),
     }
 }
 

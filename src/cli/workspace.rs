@@ -85,7 +85,7 @@ async fn existing_id(
 ) -> anyhow::Result<Option<WorkspaceId>> {
     let name = id.map_or(slug.as_str(), WorkspaceId::as_str);
     let found = service.find_workspace(name).await?.map(|workspace| workspace.id);
-    // The lookup also finds a workspace that has this id as its slug.
+    // The look-up also finds a workspace that has this id as its slug.
     Ok(found.filter(|found| id.is_none_or(|id| id == found)))
 }
 

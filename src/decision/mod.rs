@@ -178,7 +178,7 @@ fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
 
 /// Returns what has to change for the missing scopes to be in effect.
 fn find_lack(found: &FoundFacts, decision: Decision) -> Lack {
-    // A credential without a role cannot lack scopes by it.
+    // A credential without a role cannot lack scopes because of its role.
     let role = decision.role.and_then(|_| found.membership());
     let withheld = |role: Role| !decision.missing_scopes.difference(role.may_exercise()).is_empty();
     if role.is_some_and(withheld) {

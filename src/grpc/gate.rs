@@ -265,7 +265,7 @@ impl Gate {
         Ok(self.forward_to_tonic(parts, read, context).await)
     }
 
-    /// Passes a request whose message was read on to tonic.
+    /// Passes a request on to tonic, after its message was read.
     async fn forward_to_tonic(
         &self,
         mut parts: request::Parts,

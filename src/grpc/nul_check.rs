@@ -2,8 +2,8 @@
 //! decoded, field by field of its descriptor, so that no field can be forgotten. All other rules of a field are those
 //! of its type.
 //!
-//! Exempt are texts that are only compared or hashed: presented tokens, and the client's headers that a proxy passes
-//! on. If one of those is malformed, that is an answer and not an error.
+//! Texts that are only compared or hashed are exempt: presented tokens, and the client's headers that a proxy passes
+//! on. A malformed one gets an answer, not an error.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -47,7 +47,7 @@ struct Field {
 /// The fields that hold texts, by the full name of the message and the number of the field.
 static MESSAGES: LazyLock<HashMap<String, HashMap<u32, Field>>> = LazyLock::new(|| {
     let mut messages = HashMap::new();
-    // Generated with the services, so it decodes.
+    // Generated with the services, so it always decodes.
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
     for file in &files {
         for message in &file.message_type {
@@ -106,7 +106,7 @@ pub(super) fn check(full_name: &str, message: &[u8]) -> Violations {
 enum Parent<'a> {
     /// In a message. The prefix is put before the names of its fields.
     Message(&'a str),
-    /// It is an entry of the map of this name, which its fields are reported under.
+    /// In an entry of the map with this name. The entry's fields are reported under that name.
     Entry(&'a str),
 }
 

@@ -20,9 +20,9 @@ pub(super) fn readyz(ready: &watch::Receiver<Readiness>) -> (StatusCode, &'stati
         (false, management) => (
             StatusCode::SERVICE_UNAVAILABLE,
             if management {
-                "not ready: the store is out of reach, or stopping\nmanagement: ready\n"
+                "not ready: the store is unreachable, or the server is stopping\nmanagement: ready\n"
             } else {
-                "not ready: the store is out of reach, or stopping\nmanagement: not ready\n"
+                "not ready: the store is unreachable, or the server is stopping\nmanagement: not ready\n"
             },
         ),
     }

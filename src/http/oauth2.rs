@@ -225,7 +225,7 @@ fn introspection_body(answer: &Introspection, issuer: &str) -> Value {
 }
 
 /// Returns the scopes that are usable in this workspace and from this address. A library that reads only `active` and
-/// `scope` must not let through a request that is refused for either.
+/// `scope` must not let through a request that is refused because of the workspace or the address.
 fn usable_scopes(answer: &Introspection) -> ScopeSet {
     match answer.decision.denial {
         None | Some(Denial::UserCredentialRequired | Denial::InsufficientScope) => {

@@ -128,7 +128,8 @@ pub struct Credential {
     pub kind: CredentialKind,
     /// Its owner, of the kind that [`CredentialKind::owner_kind`] returns.
     pub owner: Owner,
-    /// Watermark of the owner when the credential was created. It is revoked if the owner's watermark is now higher.
+    /// Generation of the owner when the credential was created. The credential is revoked if the owner's generation is
+    /// now higher.
     pub generation: i64,
     /// Name that its creator chose.
     pub name: DisplayName,

@@ -21,13 +21,13 @@ const TEXTS_BYTES: usize = 80;
 pub struct CredentialFacts {
     /// Digest of its token.
     pub digest: Digest,
-    /// Watermark of the owner when the credential was created.
+    /// Generation of the owner when the credential was created.
     pub generation: i64,
     /// First instant at which it is expired. `None` if it does not expire.
     pub expire_time: Option<Timestamp>,
     /// When it was disabled. `None` if it is enabled.
     pub disable_time: Option<Timestamp>,
-    /// When it was itself revoked. Revocation by its owner's watermark does not set it.
+    /// When it was itself revoked. Revocation by its owner's generation does not set it.
     pub revoke_time: Option<Timestamp>,
     /// Addresses from which it may be presented.
     pub ip_allowlist: IpAllowlist,

@@ -64,7 +64,7 @@ impl FoundFacts {
 }
 
 impl PrincipalFacts {
-    /// Returns the generation of the owner, its watermark: credentials of a lower generation are revoked.
+    /// Returns the generation of the owner. Credentials of a lower generation are revoked.
     pub fn generation(&self) -> i64 {
         match self {
             Self::Workspace(workspace) => workspace.generation,

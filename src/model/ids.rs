@@ -74,7 +74,7 @@ macro_rules! uuid_id {
             pub fn parse(text: &str) -> Result<Self, Invalid> {
                 let id = Uuid::try_parse(text).ok().map(Self);
                 id.filter(|id| id.to_string() == text).ok_or_else(|| {
-                    Invalid::new("must be a UUID in lower case, as 0195f2d4-7c1e-7b3a-9d58-0242ac120002")
+                    Invalid::new("must be a UUID in lower case, such as 0195f2d4-7c1e-7b3a-9d58-0242ac120002")
                 })
             }
         }
@@ -163,7 +163,7 @@ impl RequestId {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
         id.map(Self).ok_or_else(|| {
-            Invalid::new("must be a UUID, as 3f0c9a52-8f3e-4d59-9b1c-6a1c2a7f0e11, or empty")
+            Invalid::new("must be a UUID, such as 3f0c9a52-8f3e-4d59-9b1c-6a1c2a7f0e11, or empty")
         })
     }
 }

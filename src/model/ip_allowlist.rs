@@ -18,7 +18,7 @@ impl IpAllowlist {
         let mut networks: Vec<IpNet> = Vec::new();
         for entry in entries {
             let network = parse_network(entry).ok_or_else(|| {
-                Invalid::new("must be CIDRs or addresses, as 192.0.2.0/24 or 2001:db8::1")
+                Invalid::new("must be CIDRs or addresses, such as 192.0.2.0/24 or 2001:db8::1")
             })?;
             if !networks.contains(&network) {
                 networks.push(network);

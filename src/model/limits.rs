@@ -8,7 +8,7 @@ pub use sophic_auth_protocol::token::TOKEN_BYTES_MAX;
 pub const NAME_CHARACTERS_MAX: usize = 256;
 /// Bytes in a name: enough for 256 family emoji.
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
-/// Fewest bytes of an imported token: about 119 bits of randomness if it is base62.
+/// Minimum length of an imported token, in bytes: about 119 bits of randomness if it is base62.
 pub const IMPORTED_TOKEN_BYTES_MIN: usize = 20;
 /// Bytes in a line of an import.
 pub const IMPORT_LINE_BYTES_MAX: usize = 128 * 1024;
@@ -69,7 +69,7 @@ pub const BATCH_PAUSE: Duration = Duration::from_millis(10);
 pub const WORKSPACES_PUT_MAX: usize = 100;
 /// Introspections in one batch.
 pub const BATCH_MAX: usize = 1_000;
-/// Callers whose lookups of unknown tokens are counted. Beyond that, the least recently active are forgotten.
+/// Callers whose look-ups of unknown tokens are counted. Beyond that, the least recently active are forgotten.
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
 /// Networks whose unknown service tokens are counted, clients whose unknown tokens are counted, and tokens whose
 /// workspaces are counted. Beyond that, the least recently active are forgotten.

@@ -70,7 +70,7 @@ impl Timestamp {
         OffsetDateTime::parse(text, &Rfc3339)
             .ok()
             .and_then(Self::from_date_time)
-            .ok_or_else(|| Invalid::new("must be an RFC 3339 time, as 2027-01-31T12:00:00Z"))
+            .ok_or_else(|| Invalid::new("must be an RFC 3339 time, such as 2027-01-31T12:00:00Z"))
     }
 
     /// Adds a duration. `None` past the year 9999.
@@ -144,7 +144,7 @@ pub trait Clock: Send + Sync {
         false
     }
 
-    /// Updates the clock from what the store knows of the time. The store was asked and answered at these times since
+    /// Updates the clock from the store's time. The store was asked and answered at these times since
     /// boot. Returns false if the answer took too long to be useful.
     fn observe_store(&self, _store: StoreTime, _asked: Duration, _answered: Duration) -> bool {
         true
@@ -158,7 +158,7 @@ pub struct StoreTime {
     pub now: Option<Timestamp>,
     /// Time of the newest recorded event.
     pub newest_event: Option<Timestamp>,
-    /// For a store without a clock: where the last [`Self::LATELY`] of events begins.
+    /// For a store without a clock: the beginning of its last [`Self::LATELY`] of events.
     pub lately: Option<Lately>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::{DisplayName, Role, Timestamp, UserId, WorkspaceId};
 
-/// A user as the store keeps it. The row of a deleted user stays, so that its id is known when it is put again.
+/// A user as the store keeps it. The row of a deleted user stays, so that its id is known when it is created again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Opaque id.
@@ -11,11 +11,11 @@ pub struct User {
     pub display_name: DisplayName,
     /// Whether their personal access tokens are refused.
     pub disabled: bool,
-    /// Watermark: personal access tokens of a lower generation are revoked.
+    /// Number that rises when the user is deleted. Personal access tokens of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark was last raised.
+    /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
-    /// When it was first put.
+    /// When it was first created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,

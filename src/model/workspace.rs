@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{DisplayName, Slug, Timestamp, WorkspaceId};
 
-/// A workspace as the store keeps it. The row of a deleted workspace stays, so that its id is known when it is put
+/// A workspace as the store keeps it. The row of a deleted workspace stays, so that its id is known when it is created
 /// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workspace {
@@ -16,11 +16,11 @@ pub struct Workspace {
     pub display_name: DisplayName,
     /// Whether its keys are refused and nobody may act in it.
     pub disabled: bool,
-    /// Watermark: keys of a lower generation are revoked.
+    /// Number that rises when the workspace is deleted. Keys of a lower generation are revoked.
     pub generation: i64,
-    /// When the watermark was last raised.
+    /// When the generation was last raised.
     pub generation_time: Option<Timestamp>,
-    /// When it was first put.
+    /// When it was first created.
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,

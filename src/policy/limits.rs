@@ -104,7 +104,7 @@ impl Policy {
         let overlap_min_changes = before.overlap_min != after.overlap_min;
         if overlap_min_changes && after.overlap_min.is_some_and(|own| own < self.overlap_min) {
             let least = span(self.overlap_min);
-            let text = format!("must not be below the server's own, which is {least}");
+            let text = format!("must not be below the server's limit, which is {least}");
             wrong.push(("overlap_min", Invalid::new(text)));
         }
         let most = [
@@ -162,7 +162,7 @@ impl EffectivePolicy {
                 Err(Invalid::new(format!("is required by policy: at most {most} from now")))
             }
             (None, None) if self.limits.expiry_required => {
-                Err(Invalid::new("is required by policy: nothing is made to live for ever"))
+                Err(Invalid::new("is required by policy: every credential must expire"))
             }
             (Some(lifetime), Some(most)) if lifetime > most => {
                 let most = span(most);
@@ -210,7 +210,7 @@ fn stricter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 }
 
 fn not_above(most: &str) -> Invalid {
-    Invalid::new(format!("must not be above the server's own, which is {most}"))
+    Invalid::new(format!("must not be above the server's limit, which is {most}"))
 }
 
 /// Formats a duration as people write it: 90d, 1d 12h, 15s.

@@ -93,7 +93,7 @@ async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) 
 }
 
 /// Regularly synchronizes the clock with the store, and at once when this machine's clock was set. Failures are not logged
-/// here, because the readiness monitor reports a store that is down.
+/// here, because the readiness monitor reports a store that is unreachable.
 async fn sync_clock(service: Arc<Service>, stop: CancellationToken) {
     let mut synced = Instant::now();
     loop {

@@ -40,11 +40,11 @@ pub(super) async fn keep_filled(
                     }
                     tracing::info!(
                         digests,
-                        "all existing tokens are known: a flood of unknown tokens does not limit them"
+                        "the digests of all existing tokens are loaded: a flood of unknown tokens does not limit their look-ups"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "could not read all existing tokens: trying again");
+                    tracing::warn!(%error, "could not read the digests of all existing tokens: trying again");
                 }
             }
             tokio::time::sleep(FILL_PAUSE_MIN.max(4 * started.elapsed())).await;

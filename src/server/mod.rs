@@ -91,7 +91,7 @@ pub struct CacheConfig {
     pub lease: Duration,
     /// How long after the lease the server answers with stale data while the store is unreachable.
     pub outage_grace: Duration,
-    /// Maximum rate of store lookups of unknown tokens, per caller and second. 0 means no limit.
+    /// Maximum rate of store look-ups of unknown tokens, per caller and second. 0 means no limit.
     pub unknown_rate_max: u32,
 }
 
@@ -278,8 +278,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     }
 }
 
-/// Starts a server as [`start`] does, but waits for a store that is down. Meanwhile the server listens and its health
-/// checks fail. Calls `listening` once, with the addresses. Returns `None` if `end` completes first.
+/// Starts a server as [`start`] does, but waits for a store that is unreachable. Meanwhile the server listens and its
+/// health checks fail. Calls `listening` once, with the addresses. Returns `None` if `end` completes first.
 ///
 /// # Errors
 /// A port cannot be bound, TLS cannot be set up, or the store cannot be used for a reason that waiting does not change.
@@ -296,7 +296,7 @@ pub async fn start_waiting_for_store(
         () = end => return Ok(None),
     };
     let running = assemble(config, ports, store).await;
-    // Not earlier: after the announcement a supervisor may stop the server, which must then shut down gracefully.
+    // Announce only now: once announced, a supervisor may stop the server, which must then shut down gracefully.
     if let Some(listening) = listening {
         listening();
     }

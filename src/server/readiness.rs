@@ -1,5 +1,5 @@
-//! Readiness of this server, for introspection and for management separately. While the store is down, introspection can
-//! still answer from memory. Management cannot.
+//! Readiness of this server, for introspection and for management separately. While the store is unreachable,
+//! introspection can still answer from memory. Management cannot.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Startup while the store is down: the server listens with failing health checks, and starts once the store is up.
+//! Startup while the store is unreachable: the server listens with failing health checks, and starts once the store is
+//! reachable.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ struct HealthServer {
     _ready: watch::Sender<Readiness>,
 }
 
-/// Opens the store, and waits for it while it is down. Returns every other error at once.
+/// Opens the store, and waits for it while it is unreachable. Returns every other error at once.
 pub(super) async fn open(
     config: &Config,
     ports: &BoundPorts,

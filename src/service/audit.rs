@@ -66,7 +66,7 @@ impl Service {
         Ok(cursor.page(events, |event| event.id.to_string()))
     }
 
-    /// Deletes the events from before `cutoff`, in batches, and returns their number. Each batch is recorded as an
+    /// Deletes the events older than `cutoff`, in batches, and returns their number. Each batch is recorded as an
     /// event. `progress` receives the running total after each batch.
     pub async fn purge_audit(
         self: &Arc<Self>,

@@ -35,8 +35,8 @@ pub struct StoreClock {
     observed: Mutex<Observed>,
 }
 
-/// Why a clock must be wrong, and a time that is certainly past nevertheless. Events do not prove such a time, because
-/// another wrong clock may have written them.
+/// Why a clock must be wrong, and a time that has certainly passed in spite of that. Events do not prove such a time,
+/// because another wrong clock may have written them.
 type Doubt = (String, Timestamp);
 
 /// First reading of the clocks, for a store without a clock.
@@ -57,9 +57,9 @@ struct IdlePeriod {
 /// Conclusions from the store's answers.
 #[derive(Default)]
 struct Observed {
-    /// Why one of the clocks must be wrong. `None` if they agree.
+    /// Why one of the clocks must be wrong. `None` if there is no doubt.
     doubt: Option<String>,
-    /// A time that is certainly past. `None` without a doubt.
+    /// A time that has certainly passed. `None` if there is no doubt.
     certain: Option<Timestamp>,
     /// For a store without a clock.
     first: Option<FirstObservation>,
@@ -130,7 +130,7 @@ impl StoreClock {
         let ahead = newest.filter(|newest| newest.unix_micros() - wall > DISAGREE);
         let doubt = if let Some(newest) = ahead {
             let text = format!(
-                "the store's newest audit event is of {newest}, which by this machine's clock, {now}, is to come"
+                "the store's newest audit event is of {newest}, which is in the future by this machine's clock ({now})"
             );
             // Either this clock is wrong, or the clock that wrote the event.
             Some((text, Timestamp::EARLIEST))
@@ -151,7 +151,7 @@ impl StoreClock {
         let mut observed = self.observed.lock();
         if observed.doubt.is_some() != doubt.is_some() {
             if let Some(doubt) = &doubt {
-                tracing::warn!("{doubt}: nothing is purged meanwhile");
+                tracing::warn!("{doubt}: nothing is purged until that is resolved");
             } else {
                 tracing::info!("this machine's clock and the store agree");
             }
@@ -242,7 +242,7 @@ impl Service {
     /// Asks the store for the time and adjusts the clock. Returns false if the answer took too long to be accurate.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unreachable.
     pub async fn sync_clock(&self) -> Result<bool> {
         let asked = SystemClock.since_boot();
         let observed = self.store.time().await?;
@@ -252,7 +252,7 @@ impl Service {
     /// Returns an error if the store contradicts the clock. Called before anything is purged.
     pub(super) async fn require_trusted_clock(&self) -> Result<()> {
         let is_accurate = self.sync_clock().await?;
-        let late = || "the store took too long to say what time it is: try again".to_owned();
+        let late = || "the store took too long to report its time: try again".to_owned();
         match self.clock.doubt().or_else(|| (!is_accurate).then(late)) {
             None => Ok(()),
             Some(doubt) => Err(ServiceError::from(Reason::ClocksDisagree).with("why", doubt)),

@@ -26,8 +26,9 @@ const BARRIER_PATIENCE: Duration = Duration::from_mins(2);
 /// Time before a request's deadline at which it stops waiting for replicas.
 const BARRIER_HEADWAY: Duration = Duration::from_millis(50);
 
-/// Effect of a call on introspection answers. It follows from the request, never from the state that the call finds: a
-/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas.
+/// Effect of a call on introspection answers. It follows from the request, not from the state that the call finds: a
+/// call that finds nothing to change may be the retry of one that timed out while it waited for replicas. There is one
+/// exception: a retry that revokes the token of its first try. See [`Done::narrowing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// May take access away. When the call returns, no replica gives the old answer any more.
@@ -93,7 +94,7 @@ impl DerefMut for Transaction {
 }
 
 /// Proof that one or several transactions were committed.
-#[must_use = "what a call gives is made of it, by `done`"]
+#[must_use = "wrap the call's result with `done`"]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Committed(Revision);
 
@@ -115,7 +116,7 @@ impl Committed {
 }
 
 /// Return value of a call, withheld until the call's effect has taken place.
-#[must_use = "a call gives it back"]
+#[must_use = "return it from the call"]
 pub(super) struct Done<T> {
     value: T,
     committed: Committed,
@@ -129,7 +130,7 @@ impl<T> Done<T> {
         Self { narrows: true, ..self }
     }
 
-    /// If the wait times out, returns the value all the same, changed by `note`, instead of an error. For values that
+    /// If the wait times out, returns the value, changed by `note`, instead of an error. For values that
     /// are returned only once, such as a token.
     pub(super) fn or_pending(self, note: fn(&mut T)) -> Self {
         Self { pending: Some(note), ..self }
@@ -210,8 +211,8 @@ impl Service {
         work: BoxFuture<'static, Result<Done<T>>>,
     ) -> Result<T> {
         call_context::run(attempt.context().deadline, async {
-            // Without this, a call would wait for network timeouts while the store is away. The outcome of a commit in
-            // flight is then unknown: as after any lost connection, the caller retries.
+            // Without this, a call would wait for network timeouts while the store is unreachable. The outcome of a
+            // commit in flight is then unknown: as after any lost connection, the caller retries.
             let worked = tokio::select! {
                 biased;
                 worked = work => worked,
@@ -269,7 +270,7 @@ impl Service {
     /// Returns the name of the host that a replica runs on, if it is known.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unreachable.
     pub async fn replica_host(&self, id: ReplicaId) -> Result<Option<String>> {
         Ok(self.store.find_replica_host(id).await?)
     }
@@ -284,7 +285,8 @@ impl Service {
         self.wait_for(head.revision(), context).await
     }
 
-    /// Waits until no replica answers from before the committed `revision`: the revocation barrier (docs/protocol.md).
+    /// The revocation barrier (docs/protocol.md): waits until no replica answers from a state older than the committed
+    /// `revision`.
     async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
         let latest = Instant::now() + BARRIER_PATIENCE;
         // Ends shortly before the client's deadline, so that the client still receives the answer.

@@ -73,15 +73,15 @@ reasons! {
     WorkspaceIdTaken, "WORKSPACE_ID_TAKEN", AlreadyExists,
         "the id is, or was within the last 30 days, another workspace's slug";
     CallerNameTaken, "CALLER_NAME_TAKEN", AlreadyExists,
-        "a caller of this name exists already";
+        "a caller of this name already exists";
     CallerRevoked, "CALLER_REVOKED", FailedPrecondition,
         "the caller is revoked for good: create another one";
     CallerHasNoToken, "CALLER_HAS_NO_TOKEN", FailedPrecondition,
         "the caller authenticates by certificate, and has no service token to rotate";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
-        "a caller with this certificate_san exists already";
+        "a caller with this certificate_san already exists";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
-        "the request with this id has succeeded, and its token cannot be shown again: rotate it once more";
+        "the request with this id has succeeded, and its token cannot be shown again: rotate it again";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
         "the credential has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
@@ -97,7 +97,7 @@ reasons! {
     UserDisabled, "USER_DISABLED", FailedPrecondition,
         "the user is disabled: enable them first";
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
-        "this machine's clock and the store disagree on the time, so nothing is deleted: put the clock right";
+        "this machine's clock and the store disagree on the time, so nothing is deleted: correct the clock";
     Overloaded, "OVERLOADED", Exhausted,
         "too many requests in flight, from all callers or from this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
@@ -105,25 +105,25 @@ reasons! {
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
         "the cursor is too old: drop the cache, and watch from now on, without a cursor";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
-        "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch anew";
+        "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch again";
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
         "the message exceeds the size limit of this call";
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", Exhausted,
-        "too many unknown tokens, or too many workspaces in which one token has no role: for a moment, nothing is looked up that is not in memory";
+        "too many unknown tokens, or too many workspaces in which one token has no role: for a moment, only tokens in memory are answered";
     UnknownCallersTooMany, "UNKNOWN_CALLERS_TOO_MANY", Exhausted,
-        "too many unknown service tokens from this address: for a moment, nothing is looked up that is not in memory";
+        "too many unknown service tokens from this address: for a moment, only tokens in memory are answered";
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
         "committed, but not every replica has confirmed it yet: send the call again to keep waiting";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
-        "the store is out of reach: try again";
+        "the store is unreachable: try again";
     StoreFull, "STORE_FULL", Unavailable,
         "the store's disk is full, so nothing was changed: changes are possible again once there is space";
     StoreBusy, "STORE_BUSY", Unavailable,
         "another change held the store for too long: try again";
     StoreLost, "STORE_LOST", Unavailable,
-        "the store is damaged, missing or another store: an operator has to repair it";
+        "the store is damaged, missing or replaced by another: an operator has to repair it";
     StoreDenied, "STORE_DENIED", Misconfigured,
         "the service's database role lacks a right, or the store is read-only: an operator has to grant the right, or make the store writable";
     RevisionNotReached, "REVISION_NOT_REACHED", Unavailable,
@@ -145,7 +145,7 @@ pub enum Kind {
     Invalid,
     /// The object does not exist, or the caller may not see it.
     NotFound,
-    /// The object exists already.
+    /// The object already exists.
     AlreadyExists,
     /// The object has changed meanwhile. The caller has to read it again.
     Aborted,

@@ -250,7 +250,7 @@ impl Service {
     /// The revision of the newest change in the store.
     ///
     /// # Errors
-    /// If the store is out of reach.
+    /// If the store is unreachable.
     pub async fn revision(&self) -> Result<Revision> {
         Ok(self.store.revision().await?)
     }

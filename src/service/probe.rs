@@ -4,7 +4,7 @@ use super::Service;
 use crate::model::Digest;
 use crate::store::StoreError;
 
-/// Usability of the answers in memory while the store is out of reach.
+/// Usability of the answers in memory while the store is unreachable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryState {
     /// The lease is valid: answers are as current as the store's.

@@ -14,7 +14,7 @@ use crate::model::{AuditAction, AuditTarget, Credential, Timestamp};
 const BATCH: u32 = 200;
 
 impl Service {
-    /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's watermark,
+    /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's generation,
     /// and returns their number. An event records the last state of each. `progress` receives the running total after
     /// each batch.
     pub async fn purge_dead(
@@ -72,8 +72,8 @@ impl Service {
         .await
     }
 
-    /// Deletes rows of the change log from before `cutoff` that every replica has applied, and returns their number. It
-    /// is not a management call, since the audit log holds the same changes.
+    /// Deletes the rows of the change log that are older than `cutoff` and that every replica has applied. Returns
+    /// their number. It is not a management call, since the audit log holds the same changes.
     pub async fn purge_changes(self: &Arc<Self>, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
         let task = self.tasks.spawn(async move {

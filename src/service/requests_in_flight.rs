@@ -16,7 +16,7 @@ use crate::model::{Caller, CallerId};
 
 /// Pause between two log lines about the same caller and resource.
 const PAUSE: Duration = Duration::from_mins(1);
-/// Unit in bytes in which large messages are counted.
+/// Size of the unit in which large messages are counted, in bytes.
 const LARGE_UNIT: usize = 1_024;
 
 /// Requests in flight. No caller has more than half of the requests, or of the memory for large messages, over all its

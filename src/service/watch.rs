@@ -149,7 +149,7 @@ impl Watcher {
                 self.number = position.syncs;
                 continue;
             }
-            // The changes that were sent belong to another history of the store.
+            // The changes that were sent belong to another incarnation of the store.
             if self.sent > position.revision {
                 return Err(Reason::CursorTooOld.into());
             }
@@ -196,7 +196,7 @@ impl Watcher {
         if self.caught_up { Reason::WatcherTooSlow } else { Reason::CursorTooOld }.into()
     }
 
-    /// Checks that the caller is still valid. The Watch ends if the caller was revoked or its token has ended.
+    /// Checks that the caller is still valid. The Watch ends if the caller was revoked or its token has expired.
     async fn check_caller(&mut self) -> Result<()> {
         let snapshot = self.service.lease_snapshot();
         let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
@@ -242,7 +242,7 @@ fn decode_cursor(cursor: &str) -> Result<Option<(IncarnationId, Revision)>> {
         Some(cursor).filter(|cursor| cursor.len() <= CURSOR_BYTES_MAX).and_then(|_| parsed());
     if parsed.is_none() {
         let mut violations = Violations::default();
-        violations.add("cursor", "must be the cursor of a response, as it came, or empty");
+        violations.add("cursor", "must be the unchanged cursor of a response, or empty");
         violations.finish()?;
     }
     Ok(parsed)

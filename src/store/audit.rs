@@ -23,7 +23,7 @@ pub trait AuditTx: Send {
     /// Appends several events in one statement, in addition to the event that [`super::WriteTx::commit`] takes. For
     /// calls that change many things.
     async fn insert_audit_events(&mut self, events: &[AuditEvent]) -> Result<()>;
-    /// Deletes the oldest events from before `cutoff`, at most `limit` of them. Returns the number deleted.
+    /// Deletes the events older than `cutoff`, oldest first and at most `limit` of them. Returns the number deleted.
     async fn delete_audit_events(&mut self, cutoff: Timestamp, limit: u32) -> Result<u64>;
 }
 

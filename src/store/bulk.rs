@@ -20,7 +20,7 @@ pub trait BulkStore: Send + Sync {
     /// Counts the credentials that match the filter.
     async fn count_revocable(&self, filter: &RevokeFilter) -> Result<u64>;
     /// Lists up to `limit` credentials that were revoked or expired before `cutoff`, including those revoked by their
-    /// owner's watermark.
+    /// owner's generation.
     async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>>;
     /// Records when and from where credentials were last used, in its own transaction. It skips a credential for which
     /// a later use is already recorded. Returns the number recorded. This is not a management call: it changes no
@@ -61,9 +61,9 @@ pub struct RevokeFilter {
     pub family_id: Option<CredentialId>,
     /// Credentials with at most this id.
     pub last_id: Option<CredentialId>,
-    /// Credentials made by this creator.
+    /// Credentials created by this creator.
     pub creator: Option<String>,
-    /// Credentials made before this time.
+    /// Credentials created before this time.
     pub created_before: Option<Timestamp>,
     /// Credentials not used since this time, including those never used.
     pub last_used_before: Option<Timestamp>,

@@ -8,8 +8,8 @@ use crate::model::{Caller, CallerId, Digest};
 /// Reads callers.
 #[async_trait]
 pub trait CallerStore: Send + Sync {
-    /// Returns the caller with this digest as its service token, or as its token from before the last rotation. Expired
-    /// previous tokens and revoked callers are included.
+    /// Returns the caller whose service token, current or previous, has this digest. Expired previous tokens and
+    /// revoked callers are included.
     async fn find_caller_by_digest(&self, digest: &Digest) -> Result<Option<Caller>>;
     /// Returns the caller with this subject alternative name in its client certificate, unless it is revoked.
     async fn find_caller_by_san(&self, san: &str) -> Result<Option<Caller>>;
@@ -26,7 +26,9 @@ pub trait CallerTx: Send {
     async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>>;
     /// Inserts the caller.
     ///
-    /// [`StoreError::Conflict`](super::StoreError::Conflict) if the id or the identity is taken, or if a caller that is not revoked has the name.
+    /// # Errors
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if the id or the identity is taken, or if a caller that is
+    /// not revoked has the name.
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()>;
     /// Replaces the caller's row, except its creation time.
     ///

@@ -10,8 +10,8 @@ use crate::model::{CallerId, Digest, Revision, StoreTime, Timestamp, UserId, Wor
 pub trait ChangeStore: Send + Sync {
     /// Lists the rows of the change log after this revision, in order.
     async fn list_changes(&self, after: Revision, limit: u32) -> Result<Vec<Change>>;
-    /// Deletes the oldest rows of the change log, at most `limit` of them, in its own transaction. Only rows from
-    /// before `cutoff` that every replica has applied are deleted, and never the newest row. Returns the number
+    /// Deletes the oldest rows of the change log, at most `limit` of them, in its own transaction. Only rows older
+    /// than `cutoff` that every replica has applied are deleted, and never the newest row. Returns the number
     /// deleted.
     ///
     /// The deleted rows are always a prefix of the log, even if the database's clock jumped. A reader would not notice

@@ -14,14 +14,14 @@ pub trait CredentialStore: Send + Sync {
     /// Returns the facts for several digests, each with the workspace that its request names, in the same order. All
     /// facts come from one snapshot.
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>>;
-    /// Returns the credential. If its owner's watermark revokes it, `revoke_time` says so.
+    /// Returns the credential. If its owner's generation revokes it, `revoke_time` says so.
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
 }
 
 /// Reads and writes single credentials.
 #[async_trait]
 pub trait CredentialTx: Send {
-    /// Returns the credential. If its owner's watermark revokes it, `revoke_time` says so.
+    /// Returns the credential. If its owner's generation revokes it, `revoke_time` says so.
     async fn find_credential(&mut self, id: CredentialId, lock: Lock)
     -> Result<Option<Credential>>;
     /// Returns the credential without locking it. For fields that never change, before the locks are taken in their
@@ -46,7 +46,7 @@ pub trait CredentialTx: Send {
     /// # Errors
     /// [`StoreError::Conflict`](super::StoreError::Conflict) if the digest is taken.
     async fn replace_digest(&mut self, id: CredentialId, digest: &Digest) -> Result<()>;
-    /// Returns the credential that a rotation made from this one, if it is neither revoked nor expired at `now`.
+    /// Returns the successor that a rotation of this credential created, if it is neither revoked nor expired at `now`.
     async fn find_successor(
         &mut self,
         id: CredentialId,

@@ -29,7 +29,7 @@ pub enum StoreError {
     #[error("the store is lost: {0}")]
     Lost(String),
     /// The database is known to be unreachable, so the request was not sent. The text is the reason.
-    #[error("the store is out of reach: {0}")]
+    #[error("the store is unreachable: {0}")]
     Unreachable(String),
     /// A pooler lost a prepared statement, or refused something that only a direct connection allows.
     #[error(
@@ -196,7 +196,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Io(error) => io_failure(&error),
             sqlx::Error::Tls(error) => Self::Unavailable(format!("TLS: {error}")),
             sqlx::Error::PoolTimedOut => {
-                let text = "all connections of its pool are in use, and none came free in time";
+                let text = "all connections of its pool are in use, and none became free in time";
                 Self::Unavailable(text.to_owned())
             }
             sqlx::Error::PoolClosed => Self::Unavailable("it has been closed".to_owned()),

@@ -141,6 +141,7 @@ impl Lineage {
     /// Checks the origin and revision of a statement that was sent after `floor` was taken, and follows the origin if
     /// it is a new incarnation.
     ///
+    /// # Errors
     /// A [`StaleOrigin`] if the result of the statement does not count.
     pub fn admit(
         &mut self,
@@ -161,6 +162,7 @@ impl Lineage {
 
     /// Checks the origin of a connection that was opened after `floor` was taken and has not reported a revision.
     ///
+    /// # Errors
     /// A [`StaleOrigin`] if no result on this connection would count.
     pub fn admit_connection(
         &mut self,

@@ -61,7 +61,7 @@ pub struct CredentialFilter {
     /// Credentials that this user may see: the user's personal access tokens, and the keys of workspaces in which
     /// the user is an admin or owner.
     pub visible_to: Option<UserId>,
-    /// Credentials made by this creator.
+    /// Credentials created by this creator.
     pub creator: Option<String>,
     /// Credentials with this scope.
     pub scope: Option<Scope>,
@@ -135,7 +135,7 @@ impl CredentialOrder {
 pub struct CredentialPage {
     /// Credentials, in order.
     pub credentials: Vec<Credential>,
-    /// Position after which the next page begins, if this page is short although the list goes on.
+    /// Position after which the next page begins, if this page is short although more credentials follow.
     pub resume: Option<CredentialPosition>,
 }
 
@@ -182,7 +182,7 @@ impl Driver {
     }
 }
 
-/// A condition with its own index, which may match few rows.
+/// A condition that has its own index and may match few rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SelectiveFilter {
     Family,

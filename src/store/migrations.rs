@@ -95,7 +95,7 @@ impl Schema {
                 "there is no store in {database}, which is empty: `sophic-auth migrate` creates one"
             )),
             Self::Shared(tables) => missing(format!(
-                "there is no store in {database}, which has tables of others ({}): if it is the right one, `sophic-auth \
+                "there is no store in {database}, which has tables of other programs ({}): if it is the right one, `sophic-auth \
                  migrate` creates a store beside them",
                 first_names(tables)
             )),
@@ -113,7 +113,7 @@ impl Schema {
 
 fn occupied_text(database: &str, names: &[String], advice: &str) -> String {
     format!(
-        "{database} is another program's: it contains {}, and no store of sophic-auth; {advice}",
+        "{database} belongs to another program: it contains {}, and no store of sophic-auth; {advice}",
         first_names(names)
     )
 }

@@ -18,7 +18,8 @@ pub trait PendingEndsStore: Send + Sync {
 pub trait PendingEndsTx: Send {
     /// Returns the oldest pending end events that no other transaction has locked, and locks them.
     async fn take_pending_ends(&mut self) -> Result<Option<PendingEnds>>;
-    /// Lists the next of the owner's credentials, by id, with the owner's watermark in their `revoke_time`.
+    /// Lists the next of the owner's credentials, by id, with the time of the owner's generation as their
+    /// `revoke_time`.
     async fn list_pending_ends(
         &mut self,
         pending: &PendingEnds,

@@ -96,7 +96,7 @@ impl<R: Columns> ColumnReader<'_, R> {
     }
 
     fn incarnation_and_revision(&mut self) -> Result<(IncarnationId, Revision)> {
-        // A standby has no timeline, and replicas must not register with it.
+        // A standby has no timeline. Replicas must not register with a standby.
         let incarnation = self.maybe_text("epoch")?;
         let incarnation =
             incarnation.ok_or_else(|| StoreError::Unavailable(StaleOrigin::Standby.to_string()))?;

@@ -54,8 +54,8 @@ macro_rules! credential_columns {
     };
 }
 
-/// Selects credentials, with the time of their owner's watermark as `revoke_time` if it revokes them. A watermark
-/// raised by hand may lack its time; then the owner's last update stands in.
+/// Selects credentials, with the time of their owner's generation as `revoke_time` if it revokes them. A generation
+/// raised by hand may lack its time. The time of the owner's last update then takes its place.
 macro_rules! select_credentials {
     () => {
         select_credentials!(with "")

@@ -58,7 +58,7 @@ pub struct ExportFilter {
     pub user_id: Option<UserId>,
 }
 
-/// Everything that a batch of an import names, for one lookup.
+/// Everything that a batch of an import names, for one look-up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImportNames {
     /// Workspaces, by slug or id.
@@ -82,7 +82,7 @@ pub struct ImportFound {
     pub credentials: Vec<TakenCredential>,
 }
 
-/// A credential that exists already.
+/// A credential that already exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenCredential {
     /// Id of the credential.

@@ -17,7 +17,7 @@ pub fn why_not_a_token(text: &str) -> Option<String> {
         Some(kind) if kind.is_credential() => return None,
         Some(_) => {
             return Some(
-                "it is the service token of a caller, and no user's or workspace's".to_owned(),
+                "it is the service token of a caller, not the token of a key or PAT".to_owned(),
             );
         }
         None => {}
@@ -30,7 +30,7 @@ pub fn why_not_a_token(text: &str) -> Option<String> {
             "a token begins with {prefixes}; one of another system is looked up with --accept-imported-tokens"
         )
     } else if found == of {
-        "its last 6 characters do not fit the others: it is misspelt".to_owned()
+        "its last 6 characters do not match the others: it was mistyped".to_owned()
     } else {
         format!(
             "it has {found} characters, and a token has {of}: it was not copied whole, or too much was"

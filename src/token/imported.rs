@@ -7,7 +7,7 @@ use super::format;
 use crate::model::limits::{IMPORTED_TOKEN_BYTES_MIN, TOKEN_BYTES_MAX};
 use crate::model::{Digest, Invalid};
 
-/// Fewest distinct characters of an imported token. Text with fewer is a placeholder.
+/// Minimum number of distinct characters of an imported token. Text with fewer is a placeholder.
 const DISTINCT_CHARACTERS_MIN: usize = 8;
 
 /// Texts that a migration script hashes by mistake where a token is missing, or that a test uses.
@@ -39,22 +39,24 @@ pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), 
         return match TokenKind::parse(text) {
             Some(found) if found == kind => Ok((Digest::of(text), format::hint(text))),
             Some(_) => Err(Invalid::new("is a token of another kind")),
-            None => Err(Invalid::new("begins as a token of sophic-auth, but is not a whole one")),
+            None => {
+                Err(Invalid::new("begins like a token of sophic-auth, but is not a complete one"))
+            }
         };
     }
     if !(IMPORTED_TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len()) {
         return Err(Invalid::new(format!(
-            "must have {IMPORTED_TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes: what is shorter could be guessed"
+            "must have {IMPORTED_TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes: a shorter one could be guessed"
         )));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Invalid::new("must have no characters but visible ones of ASCII"));
+        return Err(Invalid::new("may contain only visible ASCII characters"));
     }
     let mut seen = [false; 128];
     text.bytes().for_each(|byte| seen[usize::from(byte & 0x7f)] = true);
     if seen.iter().filter(|seen| **seen).count() < DISTINCT_CHARACTERS_MIN {
         return Err(Invalid::new(format!(
-            "must have {DISTINCT_CHARACTERS_MIN} different characters"
+            "must have at least {DISTINCT_CHARACTERS_MIN} different characters"
         )));
     }
     Ok((Digest::of(text), format!("...{}", &text[text.len() - 4..])))

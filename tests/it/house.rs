@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Each room of `src`, and the rooms that it may name. A room is a folder, or a file beside `lib.rs`.
+/// Each room of `src`, and the rooms that it may name. A room is a directory, or a file beside `lib.rs`.
 pub(crate) const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("token", &["model"]),
@@ -47,7 +47,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns every Rust file under this folder with its text, except for generated files.
+/// Returns every Rust file under this directory with its text, except for generated files.
 pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -389,7 +389,7 @@ fn every_file_is_part_of_the_build() {
         for (path, _) in &all {
             let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
             let parent = path.parent().expect("a folder");
-            // The `mod.rs` of a room is declared one folder higher. The crate roots are not declared.
+            // The `mod.rs` of a room is declared one directory higher. The crate roots are not declared.
             let (name, above) = match stem.as_str() {
                 "lib" | "main" => continue,
                 "mod" => {

@@ -62,7 +62,7 @@ pub(crate) async fn run<F: Fixture, R: Future<Output = ()>>(
 /// The database of one test.
 #[derive(Debug)]
 pub(crate) enum Database {
-    /// A file in a folder that is deleted on drop.
+    /// A file in a directory that is deleted on drop.
     Sqlite { folder: TempDir },
     /// A database of the test cluster, by name.
     Postgres { name: String },
@@ -153,7 +153,7 @@ impl Database {
         }
     }
 
-    /// Drops a Postgres database. The file of an SQLite database is deleted with its folder.
+    /// Drops a Postgres database. The file of an SQLite database is deleted with its directory.
     pub(crate) async fn drop_database(&self) {
         if let Self::Postgres { name } = self {
             admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;

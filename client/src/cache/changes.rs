@@ -99,7 +99,8 @@ impl ChangeTable {
         })
     }
 
-    /// Resets the revisions, because another history of the store numbers them anew. The count of responses continues.
+    /// Resets the revisions, because those of another incarnation of the store cannot be compared with them. The count
+    /// of responses continues.
     pub(super) fn reset_revisions(&self) {
         for slot in &self.slots {
             slot.revision.store(0, Ordering::Release);

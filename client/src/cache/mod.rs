@@ -40,7 +40,7 @@ pub(crate) struct CacheLimits {
     pub(crate) answers_max: usize,
     /// Age up to which a checkpoint allows answers.
     pub(crate) checkpoint_max: Duration,
-    /// Lifetime of a refusal that no change can be matched with.
+    /// Lifetime of a refusal that does not show which changes would invalidate it.
     pub(crate) unknown_ttl: Duration,
     /// How long after `checkpoint_max` an answer may still be given while the service is unavailable.
     pub(crate) bridge_outage: Duration,
@@ -55,7 +55,7 @@ pub(crate) struct Key {
     client_ip: Option<IpAddr>,
 }
 
-/// A borrowed [`Key`], so that a lookup allocates nothing.
+/// A borrowed [`Key`], so that a look-up allocates nothing.
 #[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct KeyRef<'a> {
     pub(crate) digest: &'a [u8; 32],
@@ -122,10 +122,10 @@ type Entries = QuickCache<Key, Entry, UnitWeighter, RandomState>;
 
 /// The cache of answers.
 pub(crate) struct Cache {
-    /// Answers of which all entities are known.
+    /// Answers whose entities are all known.
     answers: Entries,
-    /// Refusals that no change can be matched with. They are kept apart, so that a flood of made-up tokens evicts no
-    /// other answers.
+    /// Refusals that do not show which changes would invalidate them. They are kept apart, so that a flood of made-up
+    /// tokens evicts no other answers.
     refusals: Entries,
     changes: ChangeTable,
     fresh_until: AtomicU64,
@@ -242,7 +242,7 @@ impl Cache {
             // It says nothing about the token, which may be valid at the next attempt.
             return;
         }
-        // The service gives a lifetime with every refusal but that of an unknown token.
+        // The service gives a lifetime with every refusal except that of an unknown token.
         let (entries, ttl) = match denial {
             Some(Denial::TokenUnknown) => (&self.refusals, self.limits.unknown_ttl),
             Some(_) if !names_its_entities(&answer) => {

@@ -374,9 +374,9 @@ pub mod auth_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
-        /// credentials.admin. By token introspect, credentials.write or credentials.admin, without an acting user, since the
-        /// holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect. Above
-        /// the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
+        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
+        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -1159,8 +1159,8 @@ pub mod admin_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
-        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token from before an earlier
-        /// rotation is revoked when this returns. A caller may rotate itself.
+        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
+        /// replaced is revoked when this returns. A caller may rotate itself.
         pub async fn rotate_caller(
             &mut self,
             request: impl tonic::IntoRequest<

@@ -28,8 +28,8 @@ impl Denial {
     /// Returns the `WWW-Authenticate` header. `lack` and `required` are used only for [`Self::InsufficientScope`].
     pub fn challenge(self, lack: Option<Lack>, required: ScopeSet) -> &'static str {
         if self != Self::InsufficientScope {
-            // RFC 6750 §3.1 allows no error code if no token was presented. For most other denials it has none: the
-            // token is valid and another of its kind would not help, or the token was not looked up.
+            // RFC 6750 §3.1 allows no error code if no token was presented. For most other denials it has no fitting
+            // code: the token is valid and another of its kind would not help, or the token was not looked up.
             return self.plain_challenge();
         }
         let texts = match lack {

@@ -80,7 +80,7 @@ denials! {
     /// token. It occurs only in a batch, where the other tokens have their answers. A single introspection fails
     /// instead.
     UnknownTokensTooMany, "UNKNOWN_TOKENS_TOO_MANY", 429,
-        "it was not looked up: too many before it were unknown";
+        "the token was not looked up, because too many unknown tokens came before it";
 }
 
 impl Denial {

@@ -422,7 +422,7 @@ fn client_ip(text: &str) -> Result<IpAddr, String> {
 /// Parses a duration such as 90d, 12h or 15s.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it as in 90d, 12h or 15s"))
+        .map_err(|error| format!("{error}; write it like 90d, 12h or 15s"))
 }
 
 /// Parses a duration that must not be zero.

@@ -22,7 +22,7 @@ const HOUSEKEEPING: &str = "Housekeeping";
 const STOPPING: &str = "Stopping";
 
 /// Flags of `serve`. `serve/check.rs` has the rules on which flags require or exclude each other.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ServeArgs {
     #[command(flatten)]
@@ -61,16 +61,16 @@ pub(in crate::cli) struct ServeArgs {
     #[arg(long, env = "SOPHIC_AUTH_CACHE_CAPACITY", default_value_t = 1_000_000, value_parser = at_least_one::<usize>, value_name = "N", help_heading = ANSWERS)]
     pub(in crate::cli) cache_capacity: usize,
     /// How long the server answers from memory after a sync with the store, from 1s to 60s. A revocation waits this long and
-    /// 7 % for a crashed server. If the store is down for longer, requests fail with UNAVAILABLE
+    /// 7 % for a crashed server. If the store is unreachable for longer, requests fail with UNAVAILABLE
     #[arg(long, env = "SOPHIC_AUTH_LEASE", default_value = "10s", value_parser = lease, value_name = "DURATION", help_heading = ANSWERS)]
     pub(in crate::cli) lease: Duration,
-    /// How long after the lease the server answers with stale data while the store is down. Such answers are marked stale, and
-    /// revoked tokens may be accepted meanwhile
+    /// How long after the lease the server answers with stale data while the store is unreachable. Such answers are
+    /// marked stale, and revoked tokens may be accepted meanwhile
     #[arg(long, env = "SOPHIC_AUTH_OUTAGE_GRACE", default_value = "0s", value_parser = duration, value_name = "DURATION", help_heading = ANSWERS)]
     pub(in crate::cli) outage_grace: Duration,
-    /// Maximum rate of store lookups of unknown tokens, per caller and second. Beyond it, the caller's unknown tokens fail
-    /// with RESOURCE_EXHAUSTED. The same rate applies to unknown service tokens per address, and a tenth of it to workspaces
-    /// in which a token has no role. 0 means no limit
+    /// Maximum rate of store look-ups of unknown tokens, per caller and second. Beyond it, the caller's unknown tokens
+    /// fail with RESOURCE_EXHAUSTED. The same rate applies to unknown service tokens per address, and a tenth of it to
+    /// workspaces in which a token has no role. 0 means no limit
     #[arg(long, env = "SOPHIC_AUTH_UNKNOWN_RATE_MAX", default_value_t = 1_000, value_name = "N", help_heading = LIMITS)]
     pub(in crate::cli) unknown_rate_max: u32,
     #[command(flatten)]

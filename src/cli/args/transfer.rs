@@ -11,7 +11,7 @@ use crate::service::{Column, ColumnOptions};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub(in crate::cli) struct ImportArgs {
     /// File to import. '-' reads standard input
     pub(in crate::cli) file: PathBuf,

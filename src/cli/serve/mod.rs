@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global, args: Box<ServeArgs>) -> anyhow::Result
     let config = Config { connections_max, ..config(global, *args)? };
     let format = global.output;
     let listening = |listening| announce(format, listening);
-    // While the store is down, this may wait for a long time.
+    // While the store is unreachable, this may wait for a long time.
     let running = server::start_waiting_for_store(config, listening, signals.terminated()).await?;
     let Some(running) = running else { return Ok(()) };
     until_stopped(running, signals, OnHangup::ReloadTls).await
@@ -83,7 +83,7 @@ fn reload_tls(running: &Running) {
         return;
     }
     match running.reload_tls() {
-        Ok(()) => tracing::info!("TLS files were read anew"),
+        Ok(()) => tracing::info!("the TLS files were reloaded"),
         Err(error) => {
             tracing::error!(%error, "could not reload the TLS files: the old ones stay in use");
         }

@@ -147,7 +147,7 @@ impl Case {
         self.user.iter_mut().for_each(|user| user.disabled = true);
     }
 
-    /// A missing owner is stood in for by one of the wrong kind, since facts always have an owner.
+    /// An owner of the wrong kind stands in for a missing one, since facts always have an owner.
     fn principal(&self) -> PrincipalFacts {
         match (&self.workspace, &self.user, self.credential.kind.owner_kind()) {
             (Some(own), _, _) => PrincipalFacts::Workspace(Arc::new(own.clone())),

@@ -54,7 +54,7 @@ pub(in crate::grpc) async fn update(
                         convert::time(&mut violations, "credential.expire_time", time);
                 }
                 None => violations
-                    .add("credential.expire_time", "may only be brought forward, not taken away"),
+                    .add("credential.expire_time", "may only be brought forward, not removed"),
             },
             _ => violations.add("update_mask", UPDATABLE),
         }

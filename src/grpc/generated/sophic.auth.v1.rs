@@ -102,9 +102,9 @@ pub mod auth_service_server {
             tonic::Status,
         >;
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
-        /// credentials.admin. By token introspect, credentials.write or credentials.admin, without an acting user, since the
-        /// holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect. Above
-        /// the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
+        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
+        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         async fn revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -1861,8 +1861,8 @@ pub mod admin_service_server {
             tonic::Status,
         >;
         /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
-        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token from before an earlier
-        /// rotation is revoked when this returns. A caller may rotate itself.
+        /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
+        /// replaced is revoked when this returns. A caller may rotate itself.
         async fn rotate_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RotateCallerRequest>,

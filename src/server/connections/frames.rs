@@ -36,7 +36,7 @@ pub(in crate::server) struct FrameTracker {
 /// What [`FrameTracker::receive`] found in the bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::server) struct Received {
-    /// Whether they complete the first frame, and it is SETTINGS.
+    /// Whether these bytes complete the first frame and that frame is SETTINGS.
     pub(in crate::server) settings: bool,
     /// Number of bytes up to the end of the last complete frame or header block.
     pub(in crate::server) complete: usize,

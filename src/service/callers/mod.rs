@@ -50,7 +50,7 @@ impl PresentedCaller {
 pub struct KnownCaller {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// `Lookup::caller_drops` from before the caller was looked up.
+    /// `Lookup::caller_drops`, taken before the caller was looked up.
     caller_drops: u64,
 }
 

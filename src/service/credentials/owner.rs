@@ -30,7 +30,7 @@ impl NewOwner {
 /// An owner that is locked until the end of the transaction.
 pub(in crate::service) struct LockedOwner {
     pub(in crate::service) owner: Owner,
-    /// Watermark of the owner: credentials of an earlier generation are revoked.
+    /// Generation of the owner. Credentials of a lower generation are revoked.
     pub(in crate::service) generation: i64,
     /// Policy for the credentials of this owner.
     pub(in crate::service) policy: EffectivePolicy,

@@ -1,4 +1,4 @@
-//! Audit events of credentials that end because their owner is deleted. The watermark of the owner revokes them all at
+//! Audit events of credentials that end because their owner is deleted. The generation of the owner revokes them all at
 //! once, but each still gets an event, as if it had been revoked individually.
 //!
 //! The transaction that deletes the owner writes the events of the first batch. If there are more, it saves a
@@ -26,7 +26,7 @@ const OTHERS_MAX: u32 = 60_000;
 impl Service {
     /// Writes the end events of the credentials of an owner, or the first of them and a [`PendingEnds`] for the rest.
     /// Returns the content of the event of the owner. Call this in the transaction that deletes the owner, which has
-    /// the owner locked, before it raises the watermark from `generation`.
+    /// the owner locked, before it raises the generation from `generation`.
     pub(in crate::service) async fn record_owned_ends(
         &self,
         tx: &mut dyn WriteTx,
@@ -83,7 +83,7 @@ impl Service {
         }
         let this = Arc::clone(self);
         let attempt = Attempt::new(&Context::operator("server"), AuditAction::CredentialRevoke);
-        // The watermark has already revoked the credentials.
+        // The owner's generation has already revoked the credentials.
         self.run(attempt, Effect::Neutral, async move {
             let mut written = 0;
             let mut committed = this.nothing_to_commit().await?;
@@ -139,8 +139,8 @@ impl Service {
     /// Returns an event for each credential of the batch.
     fn end_events(&self, pending: &PendingEnds, batch: &[Credential]) -> Result<Vec<AuditEvent>> {
         let events = batch.iter().map(|found| {
-            // The row as it was, and as it reads now: the watermark gives the revoke time, and the version does not
-            // change.
+            // The row before and after the deletion. The owner's generation gives the revoke time, and the version does
+            // not change.
             let before = Credential { revoke_time: None, ..found.clone() };
             let after = Credential { revoke_time: Some(pending.revoke_time), ..found.clone() };
             let entry = Entry {

@@ -41,7 +41,7 @@ impl Service {
     /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) if the acting user is unknown or
     /// disabled. A revocation by token needs no acting user, but one that is named must be valid, because the audit log
     /// records it. [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for an unknown token
-    /// from a caller that has exceeded its rate of those.
+    /// from a caller that has exceeded its rate of unknown tokens.
     pub async fn revoke(
         self: &Arc<Self>,
         context: Context,

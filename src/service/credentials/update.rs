@@ -121,11 +121,14 @@ fn check_narrows(request: &UpdateCredential, before: &Credential, now: Timestamp
     let mut violations = Violations::default();
     if let Some(scopes) = request.scopes {
         if scopes.is_empty() {
-            violations.add("credential.scopes", "must keep at least one: revoke it to take all");
+            violations.add(
+                "credential.scopes",
+                "must keep at least one scope: to remove all, revoke the credential",
+            );
         } else if !scopes.difference(before.scopes).is_empty() {
             violations.add(
                 "credential.scopes",
-                format!("may only be taken away: it has {}", before.scopes),
+                format!("may only be removed: the credential has {}", before.scopes),
             );
         }
     }

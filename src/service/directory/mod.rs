@@ -137,7 +137,7 @@ impl Service {
             let mut violations = Violations::default();
             let display_name = display_name.or_else(|| live.map(|user| user.display_name.clone()));
             let Some(display_name) = display_name else {
-                violations.add("user.display_name", "is required of a new user");
+                violations.add("user.display_name", "is required for a new user");
                 return Err(violations.into_error());
             };
             let mut after = User {

@@ -87,7 +87,7 @@ impl Service {
         self.put_all(attempt, requests, |i| format!("requests[{i}].workspace")).await
     }
 
-    /// `field` returns the name in the request of the workspace at this index.
+    /// `field` returns the request's field name of the workspace at this index.
     async fn put_all(
         self: &Arc<Self>,
         attempt: Attempt,
@@ -103,7 +103,8 @@ impl Service {
             let mut tx = this.begin("put_workspaces").await?;
             tx.lock_workspace_names().await?;
             let mut befores = vec![None; requests.len()];
-            // In order of their ids, like every transaction that locks several. Otherwise two could deadlock.
+            // Locked in the order of their ids, as in every transaction that locks several. Otherwise two could
+            // deadlock.
             let mut order: Vec<_> = (0..requests.len()).collect();
             order.sort_by_key(|i| &requests[*i].id);
             for i in order {
@@ -248,10 +249,11 @@ fn updated_workspaces(
         let name =
             request.display_name.clone().or_else(|| live.map(|live| live.display_name.clone()));
         if slug.is_none() {
-            violations.add(&format!("{}.slug", field(i)), "is required of a new workspace");
+            violations.add(&format!("{}.slug", field(i)), "is required for a new workspace");
         }
         if name.is_none() {
-            violations.add(&format!("{}.display_name", field(i)), "is required of a new workspace");
+            violations
+                .add(&format!("{}.display_name", field(i)), "is required for a new workspace");
         }
         let Some((slug, display_name)) = slug.zip(name) else { continue };
         if afters.iter().any(|other| other.slug == slug) {

@@ -52,9 +52,9 @@ pub struct Introspection {
     pub www_authenticate: &'static str,
     /// Time for which a cache that follows Watch may hold this answer.
     pub cache_ttl: Duration,
-    /// Revision of the store that the answer reflects, at least.
+    /// The answer reflects this revision of the store or a newer one.
     pub revision: u64,
-    /// Whether the store was out of reach and this is the last known answer.
+    /// Whether the store was unreachable and this is the last known answer.
     pub stale: bool,
 }
 
@@ -81,7 +81,7 @@ impl Service {
     /// Introspects a token.
     ///
     /// # Errors
-    /// If the store is out of reach or behind `at_least_revision`, or the caller's rate is exceeded. An invalid token
+    /// If the store is unreachable or behind `at_least_revision`, or the caller's rate is exceeded. An invalid token
     /// is an answer, not an error.
     pub async fn introspect(&self, request: &IntrospectionRequest<'_>) -> Result<Introspection> {
         let digest = match self.answer_locally(request, self.lookup.lease_snapshot())? {

@@ -49,7 +49,7 @@ columns! {
     RevokeTime, "revoke_time", "a time; empty: not revoked";
     LastUseTime, "last_use_time", "a time; empty: not known";
     LastUseIp, "last_use_ip", "an address; only with last_use_time";
-    Creator, "creator", "creator, as user:ada; empty: the user who runs the import";
+    Creator, "creator", "creator, such as user:ada; empty: the user who runs the import";
     PredecessorId, "predecessor_id", "credential that it replaced by rotation; only with family_id";
     FamilyId, "family_id", "first credential of its chain of rotations; empty: its own id";
     Revoked, "revoked", "true: revoked now, unless revoke_time is given; not exported";

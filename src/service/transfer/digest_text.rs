@@ -62,7 +62,7 @@ pub(super) fn looks_like_digest(text: &str) -> bool {
 /// Describes why the text is not a SHA-256.
 pub(super) fn describe_mismatch(text: &str) -> &'static str {
     if is_password_hash(text) {
-        return "is a salted password hash (PBKDF2, bcrypt, Argon2 or the like), not a SHA-256: no token can ever be found by \
+        return "is a salted password hash (PBKDF2, bcrypt, Argon2 or the like), not a SHA-256, so no token can match \
                 it. Create new tokens";
     }
     other_hash(text).map_or(
@@ -100,7 +100,7 @@ fn other_hash(text: &str) -> Option<(&'static str, bool)> {
         28 => ("has the length of a SHA-224: it must be a SHA-256", true),
         48 => ("has the length of a SHA-384: it must be a SHA-256", true),
         50 => (
-            "has the length of the salted PBKDF2 of Gitea, not of a SHA-256: no token can ever be found by it. Create new tokens",
+            "has the length of the salted PBKDF2 of Gitea, not of a SHA-256, so no token can match it. Create new tokens",
             true,
         ),
         64 => SHA_512,

@@ -24,22 +24,19 @@ pub struct ColumnOptions {
 const SALTED: [(&str, &str); 4] = [
     (
         "token_digest",
-        "is the column of GitLab, which hashes the token with a secret of its server: no token can ever be found by it. \
-         Create new tokens. If the digest is a SHA-256 of the token alone, rename the column in the file",
+        "is the column of GitLab, which hashes the token with a secret of its server, so no token can match it. Create \
+         new tokens. If the digest is a SHA-256 of the token alone, rename the column in the file",
     ),
     (
         "token_salt",
-        "means that each digest is salted, as in Gitea: no token can ever be found by it. Create new tokens",
+        "means that each digest is salted, as in Gitea, so no token can match it. Create new tokens",
     ),
-    (
-        "salt",
-        "means that each digest is salted: no token can ever be found by it. Create new tokens",
-    ),
+    ("salt", "means that each digest is salted, so no token can match it. Create new tokens"),
     (
         "hashed_key",
-        "is the column of django-rest-framework API keys, a password hash (PBKDF2, SHA-512) and not a SHA-256: no token \
-         can ever be found by it. Create new tokens. If the digest is a SHA-256 of the token alone, rename the column in \
-         the file",
+        "is the column of django-rest-framework API keys, a password hash (PBKDF2, SHA-512) and not a SHA-256, so no \
+         token can match it. Create new tokens. If the digest is a SHA-256 of the token alone, rename the column in the \
+         file",
     ),
 ];
 

@@ -194,8 +194,7 @@ fn select_revocable(
     query
 }
 
-/// Adds the conditions of the filter, and that the credential is not revoked, either by itself or by its owner's
-/// watermark.
+/// Adds the conditions: the credential is revoked neither itself nor by its owner's generation, and the filter matches.
 fn push_revocable(query: &mut QueryBuilder<Postgres>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {

@@ -176,7 +176,7 @@ fn identity(caller: &Caller) -> (Option<&[u8]>, Option<&str>) {
     }
 }
 
-/// Returns the digest of the caller's token from before the last rotation.
+/// Returns the digest of the caller's previous token.
 fn previous_digest(caller: &Caller) -> Option<&[u8]> {
     caller.previous.as_ref().map(|previous| &previous.digest.as_bytes()[..])
 }

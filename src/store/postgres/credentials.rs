@@ -1,4 +1,4 @@
-//! Keys and personal access tokens: the lookup that decides introspections, and management.
+//! Keys and personal access tokens: the look-up that decides introspections, and management.
 
 use async_trait::async_trait;
 use sqlx::Row as _;
@@ -12,7 +12,8 @@ use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns, workspace_columns};
 use crate::store::{CredentialStore, CredentialTx, Lock, row};
 
-/// Selects the facts that decide an introspection, for these expressions for the digest and the workspace name. It
+/// Selects the facts that decide an introspection. `$digest` and `$name` are SQL expressions for the digest and for the
+/// workspace name. It
 /// starts from the counter, so that an unknown digest still returns the origin and the revision. Ids and slugs share
 /// one namespace. The id is tried first, so that a slug inserted by hand cannot take the place of another workspace's
 /// id.
@@ -116,7 +117,7 @@ impl CredentialTx for PostgresTx {
     ) -> Result<Option<Credential>> {
         run!(self, async |db| {
             // Two statements, so that the second reads an owner that was committed before the lock was granted. A
-            // single statement would wait for the credential's row and then return its owner as of before the wait.
+            // single statement would wait for the credential's row and then return its owner as it was before the wait.
             let statement = locked!(lock, "SELECT id FROM credentials WHERE id = $1");
             db.query(statement).bind(id.0).execute(db.connection()).await?;
             find(db, id).await

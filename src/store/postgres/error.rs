@@ -20,7 +20,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
             StoreError::Pooler { code: code.to_owned() }
         }
         (_, "53100") => StoreError::DiskFull(text()),
-        (_, "55P03") => StoreError::Busy(format!("a lock did not come free in time: {}", text())),
+        (_, "55P03") => StoreError::Busy(format!("a lock did not become free in time: {}", text())),
         // A deadlock or a serialization failure.
         (_, "40001" | "40P01") => StoreError::Busy(text()),
         (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
@@ -36,7 +36,7 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
         }
         // Another program has already created an object of this name.
         (_, "42P07" | "42710" | "42723") => {
-            StoreError::Unusable(format!("the schema cannot be made: {message}"))
+            StoreError::Unusable(format!("the schema cannot be created: {message}"))
         }
         // The database does not exist.
         ("3D", _) => StoreError::InvalidLocation(format!("Postgres says: {}", error.message())),

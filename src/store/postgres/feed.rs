@@ -181,8 +181,8 @@ impl PostgresFeed {
         .await
         .map_err(|error| self.classify_error(error))?;
         db.commit().await?;
-        // Read only now, when the row is visible to all. Nobody would wait for a replica to apply changes after an
-        // earlier read.
+        // Read only now, when the row is visible to all. No revocation would wait for a replica to apply changes after
+        // an earlier read.
         let floor = self.primary.floor();
         let mut db = self.session().await?;
         let row = db

@@ -24,7 +24,7 @@ const NAMES: &str = "SELECT DISTINCT name FROM ( \
      ORDER BY name";
 
 /// Advice if the names of the store are taken.
-const ADVICE: &str = "name the right one by --database-url, or give it a schema of its own: `CREATE SCHEMA sophic_auth`, and \
+const ADVICE: &str = "name the right one by --database-url, or give it a separate schema: `CREATE SCHEMA sophic_auth`, and \
      ?options=-c%20search_path%3Dsophic_auth at the end of the URL";
 
 /// Returns the content of the connection's database. It must run outside a transaction, because a statement may be

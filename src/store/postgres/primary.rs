@@ -203,9 +203,9 @@ impl Primary {
         let [first, longest] = BACKOFF;
         let pause = again.map_or(Duration::ZERO, |last| (last.pause * 2).clamp(first, longest));
         if again.is_none() {
-            tracing::warn!("all connections to the store are made anew: {why}");
+            tracing::warn!("all connections to the store are being replaced: {why}");
         } else {
-            tracing::debug!("all connections to the store are made anew, again: {why}");
+            tracing::debug!("all connections to the store are being replaced again: {why}");
         }
         state.last_discard = Some(Discard { why: why.to_owned(), at: Instant::now(), pause });
     }
@@ -439,7 +439,7 @@ impl Primary {
             // Pools created in the meantime lead to the previous host.
             self.pool_generation.send_modify(|now| *now += 1);
             tracing::warn!(
-                "all connections to the store are made anew: the primary is another host"
+                "all connections to the store are being replaced: the primary is another host"
             );
         }
         self.reachability.note_reachable();

@@ -135,7 +135,7 @@ impl SharedPool {
     pub(super) fn timeout_error(&self) -> StoreError {
         let in_use = self.permits.in_use();
         StoreError::Unavailable(if in_use > 0 {
-            format!("all {in_use} connections of its pool are in use, and none came free in time")
+            format!("all {in_use} connections of its pool are in use, and none became free in time")
         } else {
             "no connection to it could be made in time".to_owned()
         })

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::store::{Result, StoreError};
 
 /// Parameters that sqlx knows. It logs any other parameter with its value, which may be a password if the name is
-/// misspelt.
+/// misspelled.
 const KNOWN: [&str; 16] = [
     "sslmode",
     "ssl-mode",
@@ -196,7 +196,7 @@ fn check_value(key: &str, value: &str) -> Result<()> {
         }
         "port" if !is_port(value) => Err(bad_value(key, PORTS)),
         "hostaddr" if value.parse::<std::net::IpAddr>().is_err() && !value.contains('%') => {
-            Err(bad_value(key, "addresses, as 10.0.0.1 or ::1"))
+            Err(bad_value(key, "addresses, such as 10.0.0.1 or ::1"))
         }
         _ => Ok(()),
     }

@@ -22,8 +22,8 @@ const STEPS_PER_CALL: i32 = 10_000;
 /// How long dropping a `BackupInProgress` waits for SQLite to stop.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the copy to a temporary folder beside `to`, and renames it once it is complete and synced. Copying the file
-/// with `cp` would miss the commits in the write-ahead log.
+/// Writes the copy to a temporary directory beside `to`, and renames it once it is complete and synced. Copying the
+/// file with `cp` would miss the commits in the write-ahead log.
 pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::require(path)?;
@@ -31,7 +31,7 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {
-        let text = format!("{} is there already: it is not written over", to.display());
+        let text = format!("{} already exists and is not overwritten", to.display());
         StoreError::InvalidLocation(text)
     };
     if to.symlink_metadata().is_ok() {
@@ -43,7 +43,7 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let parent = to.parent().unwrap_or(&to);
     if !parent.is_dir() {
         return Err(StoreError::InvalidLocation(format!(
-            "there is no folder {}",
+            "there is no directory {}",
             parent.display()
         )));
     }
@@ -67,12 +67,12 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
             fails(error.error)
         }
     })?;
-    // Sync the folder too, so that the new name survives a power cut.
+    // Sync the directory too, so that the new name survives a power cut.
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)
 }
 
-/// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the folder
-/// with everything that SQLite has created there, the journal included.
+/// A copy in progress. Dropping it interrupts SQLite, waits until its thread has stopped, and then removes the
+/// directory with everything that SQLite has created there, the journal included.
 struct BackupInProgress {
     /// `None` when the copy is complete.
     connection: Option<SqliteConnection>,

@@ -162,7 +162,7 @@ async fn list_revocable(
     rows.iter().map(row::credential).collect()
 }
 
-/// Adds the conditions: the credential is revoked neither itself nor by the owner's watermark, and the filter matches.
+/// Adds the conditions: the credential is revoked neither itself nor by its owner's generation, and the filter matches.
 fn push_revocable(query: &mut QueryBuilder<Sqlite>, filter: &RevokeFilter) {
     query.push("c.revoke_time IS NULL AND c.generation >= COALESCE(w.generation, u.generation)");
     if let Some(workspace) = &filter.workspace_id {

@@ -30,9 +30,10 @@ pub(in crate::store) fn failure(error: &dyn DatabaseError) -> StoreError {
         7 | 9 | 14 | 15 => StoreError::Unavailable(text()),
         // CORRUPT and NOTADB.
         11 => StoreError::Lost(
-            "the database file reads as damaged: unless its disk fails for a moment, restore a backup".to_owned(),
+            "the database file is damaged: restore a backup, unless the disk failed only briefly"
+                .to_owned(),
         ),
-        26 => StoreError::Lost("the database file is no SQLite database".to_owned()),
+        26 => StoreError::Lost("the database file is not an SQLite database".to_owned()),
         _ if error.is_unique_violation() => {
             violated(error).map_or(StoreError::Refused { code }, StoreError::Conflict)
         }

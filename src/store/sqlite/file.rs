@@ -28,7 +28,7 @@ pub(super) fn create_if_missing(path: &Path) -> Result<PathBuf> {
         Ok(()) => Ok(path),
         // Another process created it first, which is just as good.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
-        Err(error) => refuse(format!("{shown} cannot be made: {error}")),
+        Err(error) => refuse(format!("{shown} cannot be created: {error}")),
     }
 }
 
@@ -37,7 +37,7 @@ pub(super) fn require(path: &Path) -> Result<(PathBuf, Access)> {
     let path = absolute(path)?;
     if !is_file(&path)? {
         return Err(StoreError::Missing(format!(
-            "there is no store {}: `sophic-auth migrate` and `sophic-auth serve` make one",
+            "there is no store {}: `sophic-auth migrate` and `sophic-auth serve` create one",
             path.display()
         )));
     }
@@ -45,7 +45,7 @@ pub(super) fn require(path: &Path) -> Result<(PathBuf, Access)> {
     Ok((path, access))
 }
 
-/// Returns whether this user can write no more beside the file, because the disk is full or a quota is exhausted.
+/// Returns whether this user can no longer write beside the file, because the disk is full or a quota is exhausted.
 pub(super) fn is_full(path: &Path) -> bool {
     let folder = path.parent().unwrap_or(path);
     tempfile::tempfile_in(folder).and_then(|file| try_to_fill(&file)).is_err_and(|error| {
@@ -111,7 +111,7 @@ fn access(path: &Path) -> Access {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let immutable = !Path::new(&log).exists();
-    // The first connection that writes creates the log in the folder.
+    // The first connection that writes creates the log in the directory.
     let has_log = !immutable || path.parent().is_some_and(writable);
     if writable(path) && has_log { Access::Write } else { Access::Read { immutable } }
 }

@@ -313,7 +313,7 @@ impl Walk<'_> {
     }
 }
 
-/// Which side of a position, in the order of the list.
+/// Side of a position, in the order of the list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     After,

@@ -1,6 +1,7 @@
 //! The store in an SQLite file: WAL mode, every commit synced, one connection for writes and a few for reads.
 //!
-//! All SQL for SQLite is in this folder, and only that. `diff -r` against `postgres` shows how the dialects differ.
+//! This directory holds all SQL for SQLite, and nothing else. `diff -r` against `postgres` shows how the dialects
+//! differ.
 
 mod audit;
 mod backup;
@@ -48,12 +49,12 @@ use crate::model::Timestamp;
 /// The store in an SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// Replaced after the file read as damaged.
+    /// Replaced after the file was found damaged.
     pools: RwLock<Pools>,
     options: SqliteConnectOptions,
     /// Watches whether the file is still at its path and undamaged.
     file: Arc<Watched>,
-    /// The running check of a file that read as damaged.
+    /// The running check of a file that was found damaged.
     check: Mutex<Option<pools::Check>>,
 }
 

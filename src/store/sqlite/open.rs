@@ -36,7 +36,7 @@ impl SqliteStore {
     pub async fn open_to_serve(path: &Path) -> Result<Self> {
         if let (path, Access::Read { immutable: true }) = file::require(path)? {
             return Err(StoreError::Denied(format!(
-                "{} may only be read by this user, and a server has to write to it, as to its folder",
+                "this user may only read {}, but a server must write to the file and its directory",
                 path.display()
             )));
         }
@@ -120,8 +120,8 @@ fn has_log(path: &Path) -> bool {
 fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     match error {
         StoreError::Lost(text) if had_log => StoreError::Lost(format!(
-            "{text}; if it was copied here by hand, the log {} beside it was another file's, and spoiled it: put the copy in \
-             place by `sophic-auth restore`",
+            "{text}; if it was copied here by hand, the log {} beside it belonged to another file and corrupted it: put the \
+             copy in place with `sophic-auth restore`",
             beside(path, "-wal").display()
         )),
         error => error,

@@ -1,4 +1,5 @@
-//! The connection pools. They are replaced after the file read as damaged, because their page caches cannot be trusted.
+//! The connection pools. They are replaced after the file was found damaged, because their page caches cannot be
+//! trusted.
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
@@ -13,7 +14,7 @@ use crate::store::{PERMIT_TIMEOUT, Result, StoreError};
 const READERS: u32 = 4;
 
 /// A running check of the file, which returns new pools. A waiter may give up and resume later without starting the
-/// check anew.
+/// check again.
 pub(super) type Check = Shared<BoxFuture<'static, Result<Pools>>>;
 
 /// The connection pools.
@@ -52,7 +53,7 @@ impl Pools {
         Ok(Self { write, read })
     }
 
-    /// Opens new pools for a file that read as damaged, after a check of the whole file succeeds. The old pools stay
+    /// Opens new pools for a file that was found damaged, after a check of the whole file succeeds. The old pools stay
     /// open meanwhile, since SQLite would delete the log with the last connection.
     async fn check(options: SqliteConnectOptions) -> Result<Self> {
         let pools = Self::open(&options).await?;
@@ -67,7 +68,7 @@ impl Pools {
 }
 
 impl SqliteStore {
-    /// Checks a file that read as damaged, if the next check is due. Fails while the file is damaged.
+    /// Checks a file that was found damaged, if the next check is due. Fails while the file is damaged.
     pub(super) async fn recheck_damaged_file(&self) -> Result<()> {
         if !self.file.is_check_due()? {
             return Ok(());
@@ -86,7 +87,7 @@ impl SqliteStore {
 /// On a full or failing disk SQLite can roll back by itself (<https://sqlite.org/lang_transaction.html>). sqlx 0.9.0
 /// does not notice: its ROLLBACK fails, and from then on it treats the connection as being in a transaction.
 async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
-    // Returns after everything sent before is done, including the ROLLBACK of a dropped transaction.
+    // Waits for all earlier commands, including the ROLLBACK of a dropped transaction.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }

@@ -50,7 +50,7 @@ impl PreparedRestore {
         let log = beside(&backup, "-wal");
         if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
             return Err(refuse(format!(
-                "{shown} is no finished backup: part of it is in {}. Make one of it: `sophic-auth --database-url \
+                "{shown} is not a finished backup: part of it is in {}. Create one from it: `sophic-auth --database-url \
                  sqlite:{shown} backup FILE`",
                 log.display()
             )));
@@ -64,7 +64,7 @@ impl PreparedRestore {
             .map_err(|error| refuse(format!("{} cannot be written: {error}", parent.display())))?;
         let copy = folder.path().join("store.db");
         copy_file(&backup, &copy)?;
-        let unfit = |error| refuse(format!("{shown} is no usable backup: {error}"));
+        let unfit = |error| refuse(format!("{shown} is not a usable backup: {error}"));
         check(&copy).await.map_err(unfit)?;
         let migrated = migrate(&copy).await.map_err(unfit)?;
         let until = forget_replicas(&copy).await?;
@@ -161,7 +161,7 @@ async fn check(copy: &Path) -> Result<()> {
     match schema(&mut db).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
         Schema::Empty | Schema::Shared(_) | Schema::Occupied { .. } => {
-            return Err(refuse("it is no store of sophic-auth".to_owned()));
+            return Err(refuse("it is not a store of sophic-auth".to_owned()));
         }
     }
     let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut db).await?;
@@ -170,7 +170,7 @@ async fn check(copy: &Path) -> Result<()> {
         return Err(refuse(format!("it is damaged: {verdict}")));
     }
     if sqlx::query("PRAGMA foreign_key_check").fetch_optional(&mut db).await?.is_some() {
-        return Err(refuse("it is damaged: a row names another that is not there".to_owned()));
+        return Err(refuse("it is damaged: a row refers to a row that is missing".to_owned()));
     }
     Ok(db.close().await?)
 }

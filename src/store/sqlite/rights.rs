@@ -28,7 +28,7 @@ pub(super) async fn try_to_write(db: &mut SqliteConnection) -> Result<()> {
 pub fn missing_rights(path: &Path) -> Option<String> {
     match file::require(path).ok()? {
         (path, Access::Read { .. }) => Some(format!(
-            "this user may only read {}, or write nothing in its folder, where SQLite keeps its log",
+            "this user may only read {}, or cannot write to its directory, where SQLite keeps its log",
             path.display()
         )),
         (_, Access::Write) => None,

@@ -1,7 +1,7 @@
 //! Watches that the open file is still the one at its path, and undamaged.
 //!
 //! If another file is at the path, the store is unusable until the program restarts: a commit into an unreachable file
-//! would be acknowledged and lost. If the file reads as damaged, the store is unusable until a check finds the whole
+//! would be acknowledged and lost. If the file is found damaged, the store is unusable until a check finds the whole
 //! file intact, because a disk that fails for a moment looks the same.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -21,7 +21,7 @@ use crate::store::{Result, StoreError};
 /// The files that SQLite uses: the database, its log, and the index of the log.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Delays between checks of a file that read as damaged. They grow from the first to the last, since each check reads
+/// Delays between checks of a file that was found damaged. They grow from the first to the last, since each check reads
 /// the whole file.
 const CHECK_FIRST: Duration = Duration::from_secs(1);
 const CHECK_LAST: Duration = Duration::from_secs(30);
@@ -93,9 +93,8 @@ impl Watched {
         for (path, opened) in &self.files {
             let found = identity(path);
             if found != *opened {
-                let what = if found.is_some() { "another file now" } else { "gone" };
-                let text =
-                    format!("{} is {what}, under a program that had it open", path.display());
+                let what = if found.is_some() { "replaced by another file" } else { "removed" };
+                let text = format!("{} was {what} while a program had it open", path.display());
                 return Err(self.mark_lost(text));
             }
         }
@@ -136,14 +135,14 @@ impl Watched {
             return;
         }
         tracing::error!(
-            "{text}. Nothing is read or written until all of it reads well again, which is looked at from time to time"
+            "{text}. Nothing is read or written until a check finds the whole file intact"
         );
         let (text, pause) = (text.to_owned(), CHECK_FIRST);
         *damage = Some(Damage { text, next_check: Instant::now() + pause, pause });
         self.write_health.doubt();
     }
 
-    /// Returns whether the file read as damaged and a check is due. Fails if the check is not due yet.
+    /// Returns whether the file was found damaged and a check is due. Fails if the check is not due yet.
     pub(super) fn is_check_due(&self) -> Result<bool> {
         self.check_path()?;
         match &*self.damage.read() {
@@ -158,13 +157,13 @@ impl Watched {
         let mut damage = self.damage.write();
         let (Err(error), Some(found)) = (&outcome, &mut *damage) else {
             if damage.take().is_some() {
-                tracing::info!("the database file reads well again, all of it: it is used again");
+                tracing::info!("a check found the whole database file intact: it is used again");
             }
             return outcome;
         };
         found.pause = (found.pause * 2).min(CHECK_LAST);
         found.next_check = Instant::now() + found.pause;
-        tracing::warn!(%error, "the database file does not read well yet: it is looked at again in {:?}", found.pause);
+        tracing::warn!(%error, "the database file is not intact yet: the next check is in {:?}", found.pause);
         Err(StoreError::Lost(found.text.clone()))
     }
 
@@ -172,8 +171,8 @@ impl Watched {
         let first = self.lost.set(text.clone()).is_ok();
         if first {
             tracing::error!(
-                "the database is lost: {text}. Nothing is read or written any more: put it right (`sophic-auth restore` \
-                 brings a backup back), and start again"
+                "the database is lost: {text}. Nothing is read or written any more: repair it (`sophic-auth restore` \
+                 restores a backup), and restart the server"
             );
         }
         StoreError::Lost(text)

@@ -138,7 +138,7 @@ async fn dev_can_be_restarted_on_the_same_store(p: Program) {
     assert_eq!(dev.end().code(), Some(0));
 }
 
-/// `dev` without a given store. Its folder for temporary files is checked afterwards.
+/// `dev` without a given store. Its directory for temporary files is checked afterwards.
 fn dev(folder: &std::path::Path) -> (Serving, Vec<String>) {
     let mut words = command();
     words.arg("dev").args(PORTS).env("TMPDIR", folder).current_dir(folder);

@@ -196,7 +196,9 @@ async fn binary_input_is_refused_unread(p: Program) {
             assert!(err.contains(said), "{words}: {err}");
         }
     }
-    assert!(p.run(&format!("leaked {}", folder.path().display())).failed(2).contains("a folder"));
+    assert!(
+        p.run(&format!("leaked {}", folder.path().display())).failed(2).contains("a directory")
+    );
     assert!(p.pipe(&token, "introspect --scope read").ok().starts_with("ALLOWED"));
 }
 

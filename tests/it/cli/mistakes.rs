@@ -125,14 +125,14 @@ fn an_unusable_store_is_reported() {
     std::fs::write(folder.path().join("notes"), "x".repeat(5_000)).expect("a file");
     let urls = [
         (path("missing/store.db"), "does not exist", 2),
-        (path("notes"), "no SQLite database", 1),
+        (path("notes"), "not an SQLite database", 1),
         (path(""), "is a directory", 2),
         ("postgres://sophic:hunter2@127.0.0.1:1/auth".to_owned(), "unavailable", 1),
         ("mysql://sophic:hunter2@localhost/auth".to_owned(), "must begin with", 2),
     ];
     for (url, text, code) in urls {
         let serve = "serve --listen 127.0.0.1:0 --http-listen 127.0.0.1:0";
-        // Only a server waits for a Postgres that is down. `store_wait.rs` tests that.
+        // Only a server waits for a Postgres that is unreachable. `store_wait.rs` tests that.
         let waits = |words: &str| words == serve && url.starts_with("postgres");
         for words in ["user list", serve, "migrate"].into_iter().filter(|words| !waits(words)) {
             let error = on(&url, words).failed(code);

@@ -127,7 +127,7 @@ async fn the_documented_roles_are_enough_and_no_more() {
 }
 
 /// Runs the program as user nobody, because root can write to read-only files. The program is opened by a file descriptor,
-/// because nobody may not be able to enter the build folder.
+/// because nobody may not be able to enter the build directory.
 fn as_nobody(url: &str, words: &str) -> Ended {
     let mut command = if rustix::process::geteuid().is_root() {
         let mut shell = Command::new("bash");
@@ -172,7 +172,7 @@ async fn a_read_only_file_can_be_read() {
         for words in [serve, &format!("{serve} --no-migrate")] {
             // Such a server would not learn of revocations.
             let error = as_nobody(&url, words).failed(1);
-            assert!(error.contains("a server has to write to it"), "{error}");
+            assert!(error.contains("a server must write to the file"), "{error}");
         }
         assert_eq!(names(), ["store.db"], "no other file is left");
     }

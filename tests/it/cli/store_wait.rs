@@ -1,4 +1,4 @@
-//! A server process that starts while its Postgres is down.
+//! A server process that starts while its Postgres is unreachable.
 
 use std::io::Read as _;
 use std::net::SocketAddr;

@@ -171,7 +171,7 @@ async fn text_that_cannot_be_a_token_is_reported(p: Program) {
     for (text, why) in [
         ("hunter2", "begins with"),
         (&key[..40], "it has 40 characters"),
-        (&misspelt, "misspelt"),
+        (&misspelt, "mistyped"),
         (&service, "service token"),
     ] {
         let ended = p.pipe(text, "introspect");

@@ -32,7 +32,7 @@ fn refused(ended: Ended) -> String {
     ended.err
 }
 
-/// All files of a folder and their contents.
+/// All files of a directory and their contents.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -57,7 +57,7 @@ async fn a_file_of_another_program_is_not_changed() {
         let before = contents(folder);
         for words in COMMANDS {
             let error = refused(on(&database.url(), folder, words));
-            assert!(error.contains("another program's"), "{words}: {error}");
+            assert!(error.contains("belongs to another program"), "{words}: {error}");
             assert!(!error.contains("sophic-auth migrate"), "{words}: {error}");
             assert_eq!(contents(folder), before, "{words}");
         }
@@ -89,7 +89,7 @@ async fn a_backup_is_not_restored_over_another_programs_database() {
     let file = theirs.file().expect("a file");
     let before = contents(file.parent().expect("a folder"));
     let error = refused(on(&theirs.url(), folder.path(), "restore copy.db"));
-    assert!(error.contains("another program's"), "{error}");
+    assert!(error.contains("belongs to another program"), "{error}");
     assert_eq!(contents(file.parent().expect("a folder")), before);
 }
 
@@ -99,11 +99,14 @@ async fn tables_of_another_program_in_postgres_are_not_changed() {
     let database = Database::empty_postgres().await;
     raw::run(&database, "CREATE TABLE orders (id bigint)").await;
     let error = refused(on(&database.url(), folder.path(), "key list"));
-    assert!(error.contains("tables of others (orders)"), "{error}");
+    assert!(error.contains("tables of other programs (orders)"), "{error}");
     raw::run(&database, "CREATE TABLE credentials (id bigint)").await;
     for words in COMMANDS.iter().filter(|words| !words.starts_with("backup")) {
         let error = refused(on(&database.url(), folder.path(), words));
-        assert!(error.contains("another program's") && error.contains("credentials"), "{error}");
+        assert!(
+            error.contains("belongs to another program") && error.contains("credentials"),
+            "{error}"
+        );
         assert!(!error.contains("sophic-auth migrate"), "{words}: {error}");
     }
     let none = "SELECT 1 / (CASE WHEN to_regclass('workspaces') IS NULL THEN 1 ELSE 0 END)";

@@ -29,7 +29,7 @@ fn compile(protos: &[&str]) -> protox::Compiler {
     compiler
 }
 
-/// Files of a folder, by name.
+/// Files of a directory, by name.
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// Generates the code of these protos. A message with a secret field gets a `Debug` that leaves the field out.

@@ -46,7 +46,7 @@ impl Language {
     }
 
     pub(super) fn node() -> Self {
-        // Node looks for modules in the folder of the importing file.
+        // Node looks for modules in the directory of the importing file.
         let installed = given("SOPHIC_AUTH_TEST_NODE_EXAMPLE");
         let folder = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink(installed, folder.path().join("node_modules")).expect("a link");

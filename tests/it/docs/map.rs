@@ -10,7 +10,7 @@ const MAP: &str = "ARCHITECTURE.md";
 /// Pages that name tests.
 const OF_THE_CODE: [&str; 4] = [MAP, "CONTRIBUTING.md", "docs/protocol.md", "docs/query-plans.md"];
 
-/// Whether tools create this folder of the root.
+/// Whether tools create this directory of the root.
 fn is_made(name: &str) -> bool {
     name == "target" || name.starts_with('.')
 }

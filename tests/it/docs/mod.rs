@@ -145,7 +145,7 @@ fn every_link_leads_somewhere() {
 /// Documents that are not in the repository.
 const ELSEWHERE: [&str; 4] = ["DESIGN §", "DESIGN.md", "CATALOGUE", "CONVENTIONS"];
 
-/// Folders with sources.
+/// Directories with sources.
 const SOURCES: [&str; 7] = ["src", "client", "crates", "tests", "benches", "examples", "proto"];
 
 #[test]

@@ -115,7 +115,7 @@ async fn a_database_set_to_read_only_gets_no_writes() {
     scene.as_owner_reconnecting("ALTER ROLE :role SET default_transaction_read_only = on").await;
     scene.assert_management_refused("read-only transaction").await;
     // If the server took this for a standby, it would drop its connections and look for another primary.
-    let thrown = || scene.said().matches("connections to the store are made anew").count();
+    let thrown = || scene.said().matches("connections to the store are being replaced").count();
     let before = thrown();
     for _ in 0..5 {
         scene.remote.make_key("refused").await.expect_err("it may not");

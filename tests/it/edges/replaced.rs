@@ -1,4 +1,4 @@
-//! The database file disappears or reads as damaged under a running server. The server stops answering and writing, and
+//! The database file disappears or is found damaged under a running server. The server stops answering and writing, and
 //! reports why.
 
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn sample() -> Sample {
     Sample { p, file, token, key }
 }
 
-/// Runs a server whose file reads as damaged until it is repaired.
+/// Runs a server whose file is damaged until it is repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_repaired_is_used_again() {
     let Sample { p, file, token, key } = sample();
@@ -53,7 +53,7 @@ async fn a_file_that_is_repaired_is_used_again() {
     let refused = remote.is_active(&key).await.expect_err("a damaged file is not read");
     assert_eq!((refused.code(), &*reason(&refused)), (tonic::Code::Unavailable, "STORE_LOST"));
     let said = |what: &str| std::fs::read_to_string(log.path()).expect("a log").contains(what);
-    eventually("the file was checked again", async || said("does not read well yet")).await;
+    eventually("the file was checked again", async || said("is not intact yet")).await;
     assert_eq!(page(http, "/readyz").await, 503, "it stays unready while the file is damaged");
 
     write(&whole[4096..]);

@@ -133,7 +133,7 @@ async fn each_restore_keeps_the_old_database_even_within_one_second() {
     assert_eq!(kept, 4, "{:?}", scene.beside());
 }
 
-/// Returns the entries of a folder.
+/// Returns the entries of a directory.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     entries.map(|entry| entry.expect("an entry").path()).collect()
@@ -186,14 +186,14 @@ async fn an_incomplete_or_foreign_backup_is_refused() {
     let middle = bad.len() / 2;
     bad[middle..middle + 8192].fill(0xa5);
     std::fs::write(&backup, &bad).expect("a file");
-    refused("damaged", "no usable backup");
+    refused("damaged", "not a usable backup");
     std::fs::write(&backup, "somebody's notes, and no database. ".repeat(200)).expect("a file");
-    refused("no database", "no usable backup");
+    refused("no database", "not a usable backup");
     std::fs::write(&backup, "").expect("a file");
-    refused("empty", "no store of sophic-auth");
+    refused("empty", "not a store of sophic-auth");
     std::fs::write(&backup, &good).expect("a file");
     std::fs::write(backup.with_extension("db-wal"), "more").expect("a file");
-    refused("unfinished", "no finished backup");
+    refused("unfinished", "not a finished backup");
     std::fs::remove_file(&backup).expect("a file");
     refused("gone", "there is no backup");
     let err = p.run(&scene.restore(&scene.file)).failed(2);
@@ -225,6 +225,6 @@ async fn the_error_names_a_log_left_beside_a_copied_file() {
         std::fs::write(&log, text).expect("a file");
         let err = scene.p.run("workspace list").failed(1);
         assert!(err.contains("the store is lost"), "{err}");
-        assert_eq!(err.contains("put the copy in place by `sophic-auth restore`"), said, "{err}");
+        assert_eq!(err.contains("put the copy in place with `sophic-auth restore`"), said, "{err}");
     }
 }

@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::waits::within;
 
-/// A cluster that runs as an ordinary user in a temporary folder, which is removed with it.
+/// A cluster that runs as an ordinary user in a temporary directory, which is removed with it.
 pub(super) struct Cluster {
     pub(super) url: String,
     /// The variables that `scripts/lib/postgres.sh` needs.

@@ -191,7 +191,7 @@ async fn a_replica_whose_sync_panics_registers_anew(h: Harness) {
     let following = tokio::task::spawn(follow_change_log(parts, stop.clone()));
     let holds = || lease.held_since(lease.snapshot(), SystemClock.since_boot());
     let observer = h.database.open().await;
-    // The row from before the panic may still be there.
+    // The row that it had before the panic may still be there.
     eventually("it registers anew", async || {
         let rows = observer.list_replicas().await.expect("the rows").replicas;
         let rows: Vec<_> =

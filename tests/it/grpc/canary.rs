@@ -118,7 +118,7 @@ async fn database_files(database: &Database) -> Vec<PathBuf> {
     vec![data.join(format!("base/{}", oid.0)), data.join("pg_wal"), data.join("server.log")]
 }
 
-/// Whether the text occurs anywhere in these files and folders.
+/// Whether the text occurs anywhere in these files and directories.
 fn found(text: &str, places: &[&Path]) -> bool {
     let status = Command::new("grep")
         .args(["--recursive", "--quiet", "--text", "--fixed-strings", "--no-messages", "--", text])

@@ -191,7 +191,7 @@ async fn a_connection_with_a_callers_requests_in_flight_is_kept(h: Harness) {
         assert!(!fresh.introspect("nobody's", "", &[]).await.active);
         ended(silent, b"").await;
     }
-    // Each is a checkpoint, and only a few are from before.
+    // Each is a checkpoint, and only a few were sent before.
     for _ in 0..5 {
         within("a checkpoint", watch.message())
             .await

@@ -308,7 +308,7 @@ async fn a_put_changes_only_the_limits_that_it_names(h: Harness) {
     };
     let fields = fields(put(&root, Some(wrong)).await);
     assert_eq!(fields, ["workspace.policy.key_lifetime_max", "workspace.policy.overlap_min"]);
-    // A workspace that is put again has no policy.
+    // A workspace that is deleted and created again has no policy.
     root.delete_workspace("acme").await;
     assert_eq!(put(&root, None).await.expect("it is put").policy, None);
 }

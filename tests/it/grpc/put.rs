@@ -102,7 +102,7 @@ async fn a_new_entity_needs_its_names(h: Harness) {
     assert_eq!(fields(put(&root, of("w1")).await), ["workspace.slug", "workspace.display_name"]);
     let nobody = User { id: "bob".to_owned(), ..Default::default() };
     assert_eq!(fields(put_user(&root, nobody.clone()).await), ["user.display_name"]);
-    // A deleted workspace starts anew.
+    // A deleted workspace starts afresh.
     put(&root, named("w1", "acme")).await.expect("it is put");
     root.delete_workspace("acme").await;
     assert_eq!(fields(put(&root, of("w1")).await).len(), 2);

@@ -76,7 +76,7 @@ async fn a_watcher_receives_every_change(h: Harness) {
         Entity::UserId("ada".to_owned()),
         Entity::CredentialDigest(digest),
     ];
-    // Changes from before the stream may be in it too, if the server was still reading them.
+    // Changes made before the stream began may be in it too, if the server was still reading them.
     assert!(entities.ends_with(&expected), "{entities:?}");
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Python {
 }
 
 impl Python {
-    /// Generates the code anew, as `docs/python.md` does, with the environment that `scripts/venv` creates.
+    /// Generates the code again, as `docs/python.md` does, with the environment that `scripts/venv` creates.
     pub(crate) fn generate() -> Self {
         let venv = std::env::var_os("SOPHIC_AUTH_TEST_VENV");
         let venv = venv.expect("no SOPHIC_AUTH_TEST_VENV: run scripts/test, which makes it");

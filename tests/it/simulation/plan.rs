@@ -21,7 +21,7 @@ pub(super) enum Omission {
     NoWait,
     /// A fill is kept without checking whether it is older than what is applied.
     FillUnchecked,
-    /// Fills from before a change are detached only after the acknowledgement.
+    /// Fills that began before a change are detached only after the acknowledgement.
     LateDetach,
     /// Fills are never detached.
     NoDetach,

@@ -98,7 +98,7 @@ async fn revocable_credentials_are_locked_when_found_in_a_transaction(store: Tes
     });
     let found = found.await;
     assert_eq!(found, numbered([1, 3, 4]), "a page is full where there is more");
-    // The same holds for credentials below the watermark of their owner.
+    // The same holds for credentials below the generation of their owner.
     write(&*store, async |tx| {
         let raised = Workspace { generation: 1, generation_time: Some(at(60)), ..acme };
         tx.put_workspace(&raised).await.expect("it is put");

@@ -59,7 +59,7 @@ async fn a_lock_timeout_is_named_in_the_error() {
     let mut tx = store.begin("test").await.expect("it begins");
     let locked = tx.put_workspace(&workspace("acme")).await.expect_err("it times out");
     let locked = cause(&locked);
-    assert!(locked.contains("a lock did not come free in time"), "{locked}");
+    assert!(locked.contains("a lock did not become free in time"), "{locked}");
     assert!(locked.contains("55P03"), "{locked}");
     drop((tx, locking));
     store.close().await;

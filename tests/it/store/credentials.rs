@@ -217,7 +217,7 @@ async fn a_watermark_revokes_credentials_created_before_it(store: TestStore) {
     for (credential, number, revoke_time) in expected {
         let found = store.find_credential(credential.id).await.expect("a read");
         assert_eq!(found.expect("it is there").revoke_time, revoke_time, "{number}");
-        // The look-up does not apply the watermark. The decision does.
+        // The look-up does not apply the generation. The decision does.
         let looked_up = store.look_up(&digest(number), None).await.expect("a read").found;
         let looked_up = looked_up.expect("it is there").credential;
         assert_eq!(looked_up.revoke_time, credential.revoke_time, "{number}");

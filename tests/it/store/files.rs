@@ -30,7 +30,7 @@ async fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
     let path = folder.path().join("notes.txt");
     let text = "not a database, but somebody's notes: ".repeat(100);
     std::fs::write(&path, &text).expect("a file");
-    assert!(refusal(&path).await.contains("no SQLite database"));
+    assert!(refusal(&path).await.contains("not an SQLite database"));
     assert_eq!(std::fs::read_to_string(&path).expect("the file"), text);
 }
 
@@ -52,7 +52,7 @@ async fn a_database_of_another_program_is_refused_and_not_changed() {
     let database = Database::sqlite();
     raw::run(&database, "CREATE TABLE songs (title TEXT)").await;
     let file = database.file().expect("a file");
-    assert!(refusal(&file).await.contains("another program's"));
+    assert!(refusal(&file).await.contains("belongs to another program"));
     raw::run(&database, "INSERT INTO songs (title) VALUES ('still here')").await;
 }
 

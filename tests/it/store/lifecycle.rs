@@ -49,7 +49,7 @@ async fn only_an_active_successor_is_found(store: TestStore) {
         tx.insert_credential(&disabled, &digest(4)).await.expect("it is made");
         let found = tx.find_successor(first.id, at(10)).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&disabled));
-        // The owner's watermark revokes it too.
+        // The owner's generation revokes it too.
         let raised = Workspace { generation: 1, generation_time: Some(at(20)), ..acme.clone() };
         tx.put_workspace(&raised).await.expect("it is put");
         assert_eq!(tx.find_successor(first.id, at(10)).await.expect("a read"), None);
@@ -214,7 +214,7 @@ async fn a_policy_is_put_replaced_listed_and_deleted(store: TestStore) {
     // No answer depends on a policy, so the change log does not mention one.
     let revision = store.revision().await.expect("a revision");
     write(&*store, async |tx| {
-        tx.delete_workspace_policy(&first.id).await.expect("it is taken away");
+        tx.delete_workspace_policy(&first.id).await.expect("it is deleted");
         tx.delete_workspace_policy(&second.id).await.expect("there is none");
     })
     .await;

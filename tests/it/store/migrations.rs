@@ -101,7 +101,7 @@ async fn refused_beside(database: Database, theirs: &str, still_there: &str) -> 
         }
     }
     raw::run(&database, still_there).await;
-    raw::try_run(&database, "SELECT id FROM workspaces").await.expect_err("nothing is made");
+    raw::try_run(&database, "SELECT id FROM workspaces").await.expect_err("nothing is created");
     database.drop_database().await;
     said
 }
@@ -131,7 +131,7 @@ async fn tables_of_another_program_with_our_names_are_refused_and_not_changed() 
     }
     let still_there = "SELECT description FROM _sqlx_migrations";
     let said = refused_beside(Database::sqlite(), THEIR_MIGRATIONS, still_there).await;
-    assert!(said.contains("another program's"), "{said}");
+    assert!(said.contains("belongs to another program"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,7 +62,7 @@ async fn an_abandoned_statement_blocks_no_other() {
     locking.execute("LOCK TABLE workspaces").await.expect("it is locked");
     let waiting = store.find_workspace("acme");
     stays_pending(Duration::from_millis(100), "it has the lock", waiting).await;
-    // The server goes on executing the statement for some seconds, and the pool has no other connection.
+    // The server continues to execute the statement for some seconds, and the pool has no other connection.
     store.revision().await.expect("the connection is free");
     drop(locking);
     store.close().await;

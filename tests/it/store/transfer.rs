@@ -274,7 +274,7 @@ async fn epoch(database: &Database) -> uuid::Uuid {
     }
 }
 
-/// Locking the owners in the transaction of an import blocks changes to them, so no watermark is missed.
+/// Locking the owners in the transaction of an import blocks changes to them, so no new generation is missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn owners_are_locked_while_a_batch_is_written() {
     crate::stores::run(Database::postgres().await, async |store: TestStore| {
@@ -286,7 +286,7 @@ async fn owners_are_locked_while_a_batch_is_written() {
         let mut other = store.begin("other").await.expect("another");
         let id = WorkspaceId::parse("w").expect("an id");
         let waits = other.find_workspace_row(&id, Lock::Update).await;
-        assert!(matches!(waits, Err(StoreError::Busy(_))), "the lock does not come free");
+        assert!(matches!(waits, Err(StoreError::Busy(_))), "the lock does not become free");
     })
     .await;
 }

@@ -31,7 +31,11 @@ async fn a_backup_during_writes_is_consistent() {
     let copy = std::fs::read(&path).expect("bytes");
     let refused = run(&over.database, &["backup", path_text], "");
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("not written over"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("already exists and is not overwritten"),
+        "{}",
+        text(&refused.stderr)
+    );
     assert_eq!(std::fs::read(&path).expect("bytes"), copy);
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
 

@@ -42,7 +42,7 @@ fn make(p: &Program) -> Made {
         token(&format!("key create --workspace {workspace} --name k --scope read"))
     };
     let before = key("reborn");
-    // Its watermark ends its keys, and is above zero from now on.
+    // Its generation revokes its keys, and is above zero from now on.
     p.run("workspace delete reborn").ok();
     p.run("workspace put reborn --id w3").ok();
     let (alive, revoked, closed, after) = (key("acme"), key("acme"), key("closed"), key("reborn"));
@@ -252,7 +252,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let purged = p.run("purge --dead-after 1ms --output json").json();
     assert_ne!(purged["purged_count"], 0, "{purged}");
     let again = p.run(&import);
-    let said = format!("credential {dead_id} was purged here, and stays ended");
+    let said = format!("credential {dead_id} was purged here, and is not imported again");
     assert!(again.code == Some(0) && again.err.contains(&said), "{}", again.err);
     assert_eq!(p.pipe(dead, "introspect").code, Some(1));
     // The same holds for an export of credentials only, and for its owner.

@@ -466,7 +466,7 @@ pub struct IntrospectRequest {
     /// Reads the store even if memory could answer.
     #[prost(bool, tag = "5")]
     pub fresh: bool,
-    /// Oldest revision that the answer may be of, for example that of an earlier answer. 0: any.
+    /// Minimum revision of the answer, for example that of an earlier answer. 0: any.
     #[prost(uint64, tag = "6")]
     pub at_least_revision: u64,
 }
@@ -527,7 +527,7 @@ pub struct IntrospectResponse {
     /// not follow Watch must not cache it.
     #[prost(message, optional, tag = "16")]
     pub cache_ttl: ::core::option::Option<::prost_types::Duration>,
-    /// Revision of the store that the answer is of.
+    /// Revision of the store that the answer reflects.
     #[prost(uint64, tag = "17")]
     pub revision: u64,
     /// Whether the answer is from the last known state because the store could not be reached (only with --outage-grace).
@@ -684,7 +684,7 @@ pub struct CreatePatRequest {
     /// Name: 1 to 256 characters.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// At least one scope. In effect are those that the effective role may exercise.
+    /// At least one scope. The scopes in effect are those that the effective role may exercise.
     #[prost(enumeration = "Scope", repeated, tag = "3")]
     pub scopes: ::prost::alloc::vec::Vec<i32>,
     /// CIDRs or single addresses from which the token may be presented. At most 64. Empty: from anywhere.
@@ -2048,7 +2048,7 @@ pub struct Caller {
     /// When the caller was revoked. Unset if it was not.
     #[prost(message, optional, tag = "7")]
     pub revoke_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When the service token from before the last rotation expires: the first instant at which it is refused. Unset if
+    /// When the service token that the last rotation replaced expires: the first instant at which it is refused. Unset if
     /// there is none.
     #[prost(message, optional, tag = "8")]
     pub previous_token_expire_time: ::core::option::Option<::prost_types::Timestamp>,

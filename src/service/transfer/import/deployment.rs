@@ -26,7 +26,8 @@ use crate::model::{
 };
 use crate::store::{Lock, StoreError, StoredCredential};
 
-/// A new workspace takes a slug that may have belonged to another one. No replica may still resolve the slug to that.
+/// A new workspace takes a slug that may have belonged to another one. No replica may still resolve the slug to the
+/// other one.
 const EFFECT: Effect = Effect::Narrows;
 /// A deployment is always imported in one transaction.
 const OPTIONS: ImportOptions =
@@ -192,7 +193,7 @@ impl Service {
         let (purged, batch) = split_purged(import, batch).await?;
         for (line, id) in purged {
             import.tally.existing.insert(line);
-            let what = format!("credential {id} was purged here, and stays ended");
+            let what = format!("credential {id} was purged here, and is not imported again");
             import.tally.kept(import.observer, line, &what);
         }
         let outcome = self.write_batch_in(&mut *import.tx, context, OPTIONS, &batch).await?;

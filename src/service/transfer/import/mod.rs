@@ -58,7 +58,7 @@ pub struct ImportReport {
     pub written: u64,
     /// Number of lines whose credential already exists with the same owner.
     pub existing: u64,
-    /// Number of those whose credential has fewer rights here than in the file. They keep those.
+    /// Number of those lines whose credential has fewer rights here than in the file. It keeps the rights that it has.
     pub kept: u64,
     /// Number of bad lines.
     pub bad: u64,
@@ -79,7 +79,8 @@ pub enum ImportPhase {
 pub trait ImportObserver: Send {
     /// Reports a bad record by its `line`, or by its `element` in an array. The reason never repeats the input.
     fn bad(&mut self, unit: &'static str, number: u64, reason: &str);
-    /// Reports that something has fewer rights here than in the file, and keeps those. This is not an error.
+    /// Reports that something has fewer rights here than in the file. It keeps the rights that it has. This is not an
+    /// error.
     fn kept(&mut self, _unit: &'static str, _number: u64, _what: &str) {}
     /// Reports progress. `lines` is the total number of lines, if known.
     fn progress(&mut self, phase: ImportPhase, done: u64, lines: Option<u64>);

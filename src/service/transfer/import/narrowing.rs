@@ -49,7 +49,7 @@ impl Narrowing {
         compared
     }
 
-    /// Records a difference. One of two sets need not contain the other, so both sides may have fewer rights.
+    /// Records a difference. Neither of two sets need contain the other, so both sides may have fewer rights.
     fn note(&mut self, what: &'static str, here: bool, in_file: bool) {
         self.here.extend(here.then_some(what));
         self.in_file.extend(in_file.then_some(what));
@@ -108,7 +108,7 @@ impl Removed {
 
 /// Returns the outcome for such a line.
 pub(super) fn purged_error() -> LineOutcome {
-    let reason = "id: this credential was purged here, and stays ended. Without an id it is imported as a new credential";
+    let reason = "id: this credential was purged here, and is not imported again. Without an id it is imported as a new credential";
     LineOutcome::Rejected(Invalid::new(reason).into())
 }
 
