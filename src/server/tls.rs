@@ -12,6 +12,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
 
 use super::connections::Protocol;
 use crate::model::CertificateSan;
@@ -158,9 +160,17 @@ fn file(path: &Path, fault: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), fault: fault.to_string() }
 }
 
-/// Returns the DNS names and URIs of a verified certificate. Skips names that cannot be a caller's.
+/// Returns the DNS names and URIs of a verified certificate, in its order: the first one that belongs to a caller decides.
+/// Skips names that cannot be a caller's. A certificate without readable names has none.
 fn subject_alternative_names(certificate: &CertificateDer<'_>) -> Vec<CertificateSan> {
-    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
-    let names = certificate.valid_dns_names().chain(certificate.valid_uri_names());
-    names.filter_map(|name| CertificateSan::parse(name).ok()).collect()
+    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(certificate)
+    else {
+        return Vec::new();
+    };
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => CertificateSan::parse(name).ok(),
+        _ => None,
+    });
+    names.collect()
 }
