@@ -28,6 +28,7 @@ use crate::waits::within;
 on_every_store! {
     a_client_certificate_authenticates_a_caller,
     a_certificate_of_no_caller_is_refused,
+    the_first_name_of_a_certificate_that_a_caller_has_decides,
     a_certificate_does_not_excuse_an_invalid_header,
     a_certificate_of_another_authority_gets_no_connection,
     certificates_may_be_required_of_all,
@@ -186,6 +187,29 @@ async fn a_certificate_of_no_caller_is_refused(s: Secure) {
     // Without a certificate, and without a token.
     let missing = (Code::Unauthenticated, "CALLER_MISSING".to_owned());
     assert_eq!(refused(s.call(None, None).await), missing);
+    s.running.stop().await;
+}
+
+async fn the_first_name_of_a_certificate_that_a_caller_has_decides(s: Secure) {
+    let dns = |name: &str| SanType::DnsName(name.try_into().expect("a name"));
+    let uri = SanType::URI(SAN.try_into().expect("a URI"));
+    // A name of a caller need not be a valid DNS name.
+    let address = "10.0.0.1";
+    s.make_caller(SAN).await;
+    let request = CreateCaller {
+        name: "other".to_owned(),
+        permissions: vec![Permission::AuditRead.to_string()],
+        certificate_san: address.to_owned(),
+    };
+    let operator = Context::operator("test");
+    s.running.service.create_caller(operator, request).await.expect("it is made");
+    let call = async |names: &[SanType]| {
+        let (certificate, key) = s.authority.issue(names);
+        s.call(Some(Identity::from_pem(certificate, key)), None).await
+    };
+    let denied = (Code::PermissionDenied, "PERMISSION_MISSING".to_owned());
+    call(&[dns("nobody.internal"), uri.clone(), dns(address)]).await.expect("the gateway");
+    assert_eq!(refused(call(&[dns(address), uri]).await), denied);
     s.running.stop().await;
 }
 
