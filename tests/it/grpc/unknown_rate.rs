@@ -6,7 +6,7 @@ use sophic_auth::grpc::pb::{
     self, BatchIntrospectRequest, Denial, IntrospectRequest, IntrospectResponse, Scope,
 };
 use sophic_auth::model::{self, Digest, Permission, ScopeSet, WorkspaceName};
-use sophic_auth::server::open_service;
+use sophic_auth::server::open_uncached_service;
 use sophic_auth::service::{Context, CreateCredential, NewOwner, Options, Service};
 use sophic_auth::token::{OsRandom, Token, TokenKind};
 use tonic::Code;
@@ -35,7 +35,7 @@ async fn a_flooding_caller_is_refused_look_ups_while_others_are_answered(h: Harn
     let cold = root.create_key("acme", &[Scope::Read]).await.token;
     let flooder = h.caller("flooder", &[Permission::Introspect]).await.via(&server);
     // A late notification that the key was created would evict the entry.
-    h.wait_until_read_by(&server).await;
+    h.wait_until_read_by_all().await;
     assert!(flooder.introspect(&known, "acme", &[]).await.allowed);
     let refused = within("a made-up token is refused", async {
         loop {
@@ -157,7 +157,7 @@ async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await.via(&flooded);
     let operator =
-        open_service(&h.database.location(), Options::default()).await.expect("it opens");
+        open_uncached_service(&h.database.location(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let customers = async {
@@ -192,7 +192,7 @@ async fn a_batch_above_the_rate_still_answers_known_tokens(h: Harness) {
     let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await.via(&server);
     knows(&server, &cold).await;
-    h.wait_until_read_by(&server).await;
+    h.wait_until_read_by_all().await;
     assert!(gateway.introspect(&remembered, "acme", &[]).await.allowed);
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let asked = [remembered, made_up(), cold, "misspelt".to_owned(), made_up()];
