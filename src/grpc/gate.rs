@@ -278,7 +278,8 @@ impl Gate {
         }
     }
 
-    /// Receives a request's message, of which `buffered` has the bytes so far, within the limit of its RPC and the memory of all requests.
+    /// Receives a request's message, of which `buffered` has the bytes so far, within the limit of its RPC and the
+    /// memory of all requests.
     async fn receive(
         &self,
         parts: &request::Parts,

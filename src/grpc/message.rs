@@ -112,8 +112,8 @@ pub(super) fn received_message<'r>(
     whole_message(read, bytes_max).filter(|_| body.is_end_stream())
 }
 
-/// Reads the rest of a request's body, after the bytes in `buffered`. Memory is reserved for the bytes received, not for
-/// the length that the message announces.
+/// Receives the rest of a request's body, after the bytes in `buffered`. Memory is reserved for the bytes received, not
+/// for the length that the message announces.
 pub(super) async fn receive(
     headers: &HeaderMap,
     mut buffered: Bytes,

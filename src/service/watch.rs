@@ -85,6 +85,17 @@ impl Service {
     pub fn end_watches(&self) {
         self.change_buffer.close();
     }
+
+    /// Waits until this process has read the change log up to `revision`, for tests of several servers. They cannot wait
+    /// by the barrier, which does not know a server that has not registered yet.
+    ///
+    /// # Errors
+    /// [`Reason::Stopping`] if it no longer reads the log.
+    pub async fn wait_until_read(&self, revision: Revision) -> Result<()> {
+        let mut position = self.change_buffer.position();
+        let reached = position.wait_for(|position| position.revision >= revision).await;
+        reached.map(drop).map_err(|_| Reason::Stopping.into())
+    }
 }
 
 impl Watcher {

@@ -114,11 +114,11 @@ impl Harness {
         Actor { channel, credential: actor.credential.clone() }
     }
 
-    /// Waits until every server has read everything that this one has committed.
-    pub(crate) async fn wait_until_read_by_all(&self) {
-        let context = Context::operator("test");
-        let have_read = self.running.service.wait_for_replicas(&context);
-        within("every server has applied it", have_read).await.expect("the servers run");
+    /// Waits until another server has read everything that this one has committed.
+    pub(crate) async fn wait_until_read_by(&self, other: &Self) {
+        let revision = self.running.service.revision().await.expect("a revision");
+        let has_read = other.running.service.wait_until_read(revision);
+        within("the other server has applied it", has_read).await.expect("the server runs");
     }
 
     /// Returns an actor with this service token.

@@ -102,8 +102,8 @@ pub fn check_characters(signed: &[u8]) -> [u8; CHECK_LENGTH] {
 
 /// Returns the SHA-256 by which a presented text is looked up. `None` if the text cannot be the token of a credential.
 ///
-/// With `accept_imported`, text of any shape is looked up, up to [`TOKEN_BYTES_MAX`]: it may be a token of the system that the
-/// credential was imported from. Text that begins with [`TOKEN_START`] must still be well formed.
+/// With `accept_imported`, text of any shape is looked up, up to [`TOKEN_BYTES_MAX`]: it may be a token of the system
+/// that the credential was imported from. Text that begins with [`TOKEN_START`] must still be well formed.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<[u8; 32]> {
     let credential = TokenKind::parse(text).is_some_and(TokenKind::is_credential);
     let imported =

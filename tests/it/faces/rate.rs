@@ -32,7 +32,7 @@ fn made_up(kind: TokenKind) -> String {
 /// The same, at a server that looks up one unknown token a second: a burst of two, and no more within a test.
 async fn strict(scene: Scene) -> Scene {
     let h = scene.h.another(|config| config.cache.unknown_rate_max = 1).await;
-    scene.h.wait_until_read_by_all().await;
+    scene.h.wait_until_read_by(&h).await;
     let root = scene.root.via(&h);
     Scene { h, root, ..scene }
 }

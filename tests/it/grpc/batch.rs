@@ -56,7 +56,7 @@ async fn a_batch_has_the_answers_of_single_calls_in_order(h: Harness) {
     // Once with an empty cache, once with a full one.
     for server in [h.another(|_| {}).await, h.another(|_| {}).await] {
         // Otherwise the revision might rise between the batch and the single calls.
-        h.wait_until_read_by_all().await;
+        h.wait_until_read_by(&server).await;
         let actor = root.via(&server);
         let answers = batch(&actor, requests.clone()).await.expect("answers");
         assert_eq!(answers.len(), requests.len());

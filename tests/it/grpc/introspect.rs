@@ -66,7 +66,7 @@ async fn row_2_malformed_misspelt_and_unknown_tokens_get_one_answer(h: Harness) 
     let token = root.create_key("acme", &ALL).await.token;
     let elsewhere = Harness::start(crate::stores::Database::sqlite().into(), |_| {}).await;
     let stranger = directory(&elsewhere).await.create_key("acme", &ALL).await.token;
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&h).await;
     let mut answers = Vec::new();
     let mut misspelt = token.clone().into_bytes();
     misspelt[20] ^= 1;

@@ -42,7 +42,7 @@ async fn outage(grace: Duration) -> Outage {
     let key = root.create_key("acme", &[Scope::Read]).await.token;
     let gateway = h.gateway().await.via(&server);
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&server).await;
     // Reading again after the last change puts the current state into memory.
     assert!(gateway.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
@@ -137,7 +137,7 @@ async fn behind_a_proxy(change: impl FnOnce(&mut Config)) -> Cut {
     until(&server, "", ServingStatus::Serving).await;
     until(&server, MANAGEMENT, ServingStatus::Serving).await;
     // Reading after the last change puts the current state into memory.
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&server).await;
     assert!(root.introspect(&key, "acme", &[Scope::Read]).await.allowed);
     h.running.stop().await;
     Cut { outage: Outage { server, gateway: root, key }, proxy }

@@ -121,7 +121,7 @@ const BATCH: u32 = 2_000;
 async fn a_watcher_that_reads_too_slowly_gets_an_error(h: Harness) {
     let root = h.root().await;
     root.put_user("ada").await;
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&h).await;
     // It receives the first byte of the first response, and no more until it reads.
     let endpoint = Endpoint::from_shared(h.running.grpc_url()).expect("a URL");
     let channel = endpoint.initial_stream_window_size(1).connect().await.expect("it accepts");
@@ -130,7 +130,7 @@ async fn a_watcher_that_reads_too_slowly_gets_an_error(h: Harness) {
     for number in 0..BATCHES {
         many_users(&h, &format!("many-{number}-"), BATCH).await;
     }
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&h).await;
     let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24)).expect("a time");
     let store = h.database.open().await;
     let cut = async || store.delete_changes(tomorrow, 1_000).await.expect("rows") > 0;

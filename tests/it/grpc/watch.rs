@@ -212,7 +212,7 @@ async fn a_cursor_before_the_start_of_the_log_is_too_old(h: Harness) {
     many_users(&h, "away", 1_500).await;
     until(&mut stream, revision(&h).await).await;
     let other = h.another(|_| {}).await;
-    h.wait_until_read_by_all().await;
+    h.wait_until_read_by(&other).await;
     let store = h.database.open().await;
     let tomorrow = h.running.service.now().checked_add(Duration::from_hours(24));
     let cut = async || store.delete_changes(tomorrow.expect("a time"), 1_000).await.expect("rows");
