@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::decision::{Decision, Denial, www_authenticate};
@@ -14,16 +15,24 @@ use crate::token::headers::{self, Bearer};
 
 pub use crate::token::headers::WORKSPACE_HEADER;
 
+const PRINCIPAL_KIND_HEADER: &str = "x-sophic-principal-kind";
+const USER_HEADER: &str = "x-sophic-user";
+const WORKSPACE_ID_HEADER: &str = "x-sophic-workspace-id";
+const WORKSPACE_SLUG_HEADER: &str = "x-sophic-workspace-slug";
+const ROLE_HEADER: &str = "x-sophic-role";
+const SCOPES_HEADER: &str = "x-sophic-scopes";
+const CREDENTIAL_ID_HEADER: &str = "x-sophic-credential-id";
+
 /// Headers that tell the upstream who the client is. Headers of these names from the client must never reach the
 /// upstream.
 pub const IDENTITY_HEADERS: [&str; 7] = [
-    "x-sophic-principal-kind",
-    "x-sophic-user",
-    "x-sophic-workspace-id",
-    "x-sophic-workspace-slug",
-    "x-sophic-role",
-    "x-sophic-scopes",
-    "x-sophic-credential-id",
+    PRINCIPAL_KIND_HEADER,
+    USER_HEADER,
+    WORKSPACE_ID_HEADER,
+    WORKSPACE_SLUG_HEADER,
+    ROLE_HEADER,
+    SCOPES_HEADER,
+    CREDENTIAL_ID_HEADER,
 ];
 
 /// Denial code of a malformed request. All other codes are those of [`Denial`].
@@ -138,14 +147,10 @@ fn refusal_of(answer: &Introspection) -> Option<Refusal> {
 }
 
 fn problem(status: u16, denial: &str, detail: &str) -> Map<String, Value> {
-    let title = match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        _ => "Forbidden",
-    };
+    let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     let mut problem = Map::new();
     problem.insert("type".into(), "about:blank".into());
-    problem.insert("title".into(), title.into());
+    problem.insert("title".into(), title.unwrap_or_default().into());
     problem.insert("status".into(), status.into());
     problem.insert("detail".into(), detail.into());
     problem.insert("denial".into(), denial.into());
@@ -158,21 +163,21 @@ fn identity_headers(answer: &Introspection) -> Vec<(&'static str, String)> {
     let Some(found) = &answer.found else { return headers };
     match &found.principal {
         PrincipalFacts::Workspace(_) => {
-            headers.push(("x-sophic-principal-kind", "workspace_key".to_owned()));
+            headers.push((PRINCIPAL_KIND_HEADER, "workspace_key".to_owned()));
         }
         PrincipalFacts::User(facts) => {
-            headers.push(("x-sophic-principal-kind", "user".to_owned()));
-            headers.push(("x-sophic-user", facts.user.id.to_string()));
+            headers.push((PRINCIPAL_KIND_HEADER, "user".to_owned()));
+            headers.push((USER_HEADER, facts.user.id.to_string()));
         }
     }
     if let Some(workspace) = answer.workspace() {
-        headers.push(("x-sophic-workspace-id", workspace.id.to_string()));
-        headers.push(("x-sophic-workspace-slug", workspace.slug.to_string()));
+        headers.push((WORKSPACE_ID_HEADER, workspace.id.to_string()));
+        headers.push((WORKSPACE_SLUG_HEADER, workspace.slug.to_string()));
     }
     if let Some((role, _)) = answer.decision.role {
-        headers.push(("x-sophic-role", role.as_str().to_owned()));
+        headers.push((ROLE_HEADER, role.as_str().to_owned()));
     }
-    headers.push(("x-sophic-scopes", answer.decision.scopes.to_string()));
-    headers.push(("x-sophic-credential-id", found.credential.id.to_string()));
+    headers.push((SCOPES_HEADER, answer.decision.scopes.to_string()));
+    headers.push((CREDENTIAL_ID_HEADER, found.credential.id.to_string()));
     headers
 }

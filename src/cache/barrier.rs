@@ -88,7 +88,7 @@ impl Barrier {
 
     /// Waits briefly until this process answers from `revision`, which is committed, so that a caller sees its change
     /// at the server that made it. The timeout is harmless: a change that takes nothing away may arrive late.
-    pub async fn settle_locally(&self, revision: Revision) {
+    pub async fn wait_locally(&self, revision: Revision) {
         let Some(local) = &self.0.local else { return };
         local.request_sync(revision);
         local.wait_until_applied(revision, SETTLE_TIMEOUT).await;

@@ -86,7 +86,8 @@ impl KnownDigests {
     }
 
     /// Whether a rebuild has completed, so that only the newest digests can be missing.
-    pub fn is_complete(&self) -> bool {
+    #[cfg(test)]
+    fn is_complete(&self) -> bool {
         self.filters.read().complete.is_some()
     }
 

@@ -138,11 +138,6 @@ impl Mirror {
         &self.known_digests
     }
 
-    /// Number of credentials in memory.
-    pub fn credentials_len(&self) -> usize {
-        self.credentials.len()
-    }
-
     /// Returns the facts for an introspection, if memory has all of them and they are not older than `at_least`.
     pub fn cached_facts(
         &self,

@@ -4,12 +4,10 @@ use super::args::Global;
 use super::args::record::{AuditCommand, AuditFilterArgs};
 use super::progress::counter;
 use super::{flag, open_service, operator, output, refuse_token_output};
+use crate::model::limits::PAGE_SIZE_MAX;
 use crate::model::{Timestamp, UserId};
 use crate::service::{PageRequest, view};
 use crate::store::AuditFilter;
-
-/// Number of events per page of an export.
-const PAGE_SIZE: i32 = 1_000;
 
 pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -59,7 +57,7 @@ async fn list(global: &Global, filter: AuditFilterArgs, limit: u16) -> anyhow::R
 async fn export(global: &Global, filter: AuditFilterArgs) -> anyhow::Result<()> {
     let filter = parse(filter)?;
     let service = open_service(global).await?;
-    let mut page = PageRequest { size: PAGE_SIZE, token: String::new() };
+    let mut page = PageRequest { size: PAGE_SIZE_MAX.cast_signed(), token: String::new() };
     loop {
         let events = service.list_audit_events(&filter, &page).await?;
         output::json_lines(events.items.iter().map(view::audit_event))?;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::args::{Global, Output};
 use super::{UsageError, open_service, operator, output, refuse_token_output, store_url};
+use crate::model::limits::PAGE_SIZE_MAX;
 use crate::model::{AuditAction, Timestamp};
 use crate::server;
 use crate::service::{Options, view};
@@ -42,8 +43,11 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
         ));
     }
     let restoring = store::restore(&location, file).await?;
-    let copy =
-        server::open_service(&Location::Sqlite(restoring.copy.clone()), Options::default()).await?;
+    let copy = server::open_uncached_service(
+        &Location::Sqlite(restoring.copy.clone()),
+        Options::default(),
+    )
+    .await?;
     let epoch = copy.renew_epoch(operator()).await?;
     copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());
@@ -80,7 +84,9 @@ async fn endings_since(
     let filter = AuditFilter { start_time: until, ..AuditFilter::default() };
     let (mut endings, mut after) = (Vec::new(), None);
     let complete = loop {
-        let Ok(events) = store.list_audit_events(&filter, after, 1_000).await else { break false };
+        let Ok(events) = store.list_audit_events(&filter, after, PAGE_SIZE_MAX).await else {
+            break false;
+        };
         let Some(last) = events.last() else { break true };
         after = Some(last.id);
         // `until` is the time of the last event in the backup.

@@ -1,18 +1,27 @@
 //! Reason code and exit code of a failed command. The tables in `docs/errors.md` are generated from these.
 
+use super::UsageError;
 use super::introspect::NoAnswer;
 use super::monitor::Interrupted;
 use super::output::PrintError;
 use super::unprinted_token::TokenNotPrinted;
-use super::{NOT_CONFIRMED, UsageError};
 use crate::server::StartError;
 use crate::service::{Kind, Reason, ServiceError, TransferError};
 use crate::store::StoreError;
 
-/// Exit code of wrong usage: flags, variables, URLs, missing files.
-const USAGE: u8 = 2;
 /// Exit code of a command that was refused or failed.
-const FAILED: u8 = 1;
+pub(super) const EXIT_FAILED: u8 = 1;
+/// Exit code of wrong usage: flags, variables, URLs, missing files.
+pub(super) const EXIT_USAGE: u8 = 2;
+/// Exit code of a committed change that some server may not have applied yet.
+pub(super) const EXIT_NOT_CONFIRMED: u8 = 3;
+/// Exit code of a command that a signal ended, less the number of the signal, as shells have it.
+const EXIT_SIGNAL_BASE: u8 = 128;
+
+/// Returns the exit code of a command that this signal ended.
+pub(super) fn exit_code_of_signal(number: i32) -> u8 {
+    u8::try_from(i32::from(EXIT_SIGNAL_BASE) + number).unwrap_or(EXIT_FAILED)
+}
 
 /// A reason that only the command line has, in addition to those of [`Reason`].
 #[derive(Debug, Clone, Copy)]
@@ -31,41 +40,41 @@ impl CommandReason {
     }
 
     fn reason_and_exit_code(self) -> (&'static str, u8) {
-        (self.code, self.exit_code.unwrap_or(FAILED))
+        (self.code, self.exit_code.unwrap_or(EXIT_FAILED))
     }
 }
 
 /// The reasons that only the command line has.
 pub(super) mod code {
-    use super::{CommandReason, FAILED as FAILURE, USAGE as WRONG_USAGE};
+    use super::{CommandReason, EXIT_FAILED, EXIT_USAGE};
 
     pub(in crate::cli) const USAGE: CommandReason = CommandReason::new(
         "USAGE",
-        WRONG_USAGE,
+        EXIT_USAGE,
         "a flag, a variable or a URL is invalid, or a file that it names does not exist",
     );
     pub(super) const STORE_MISSING: CommandReason =
-        CommandReason::new("STORE_MISSING", WRONG_USAGE, "there is no store at the database URL");
+        CommandReason::new("STORE_MISSING", EXIT_USAGE, "there is no store at the database URL");
     pub(super) const SCHEMA_MISMATCH: CommandReason = CommandReason::new(
         "SCHEMA_MISMATCH",
-        FAILURE,
+        EXIT_FAILED,
         "the schema of the store is older or newer than the schema of this program",
     );
     pub(super) const STORE_UNUSABLE: CommandReason = CommandReason::new(
         "STORE_UNUSABLE",
-        FAILURE,
+        EXIT_FAILED,
         "the store exists, but it is not in a usable state or this user cannot use it",
     );
     pub(super) const INPUT_INVALID: CommandReason = CommandReason::new(
         "INPUT_INVALID",
-        FAILURE,
+        EXIT_FAILED,
         "the input can be read but does not have the stated format",
     );
     pub(super) const OUTPUT_FAILED: CommandReason =
-        CommandReason::new("OUTPUT_FAILED", FAILURE, "the output cannot be written");
+        CommandReason::new("OUTPUT_FAILED", EXIT_FAILED, "the output cannot be written");
     pub(super) const TOKEN_NOT_SHOWN: CommandReason = CommandReason::new(
         "TOKEN_NOT_SHOWN",
-        FAILURE,
+        EXIT_FAILED,
         "a new token could not be printed and was revoked",
     );
     pub(super) const INTERRUPTED: CommandReason = CommandReason {
@@ -74,10 +83,10 @@ pub(super) mod code {
         text: "a signal ended the command before anything is known to be committed",
     };
     pub(super) const CANNOT_LISTEN: CommandReason =
-        CommandReason::new("CANNOT_LISTEN", FAILURE, "the server cannot listen on an address");
+        CommandReason::new("CANNOT_LISTEN", EXIT_FAILED, "the server cannot listen on an address");
     pub(super) const FAILED: CommandReason = CommandReason::new(
         "FAILED",
-        FAILURE,
+        EXIT_FAILED,
         "anything else, such as a temporary file or the operating system",
     );
 }
@@ -100,7 +109,7 @@ pub const COMMAND_REASONS: [CommandReason; 10] = [
 pub(super) fn classify(error: &anyhow::Error) -> (&'static str, u8) {
     let (reason, exit_code) = classify_cause(error);
     // For these commands exit code 1 is an answer, so a failure must not have it.
-    (reason, if error.is::<NoAnswer>() { USAGE } else { exit_code })
+    (reason, if error.is::<NoAnswer>() { EXIT_USAGE } else { exit_code })
 }
 
 fn classify_cause(error: &anyhow::Error) -> (&'static str, u8) {
@@ -168,9 +177,9 @@ fn classify_service(error: &ServiceError) -> (&'static str, u8) {
 /// Returns the exit code of a command that the service refuses for this reason.
 pub fn exit_code(reason: Reason) -> u8 {
     match reason {
-        Reason::BarrierPending => NOT_CONFIRMED,
-        reason if reason.kind() == Kind::Invalid => USAGE,
-        _ => FAILED,
+        Reason::BarrierPending => EXIT_NOT_CONFIRMED,
+        reason if reason.kind() == Kind::Invalid => EXIT_USAGE,
+        _ => EXIT_FAILED,
     }
 }
 
@@ -194,5 +203,5 @@ fn classify_store(error: &StoreError) -> (&'static str, u8) {
         | StoreError::RowsAffected { .. }
         | StoreError::Refused { .. } => Reason::Internal.code(),
     };
-    (reason, FAILED)
+    (reason, EXIT_FAILED)
 }

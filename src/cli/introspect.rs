@@ -9,7 +9,7 @@ use super::{
 use crate::decision::Denial;
 use crate::model::{Owner, PrincipalFacts};
 use crate::service::{CredentialEnd, Introspection, IntrospectionRequest, Options, view};
-use crate::token::why_not_a_token;
+use crate::token::{TOKEN_START, why_not_a_token};
 
 /// The command failed, so there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
     };
     service.close().await;
     let unknown = answer.decision.denial == Some(Denial::TokenUnknown);
-    let is_ours = token.starts_with("sophic_") || !accept_imported_tokens;
+    let is_ours = token.starts_with(TOKEN_START) || !accept_imported_tokens;
     let invalid_because = why_not_a_token(&token).filter(|_| unknown && is_ours);
     Ok(Report { answer, ended, invalid_because })
 }

@@ -45,19 +45,18 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::model::Invalid;
+use crate::model::limits::PAGE_SIZE_MAX;
 use crate::server;
 use crate::service::{Options, Page, PageRequest, Service, ServiceError};
 use args::{Cli, Command, Output};
 pub use failure::{COMMAND_REASONS, CommandReason, exit_code};
+use failure::{EXIT_FAILED, EXIT_USAGE};
 use operator::{operator, operator_for_rotation};
 use output::PrintError;
 use token_input::read_token_from_stdin;
 
 /// How long a rotation waits for other servers before it prints the new token. It then continues to wait.
 const TOKEN_SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Exit code of a committed change that some server may not have applied yet.
-const NOT_CONFIRMED: u8 = 3;
 
 /// Outcome of a command that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +76,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap reports help and version as errors, but they go to standard output.
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
             let help = !error.use_stderr();
             // The variable is for the output of commands. It does not turn help into JSON.
             let json = if help { has_output_flag(Some("json")) } else { wants_json() };
             let printed = output::usage(&error, json);
-            return ExitCode::from(if printed.is_err() { code.max(1) } else { code });
+            return ExitCode::from(if printed.is_err() { code.max(EXIT_FAILED) } else { code });
         }
     };
     let format = cli.global.output;
@@ -91,10 +90,10 @@ pub fn main() -> ExitCode {
     }
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Refused) => ExitCode::from(1),
+        Ok(Outcome::Refused) => ExitCode::from(EXIT_FAILED),
         // The reader closed the pipe, as `head` does. The command itself succeeded.
         Err(error)
-            if failure::classify(&error).1 == 1
+            if failure::classify(&error).1 == EXIT_FAILED
                 && matches!(error.downcast_ref(), Some(PrintError::Closed)) =>
         {
             ExitCode::SUCCESS
@@ -204,7 +203,7 @@ async fn open_service_with(
     global: &args::Global,
     options: Options,
 ) -> anyhow::Result<Arc<Service>> {
-    let service = server::open_service(&store_url::select(global)?, options).await?;
+    let service = server::open_uncached_service(&store_url::select(global)?, options).await?;
     global.monitor.set(&service);
     Ok(service)
 }
@@ -225,7 +224,7 @@ where
     F: Future<Output = Result<Page<T>, ServiceError>>,
 {
     let mut items = Vec::new();
-    let mut request = PageRequest { size: 1_000, token: String::new() };
+    let mut request = PageRequest { size: PAGE_SIZE_MAX.cast_signed(), token: String::new() };
     loop {
         let page = fetch(request.clone()).await?;
         items.extend(page.items);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::failure::{EXIT_NOT_CONFIRMED, exit_code_of_signal};
 use super::output;
 use super::signals::Signals;
 use crate::cache::BarrierStatus;
@@ -71,8 +72,8 @@ impl Interrupted {
     /// Returns 3 for committed changes, else 128 plus the signal, as shells do.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Committed { .. } | Self::Unfinished(_) => super::NOT_CONFIRMED,
-            Self::Uncommitted(signal) => u8::try_from(128 + signal).unwrap_or(1),
+            Self::Committed { .. } | Self::Unfinished(_) => EXIT_NOT_CONFIRMED,
+            Self::Uncommitted(signal) => exit_code_of_signal(*signal),
         }
     }
 }

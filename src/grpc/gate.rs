@@ -57,8 +57,8 @@ impl Gate {
         mut request: Request<Incoming>,
         connection: &Connection,
     ) -> Response<ResponseBody> {
-        let mut read = Bytes::new();
-        let at_once = || self.introspect_at_once(&mut request, connection, &mut read);
+        let mut buffered = Bytes::new();
+        let at_once = || self.introspect_at_once(&mut request, connection, &mut buffered);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
             Ok(Some(answer)) => {
                 connection.peer().activity.touch();
@@ -69,17 +69,17 @@ impl Gate {
             Err(_) => return panic_response(),
         }
         // Boxed, because this future is thousands of bytes, which the fast path above should not carry.
-        Box::pin(self.handle_with_deadline(request, read, connection)).await
+        Box::pin(self.handle_with_deadline(request, buffered, connection)).await
     }
 
     /// Answers an introspection without waiting, if it comes from the last caller on this connection, has been received
     /// whole, and can be answered from memory. Otherwise returns `None`, and [`Self::handle_with_deadline`] continues
-    /// with the bytes in `read`.
+    /// with the bytes in `buffered`.
     fn introspect_at_once(
         &self,
         request: &mut Request<Incoming>,
         connection: &Connection,
-        read: &mut Bytes,
+        buffered: &mut Bytes,
     ) -> Option<Result<Response<introspect::UnaryBody>>> {
         if request.uri().path() != Rpc::Introspect.row().path || tracing::enabled!(Level::DEBUG) {
             return None;
@@ -100,14 +100,14 @@ impl Gate {
             caller.id,
             snapshot,
             request.body_mut(),
-            read,
+            buffered,
         )
     }
 
     async fn handle_with_deadline(
         &self,
         request: Request<Incoming>,
-        read: Bytes,
+        buffered: Bytes,
         connection: &Connection,
     ) -> Response<ResponseBody> {
         let rpc = Rpc::from_path(request.uri().path());
@@ -115,7 +115,7 @@ impl Gate {
         let start = Instant::now();
         let in_flight = connection.peer().activity.begin_request();
         let mut guard = RequestGuard::new(in_flight);
-        let answer = self.answer(request, read, connection, rpc, &mut guard);
+        let answer = self.answer(request, buffered, connection, rpc, &mut guard);
         let response = answer.instrument(span.clone()).await;
         log_response(&span, &response, start);
         response.map(|answer| answer.with_guard(guard))
@@ -124,7 +124,7 @@ impl Gate {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        read: Bytes,
+        buffered: Bytes,
         connection: &Connection,
         rpc: Option<Rpc>,
         guard: &mut RequestGuard,
@@ -140,7 +140,7 @@ impl Gate {
             match rpc.row().rule {
                 Rule::Open => self.answer_unauthenticated(request, rpc, guard).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
-                    self.admit(request, read, connection, rpc, guard).await
+                    self.admit(request, buffered, connection, rpc, guard).await
                 }
             }
         });
@@ -155,7 +155,7 @@ impl Gate {
     async fn admit(
         &self,
         mut request: Request<Incoming>,
-        read: Bytes,
+        buffered: Bytes,
         connection: &Connection,
         rpc: Rpc,
         guard: &mut RequestGuard,
@@ -183,11 +183,11 @@ impl Gate {
                 guard.watch_permit = Some(self.requests.watch(&caller)?);
             }
             if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
-                return self.introspect(request, rpc, read, context, guard).await;
+                return self.introspect(request, rpc, buffered, context, guard).await;
             }
             let (parts, body) = request.into_parts();
-            let read = self.read(&parts, rpc, read, body, guard).await;
-            let answer = self.forward_to_tonic(parts, read, context).await;
+            let received = self.receive(&parts, rpc, buffered, body, guard).await;
+            let answer = self.forward_to_tonic(parts, received, context).await;
             if guard.watch_permit.is_some() {
                 Ok(answer)
             } else {
@@ -217,16 +217,18 @@ impl Gate {
         let context = Context { recorded: Recorded::watched(), ..context };
         let attempt = Attempt::new(&context, action);
         let (parts, body) = request.into_parts();
-        let reading = self.read(&parts, rpc, Bytes::new(), body, guard);
-        let acting = |read: &ReceivedMessage| rpc.row().acting_user_field.zip(read.message());
+        let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
+        let acting =
+            |received: &ReceivedMessage| rpc.row().acting_user_field.zip(received.message());
         let (acting, response) = match rpc.require(&context) {
             Ok(()) => {
-                let read = reading.await;
-                (acting(&read), self.forward_to_tonic(parts, read, context).await)
+                let received = receiving.await;
+                (acting(&received), self.forward_to_tonic(parts, received, context).await)
             }
             Err(error) => {
-                let read = tokio::time::timeout(refused_message_timeout(&context), reading).await;
-                (read.ok().as_ref().and_then(acting), error_response(error))
+                let timeout = refused_message_timeout(&context);
+                let received = tokio::time::timeout(timeout, receiving).await;
+                (received.ok().as_ref().and_then(acting), error_response(error))
             }
         };
         if let Some(reason) = status::reason(&response) {
@@ -244,13 +246,13 @@ impl Gate {
         &self,
         request: Request<Incoming>,
         rpc: Rpc,
-        read: Bytes,
+        buffered: Bytes,
         context: Context,
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>> {
         let (parts, body) = request.into_parts();
-        let read = self.read(&parts, rpc, read, body, guard).await;
-        if let (Some(message), Some(caller)) = (read.message(), context.caller_id()) {
+        let received = self.receive(&parts, rpc, buffered, body, guard).await;
+        if let (Some(message), Some(caller)) = (received.message(), context.caller_id()) {
             let answer = if rpc == Rpc::BatchIntrospect {
                 batch::answer(&self.service, &message, caller).await
             } else {
@@ -262,34 +264,35 @@ impl Gate {
                 return Ok(answer.map(ResponseBody::unary));
             }
         }
-        Ok(self.forward_to_tonic(parts, read, context).await)
+        Ok(self.forward_to_tonic(parts, received, context).await)
     }
 
     /// Passes a request on to tonic, after its message was read.
     async fn forward_to_tonic(
         &self,
         mut parts: request::Parts,
-        read: ReceivedMessage,
+        received: ReceivedMessage,
         context: Context,
     ) -> Response<ResponseBody> {
         parts.extensions.insert(context);
-        match ReplayBody::from_received(read) {
+        match ReplayBody::from_received(received) {
             Ok(body) => self.call_tonic(Request::from_parts(parts, body)).await,
             Err(error) => error_response(error),
         }
     }
 
-    /// Reads a request's message, within the limit of its RPC and the memory of all requests.
-    async fn read(
+    /// Receives a request's message, of which `buffered` has the bytes so far, within the limit of its RPC and the
+    /// memory of all requests.
+    async fn receive(
         &self,
         parts: &request::Parts,
         rpc: Rpc,
-        read: Bytes,
+        buffered: Bytes,
         body: Incoming,
         guard: &mut RequestGuard,
     ) -> ReceivedMessage {
         let bytes_max = rpc.row().request_bytes_max;
-        message::read(&parts.headers, read, body, bytes_max, &mut guard.memory).await
+        message::receive(&parts.headers, buffered, body, bytes_max, &mut guard.memory).await
     }
 
     /// Answers an RPC that needs no caller.
@@ -314,9 +317,9 @@ impl Gate {
             let body = DeadlineBody::new(first, body, deadline);
             return Ok(self.call_tonic(Request::from_parts(parts, body)).await);
         }
-        let reading = self.read(&parts, rpc, Bytes::new(), body, guard);
-        let read = tokio::time::timeout_at(deadline, reading).await;
-        let body = ReplayBody::from_received(read.map_err(|_| Reason::DeadlineExceeded)?)?;
+        let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
+        let received = tokio::time::timeout_at(deadline, receiving).await;
+        let body = ReplayBody::from_received(received.map_err(|_| Reason::DeadlineExceeded)?)?;
         Ok(self.call_tonic(Request::from_parts(parts, body)).await)
     }
 

@@ -112,36 +112,36 @@ pub(super) fn received_message<'r>(
     whole_message(read, bytes_max).filter(|_| body.is_end_stream())
 }
 
-/// Reads the rest of a request's body, after the bytes in `read`. Memory is reserved for the bytes received, not for
-/// the length that the message announces.
-pub(super) async fn read(
+/// Receives the rest of a request's body, after the bytes in `buffered`. Memory is reserved for the bytes received, not
+/// for the length that the message announces.
+pub(super) async fn receive(
     headers: &HeaderMap,
-    mut read: Bytes,
+    mut buffered: Bytes,
     mut body: Incoming,
     bytes_max: usize,
     reserved: &mut MemoryReservation,
 ) -> ReceivedMessage {
     if is_compressed(headers) {
-        return ReceivedMessage::Other(read, Some(body));
+        return ReceivedMessage::Other(buffered, Some(body));
     }
-    while read.len() <= PREFIX_BYTES + bytes_max {
-        if announced_length(&read).is_some_and(|length| length > bytes_max) {
+    while buffered.len() <= PREFIX_BYTES + bytes_max {
+        if announced_length(&buffered).is_some_and(|length| length > bytes_max) {
             return ReceivedMessage::TooLarge(bytes_max);
         }
-        if reserved.grow_to(read.len()).is_err() {
+        if reserved.grow_to(buffered.len()).is_err() {
             return ReceivedMessage::NoRoom;
         }
-        let whole = whole_message(&read, bytes_max).is_some();
+        let whole = whole_message(&buffered, bytes_max).is_some();
         if whole && body.is_end_stream() {
-            return ReceivedMessage::Message(read);
+            return ReceivedMessage::Message(buffered);
         }
         match next_data(&mut body).await {
-            Some(more) => read = concat(read, more),
-            None if whole => return ReceivedMessage::Message(read),
-            None => return ReceivedMessage::Other(read, None),
+            Some(more) => buffered = concat(buffered, more),
+            None if whole => return ReceivedMessage::Message(buffered),
+            None => return ReceivedMessage::Other(buffered, None),
         }
     }
-    ReceivedMessage::Other(read, Some(body))
+    ReceivedMessage::Other(buffered, Some(body))
 }
 
 /// Reads the first bytes of a stream.

@@ -3,17 +3,13 @@
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Response;
 use sophic_auth_protocol::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::service::{Kind, Reason, ServiceError};
-
-/// Delay before a retry that `UNAVAILABLE` and `RESOURCE_EXHAUSTED` ask for.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use crate::service::{Kind, RETRY_DELAY, Reason, ServiceError};
 
 /// Returns the gRPC code for a kind of error.
 pub const fn code(kind: Kind) -> Code {
@@ -47,7 +43,7 @@ impl From<ServiceError> for Status {
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if matches!(kind, Kind::Unavailable | Kind::Exhausted) {
-            details.set_retry_info(Some(RETRY_AFTER));
+            details.set_retry_info(Some(RETRY_DELAY));
         }
         let mut status = Self::with_error_details(code(kind), error.to_string(), details);
         // The source is not sent. `reason` reads it.

@@ -22,7 +22,7 @@ use crate::service::{
 };
 
 /// Largest form, in bytes. A form has a token and a few short fields.
-const FORM_BYTES_MAX: usize = 16 * 1024;
+pub(super) const FORM_BYTES_MAX: usize = 16 * 1024;
 /// Longest time for a form to arrive.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of bytes of a refused body that are read and discarded.

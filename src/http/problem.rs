@@ -9,7 +9,8 @@ use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
 use super::form::Malformed;
-use crate::service::{Kind, Reason, ServiceError};
+use super::oauth2::FORM_BYTES_MAX;
+use crate::service::{Kind, RETRY_DELAY, Reason, ServiceError};
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -92,7 +93,9 @@ impl Problem {
             Self::MediaType => {
                 "the body must be application/x-www-form-urlencoded, in UTF-8".to_owned()
             }
-            Self::TooLarge => "the body is larger than a form may be: 16 KiB".to_owned(),
+            Self::TooLarge => {
+                format!("the body is larger than a form may be: {} KiB", FORM_BYTES_MAX / 1024)
+            }
             Self::TooSlow => "the body did not arrive in time".to_owned(),
         }
     }
@@ -146,7 +149,7 @@ impl Problem {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(BEARER_CHALLENGE));
         }
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_DELAY.as_secs()));
         }
         if matches!(self, Self::TooLarge | Self::TooSlow) {
             // The rest of the body is not read.

@@ -15,11 +15,13 @@ pub const IMPORT_LINE_BYTES_MAX: usize = 128 * 1024;
 /// Bytes in a CSV record. A longer one suggests that a quote is not closed, so the whole file is refused.
 pub const IMPORT_RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Lines of an import that are looked up and written together.
-pub const IMPORT_BATCH: u16 = 1_000;
+pub const IMPORT_LINES_PER_BATCH: u16 = 1_000;
 /// Tolerated clock skew of the system that an import comes from.
 pub const IMPORT_CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// Bytes in a hint.
 pub const HINT_BYTES_MAX: usize = 32;
+/// Bytes in the hint of a caller, as an export of a deployment has it.
+pub const CALLER_HINT_BYTES_MAX: usize = 64;
 /// CIDRs in an IP allowlist.
 pub const IP_ALLOWLIST_MAX: usize = 64;
 /// Entries of annotations.
@@ -48,7 +50,7 @@ pub const CALLER_OVERLAP_DEFAULT: Duration = Duration::from_mins(10);
 pub const CALLER_OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
 /// Time for which the previous token stays valid at most if the rotation is to end it at once, and the process fails
 /// between the two steps.
-pub const ENDING_MAX: Duration = Duration::from_mins(1);
+pub const IMMEDIATE_END_MAX: Duration = Duration::from_mins(1);
 /// Credentials that are scanned for one page of a list. If fewer than the page size match, the page is short and the
 /// next one continues after them (AIP-158). A page thus costs the same in a store of any size.
 pub const LIST_SCAN_MAX: u32 = 20_000;
@@ -68,7 +70,7 @@ pub const BATCH_PAUSE: Duration = Duration::from_millis(10);
 /// Workspaces put in one transaction.
 pub const WORKSPACES_PUT_MAX: usize = 100;
 /// Introspections in one batch.
-pub const BATCH_MAX: usize = 1_000;
+pub const BATCH_INTROSPECTIONS_MAX: usize = 1_000;
 /// Callers whose look-ups of unknown tokens are counted. Beyond that, the least recently active are forgotten.
 pub const COUNTED_CALLERS_MAX: usize = 10_000;
 /// Networks whose unknown service tokens are counted, clients whose unknown tokens are counted, and tokens whose

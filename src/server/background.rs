@@ -1,4 +1,5 @@
-//! Background tasks of a server: writing last-use times, recording refusals, and purging.
+//! Background tasks of a server: writing last-use times and suppressed refusals, purging, writing pending end events, and
+//! synchronizing the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::spawn;
+use super::{defaults, spawn};
 use crate::service::{Context, Service};
 
 /// Time limit of the final flush when the server stops.
@@ -36,10 +37,10 @@ pub struct Housekeeping {
 impl Default for Housekeeping {
     fn default() -> Self {
         Self {
-            last_use_flush: Duration::from_mins(1),
-            purge_every: Duration::from_hours(1),
-            purge_dead_after: Duration::from_hours(90 * 24),
-            purge_changes_after: Duration::from_hours(7 * 24),
+            last_use_flush: defaults::LAST_USE_FLUSH.value,
+            purge_every: defaults::PURGE_EVERY.value,
+            purge_dead_after: defaults::PURGE_DEAD_AFTER.value,
+            purge_changes_after: defaults::PURGE_CHANGES_AFTER.value,
         }
     }
 }
@@ -70,22 +71,23 @@ impl Background {
             // Nothing aborts these tasks, so the only error is a panic, and then there is nothing left to wait for.
             let _ = task.await;
         }
-        if timeout(FINISH_TIMEOUT, write_statistics(&self.service)).await.is_err() {
+        if timeout(FINISH_TIMEOUT, flush_uses_and_refusals(&self.service)).await.is_err() {
             tracing::warn!("could not write the last-use times before the time limit");
         }
     }
 }
 
-async fn write_statistics(service: &Service) {
+/// Writes last-use times, and the number of refusals that were not recorded one by one.
+async fn flush_uses_and_refusals(service: &Service) {
     service.flush_last_uses().await;
     service.record_suppressed_refusals().await;
 }
 
-/// Regularly writes last-use times and the number of refusals that were not recorded one by one.
+/// Regularly calls [`flush_uses_and_refusals`], and writes last-use times sooner when they fill up.
 async fn flush(service: Arc<Service>, every: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(every) => write_statistics(&service).await,
+            () = tokio::time::sleep(every) => flush_uses_and_refusals(&service).await,
             () = service.last_uses_fill_up() => { service.flush_last_uses().await; }
             () = stop.cancelled() => return,
         }

@@ -11,7 +11,7 @@ use crate::cache::{FilterRebuild, KnownDigests};
 use crate::store::{Result, Store};
 
 /// Digests per page, and the pause after each page. Ten million digests take less than a minute.
-const PAGE_SIZE: u32 = 5_000;
+const DIGESTS_PER_PAGE: u32 = 5_000;
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
 /// Shortest pause between two fills, so that a long import does not keep the store busy. The pause is also at least four
 /// times as long as the last fill took.
@@ -61,10 +61,10 @@ async fn rebuild(store: &dyn Store, known: &KnownDigests) -> Result<FilterRebuil
     let mut after = None;
     let mut logged = Instant::now();
     loop {
-        let page = store.list_digests(after.as_ref(), PAGE_SIZE).await?;
+        let page = store.list_digests(after.as_ref(), DIGESTS_PER_PAGE).await?;
         rebuild.add(&page);
         after = page.last().copied();
-        if page.len() < PAGE_SIZE as usize {
+        if page.len() < DIGESTS_PER_PAGE as usize {
             return Ok(rebuild);
         }
         if logged.elapsed() >= LOG_INTERVAL {

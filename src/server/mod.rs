@@ -3,14 +3,17 @@
 
 mod background;
 mod connections;
+pub mod defaults;
 mod known_digests;
 mod readiness;
 mod replica;
 mod store_wait;
 mod tls;
+mod uncached;
 
 pub use background::Housekeeping;
 pub use tls::{ClientCertificates, TlsError, TlsFiles};
+pub use uncached::{open_uncached_service, uncached_service};
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,18 +24,12 @@ use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::cache::{Barrier, UncachedLookup};
 use crate::grpc::{self, Connection, Gate};
 use crate::http;
-use crate::model::{Clock, SystemClock};
-use crate::service::{
-    self, Commits, Options, Peer, Readiness, RequestLimits, RequestsInFlight, Service, StoreClock,
-};
+use crate::service::{Options, Peer, Readiness, RequestLimits, RequestsInFlight, Service};
 use crate::store::{self, Location, PoolSizes, Store, StoreError};
-use crate::token::OsRandom;
 use background::Background;
 use connections::{ConnectionLimits, Connections};
 use tls::Tls;
@@ -98,10 +95,10 @@ pub struct CacheConfig {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self {
-            capacity: 1_000_000,
-            lease: Duration::from_secs(10),
-            outage_grace: Duration::ZERO,
-            unknown_rate_max: 1_000,
+            capacity: defaults::CACHE_CAPACITY,
+            lease: defaults::LEASE.value,
+            outage_grace: defaults::OUTAGE_GRACE.value,
+            unknown_rate_max: defaults::UNKNOWN_RATE_MAX,
         }
     }
 }
@@ -116,14 +113,17 @@ impl Config {
             http_listen,
             tls: None,
             insecure: false,
-            reflection: true,
-            connections_max: 10_000,
-            streams_max: 256,
-            connection_age_max: Duration::from_mins(30),
+            reflection: defaults::REFLECTION,
+            connections_max: defaults::CONNECTIONS_MAX,
+            streams_max: defaults::STREAMS_MAX,
+            connection_age_max: defaults::CONNECTION_AGE_MAX.value,
             handshake_timeout: Duration::from_secs(10),
-            limits: RequestLimits { requests_max: 4_096, request_timeout: Duration::from_secs(15) },
-            drain_delay: Duration::ZERO,
-            shutdown_grace: Duration::from_secs(10),
+            limits: RequestLimits {
+                requests_max: defaults::REQUESTS_MAX,
+                request_timeout: defaults::REQUEST_TIMEOUT.value,
+            },
+            drain_delay: defaults::DRAIN_DELAY.value,
+            shutdown_grace: defaults::SHUTDOWN_GRACE.value,
             housekeeping: Housekeeping::default(),
             issuer: None,
             pools: PoolSizes::default(),
@@ -198,45 +198,6 @@ impl Running {
         // Nothing aborts this task, so the only error is a panic, and then there is nothing left to wait for.
         let _ = self.done.await;
     }
-}
-
-/// Opens an existing store and builds the use cases without a cache, for the command line. The process is not a replica:
-/// its writes wait for the servers on the same store, but no revocation waits for this process. Never creates or migrates
-/// a store.
-///
-/// # Errors
-/// The store does not exist, or its schema has another version.
-pub async fn open_service(
-    location: &Location,
-    options: Options,
-) -> Result<Arc<Service>, StoreError> {
-    let store = store::open_existing(location).await?;
-    let clock = Arc::new(StoreClock::new(Arc::new(SystemClock)));
-    let service = uncached_service(store, clock, options);
-    // If the store cannot be reached, the next statement of the command reports it.
-    let _ = service.sync_clock().await;
-    Ok(service)
-}
-
-/// Builds the use cases on this store and clock, without a cache.
-pub fn uncached_service(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    options: Options,
-) -> Arc<Service> {
-    let boot = Arc::new(SystemClock);
-    let barrier = Barrier::new(Arc::clone(&store), Arc::clone(&boot) as _, None);
-    Arc::new(Service::new(service::Parts {
-        lookup: Arc::new(UncachedLookup(Arc::clone(&store))),
-        commits: Commits::new(store, barrier),
-        change_buffer: Arc::default(),
-        clock,
-        boot,
-        random: Arc::new(OsRandom),
-        tasks: TaskTracker::new(),
-        unknown_rate_max: 0,
-        options,
-    }))
 }
 
 /// Addresses of the bound ports.

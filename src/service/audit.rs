@@ -14,7 +14,7 @@ use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
 /// Number of events that one purge transaction deletes. Small, so that other writers do not wait long for it.
-const PURGE_BATCH: u32 = 500;
+const PURGED_PER_TRANSACTION: u32 = 500;
 
 /// The part of an audit event that the use case supplies. The rest comes from its context.
 pub(super) struct Entry<'a> {
@@ -35,7 +35,7 @@ pub(super) struct Entry<'a> {
 impl Service {
     /// Builds the event to commit with the change. Redacts tokens, since people paste them into names and reasons.
     pub(super) fn audit_event(&self, context: &Context, entry: Entry<'_>) -> Result<AuditEvent> {
-        let (time, random) = self.stamp()?;
+        let (time, random) = self.time_and_random()?;
         let (target_kind, target_id) = entry.target.kind_and_id();
         let text = |value: Value| redact_tokens(&value.to_string()).into_owned();
         Ok(AuditEvent {
@@ -82,8 +82,8 @@ impl Service {
             loop {
                 this.require_trusted_clock().await?;
                 let mut tx = this.begin("purge_audit").await?;
-                let count = tx.delete_audit_events(cutoff, PURGE_BATCH).await?;
-                let last = count < u64::from(PURGE_BATCH);
+                let count = tx.delete_audit_events(cutoff, PURGED_PER_TRANSACTION).await?;
+                let last = count < u64::from(PURGED_PER_TRANSACTION);
                 if let Some(committed) = committed.filter(|_| last && count == 0) {
                     return Ok(committed.done(purged));
                 }

@@ -251,7 +251,7 @@ impl Service {
                     pending.ok_or(error)?(&mut value);
                 }
             }
-            Effect::Widens => self.commits.barrier.settle_locally(revision).await,
+            Effect::Widens => self.commits.barrier.wait_locally(revision).await,
             Effect::Neutral => {}
         }
         Ok(value)

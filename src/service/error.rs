@@ -3,9 +3,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, Unique};
 use crate::token::RandomError;
+
+/// Delay before a retry that the errors of [`Kind::Unavailable`] and [`Kind::Exhausted`] ask for.
+pub const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Declares each reason once: its code on the wire, its kind, and its text.
 macro_rules! reasons {
@@ -235,6 +239,23 @@ impl From<Reason> for ServiceError {
     }
 }
 
+/// Returns the reason for a value that is taken. `None` if no use case can meet it, because it checks the value under a
+/// lock or has just drawn it at random.
+const fn conflict_reason(unique: Unique) -> Option<Reason> {
+    match unique {
+        Unique::CallerName => Some(Reason::CallerNameTaken),
+        Unique::CallerCertificateSan => Some(Reason::CertificateTaken),
+        Unique::WorkspaceId
+        | Unique::WorkspaceSlug
+        | Unique::UserId
+        | Unique::CredentialId
+        | Unique::CredentialDigest
+        | Unique::CallerId
+        | Unique::CallerDigest
+        | Unique::CallerPreviousDigest => None,
+    }
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -263,8 +284,11 @@ impl From<StoreError> for ServiceError {
                 tracing::error!(%error, "store lost");
                 Reason::StoreLost.into()
             }
-            StoreError::Conflict(_)
-            | StoreError::Corrupt { .. }
+            StoreError::Conflict(unique) => match conflict_reason(unique) {
+                Some(reason) => reason.into(),
+                None => Self::internal(&error),
+            },
+            StoreError::Corrupt { .. }
             | StoreError::Missing(_)
             | StoreError::SchemaTooOld { .. }
             | StoreError::SchemaTooNew { .. }
@@ -299,3 +323,17 @@ impl fmt::Display for ServiceError {
 }
 
 impl std::error::Error for ServiceError {}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use crate::model::limits::SLUG_RESERVATION;
+
+    #[test]
+    fn the_texts_state_how_long_a_slug_stays_reserved() {
+        let days = format!("within the last {} days", SLUG_RESERVATION.as_secs() / 86_400);
+        for reason in [Reason::SlugTaken, Reason::WorkspaceIdTaken] {
+            assert!(reason.text().contains(&days), "{reason:?}: {days}");
+        }
+    }
+}

@@ -4,24 +4,27 @@
 //! A call that writes runs in a separate task (`Service::run`). When a client disconnects, the future of its request is
 //! dropped, and that must not interrupt a transaction. The task also records refusals.
 
-mod activity;
 mod audit;
+mod audit_attempts;
 mod bucket;
 mod call_context;
 mod callers;
 mod checks;
 mod clock;
 mod commit;
+mod connection_activity;
 mod credentials;
 mod directory;
-mod edge;
 mod error;
 pub mod grant;
 mod introspect;
 mod page;
+mod peer;
 mod probe;
 mod purge;
-mod refusals;
+mod readiness;
+mod refusal_quota;
+mod request_limits;
 mod requests_in_flight;
 pub mod rpcs;
 mod shared_quota;
@@ -32,7 +35,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use activity::{Activity, ConnectionRank, InFlightGuard};
+pub use audit_attempts::Attempt;
 pub use call_context::Reads;
 pub use callers::{
     CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, UndoRotationOutcome,
@@ -41,20 +44,22 @@ pub use callers::{
 pub use checks::Violations;
 pub use clock::StoreClock;
 pub use commit::Commits;
+pub use connection_activity::{Activity, ConnectionRank, InFlightGuard};
 pub use credentials::{
     BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,
     LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
     SwitchCredential, UpdateCredential,
 };
 pub use directory::{PutUser, PutWorkspace};
-pub use edge::{Peer, Readiness, RequestLimits};
-pub use error::{FieldViolation, Kind, Reason, ServiceError};
+pub use error::{FieldViolation, Kind, RETRY_DELAY, Reason, ServiceError};
 pub use introspect::{
     Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
 };
 pub use page::{Page, PageRequest};
+pub use peer::Peer;
 pub use probe::MemoryState;
-pub use refusals::{Attempt, Refusals};
+pub use readiness::Readiness;
+pub use request_limits::RequestLimits;
 pub use requests_in_flight::{CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;
 pub(crate) use transfer::{ChunkEnd, Chunks};
@@ -75,6 +80,7 @@ use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
+use refusal_quota::RefusalQuota;
 
 /// Result of a use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
@@ -91,7 +97,7 @@ pub struct Service {
     unknown_rate: UnknownRate,
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
-    refusals: Refusals,
+    refusal_quota: RefusalQuota,
     options: Options,
 }
 
@@ -237,7 +243,7 @@ impl Service {
             unknown_rate: UnknownRate::new(unknown_rate_max, Arc::clone(&boot)),
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
-            refusals: Refusals::default(),
+            refusal_quota: RefusalQuota::default(),
             options,
         }
     }
@@ -288,7 +294,7 @@ impl Service {
     }
 
     /// Returns the time and random bytes for an id.
-    fn stamp(&self) -> Result<(Timestamp, [u8; 10])> {
+    fn time_and_random(&self) -> Result<(Timestamp, [u8; 10])> {
         Ok((self.clock.now(), random_array(&*self.random)?))
     }
 }

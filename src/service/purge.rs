@@ -11,7 +11,7 @@ use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditAction, AuditTarget, Credential, Timestamp};
 
 /// Number of credentials or change log rows that one transaction deletes.
-const BATCH: u32 = 200;
+const ROWS_PER_TRANSACTION: u32 = 200;
 
 impl Service {
     /// Deletes credentials that expired or were revoked before `cutoff`, individually or by their owner's generation,
@@ -34,7 +34,7 @@ impl Service {
             loop {
                 // Checked for each batch, since a clock can be set at any moment.
                 this.require_trusted_clock().await?;
-                let batch = this.store.list_purgeable(cutoff, BATCH).await?;
+                let batch = this.store.list_purgeable(cutoff, ROWS_PER_TRANSACTION).await?;
                 if batch.is_empty() {
                     return Ok(committed.done(purged));
                 }
@@ -80,9 +80,9 @@ impl Service {
             let mut purged = 0;
             loop {
                 this.require_trusted_clock().await?;
-                let count = this.store.delete_changes(cutoff, BATCH).await?;
+                let count = this.store.delete_changes(cutoff, ROWS_PER_TRANSACTION).await?;
                 purged += count;
-                if count < u64::from(BATCH) || this.tasks.is_closed() {
+                if count < u64::from(ROWS_PER_TRANSACTION) || this.tasks.is_closed() {
                     return Ok(purged);
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;

@@ -79,7 +79,7 @@ macro_rules! rpcs {
 
 const KIB: usize = 1_024;
 /// A batch of a thousand tokens, or of leak candidates with their URLs.
-const BATCH: usize = 1_024 * KIB;
+const BATCH_BYTES_MAX: usize = 1_024 * KIB;
 /// The headers of the request that Envoy asks about. Envoy accepts 60 KiB of them by default.
 const HEADERS: usize = 128 * KIB;
 
@@ -103,7 +103,7 @@ rpcs! {
     Introspect = "/sophic.auth.v1.AuthService/Introspect":
         INTROSPECT, 16 * KIB, Unary, None, None;
     BatchIntrospect = "/sophic.auth.v1.AuthService/BatchIntrospect":
-        INTROSPECT, BATCH, Unary, None, None;
+        INTROSPECT, BATCH_BYTES_MAX, Unary, None, None;
     Watch = "/sophic.auth.v1.AuthService/Watch":
         INTROSPECT, 64 * KIB, ServerStreaming, None, None;
     CreateKey = "/sophic.auth.v1.AuthService/CreateKey":
@@ -127,7 +127,7 @@ rpcs! {
     BulkRevoke = "/sophic.auth.v1.AuthService/BulkRevoke":
         CREDENTIALS_ADMIN, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
     RevokeLeaked = "/sophic.auth.v1.AuthService/RevokeLeaked":
-        CREDENTIALS_ADMIN, BATCH, Unary, Some(AuditAction::CredentialRevokeLeaked), None;
+        CREDENTIALS_ADMIN, BATCH_BYTES_MAX, Unary, Some(AuditAction::CredentialRevokeLeaked), None;
 
     GetWorkspace = "/sophic.auth.v1.DirectoryService/GetWorkspace":
         DIRECTORY_READ, 64 * KIB, Unary, None, None;

@@ -86,7 +86,8 @@ impl Service {
         self.change_buffer.close();
     }
 
-    /// Waits until this process has read the change log up to `revision`.
+    /// Waits until this process has read the change log up to `revision`, for tests of several servers. They cannot wait
+    /// by the barrier, which does not know a server that has not registered yet.
     ///
     /// # Errors
     /// [`Reason::Stopping`] if it no longer reads the log.

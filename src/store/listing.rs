@@ -254,6 +254,27 @@ pub(super) fn after_prefix(prefix: &str) -> Option<String> {
     None
 }
 
+/// Side of a position, in the order of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// After the position.
+    After,
+    /// Up to the position, and the position itself.
+    Through,
+}
+
+impl Side {
+    /// Returns the operator between the columns of a row and the position.
+    pub(super) const fn operator(self, order: CredentialOrder) -> &'static str {
+        match (self, order) {
+            (Self::After, CredentialOrder::CreateTimeDesc) => " < ",
+            (Self::After, _) => " > ",
+            (Self::Through, CredentialOrder::CreateTimeDesc) => " >= ",
+            (Self::Through, _) => " <= ",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::after_prefix;

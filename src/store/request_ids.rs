@@ -5,6 +5,9 @@ use async_trait::async_trait;
 use super::Result;
 use crate::model::{CredentialId, Digest, RequestId, Timestamp};
 
+/// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
+pub(super) const EXPIRED_PER_CLAIM: i64 = 100;
+
 /// Stores the request ids of calls that created a credential.
 #[async_trait]
 pub trait RequestIdTx: Send {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use sophic_auth_protocol::token::{
-    self, BASE62, BODY_LENGTH, PREFIX_LENGTH, TOKEN_LENGTH, TokenKind, check_characters,
+    self, BASE62, BODY_LENGTH, CHECK_LENGTH, PREFIX_LENGTH, TOKEN_LENGTH, TOKEN_START, TokenKind,
+    check_characters,
 };
 use zeroize::Zeroizing;
 
@@ -30,7 +31,7 @@ pub fn why_not_a_token(text: &str) -> Option<String> {
             "a token begins with {prefixes}; one of another system is looked up with --accept-imported-tokens"
         )
     } else if found == of {
-        "its last 6 characters do not match the others: it was mistyped".to_owned()
+        format!("its last {CHECK_LENGTH} characters do not match the others: it was mistyped")
     } else {
         format!(
             "it has {found} characters, and a token has {of}: it was not copied whole, or too much was"
@@ -53,6 +54,9 @@ pub fn digest_to_revoke(text: &str) -> Digest {
 }
 
 /// Replaces the body of everything that looks like a token, valid or not. For free text that other people read.
+///
+/// The broadest of the three searches for tokens: a prefix and at least a body are enough, so that a token that was cut
+/// or extended is hidden too. [`super::contains_token`] says what the others are for.
 pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let is_token = |rest: &str| {
         let kind = TokenKind::ALL.into_iter().find(|kind| rest.starts_with(kind.prefix()))?;
@@ -63,7 +67,7 @@ pub fn redact_tokens(text: &str) -> Cow<'_, str> {
     let mut redacted = String::new();
     let mut rest = text;
     let mut from = 0;
-    while let Some(found) = rest[from..].find("sophic_") {
+    while let Some(found) = rest[from..].find(TOKEN_START) {
         let start = from + found;
         match is_token(&rest[start..]) {
             Some(length) => {

@@ -1,6 +1,6 @@
 //! Checks on imported tokens and digests: which ones an import accepts.
 
-use sophic_auth_protocol::token::TOKEN_LENGTH;
+use sophic_auth_protocol::token::{TOKEN_LENGTH, TOKEN_START};
 
 use super::TokenKind;
 use super::format;
@@ -35,7 +35,7 @@ const PLACEHOLDERS: [&str; 16] = [
 /// Text that begins like a token of ours must be a valid one of this kind. Any other must look machine-made, because an
 /// unsalted SHA-256 does not protect text that a person made up.
 pub fn digest_imported(text: &str, kind: TokenKind) -> Result<(Digest, String), Invalid> {
-    if text.starts_with("sophic_") {
+    if text.starts_with(TOKEN_START) {
         return match TokenKind::parse(text) {
             Some(found) if found == kind => Ok((Digest::of(text), format::hint(text))),
             Some(_) => Err(Invalid::new("is a token of another kind")),
@@ -70,8 +70,15 @@ pub fn is_placeholder(digest: &Digest) -> bool {
 }
 
 /// Whether the text contains a token of ours, judged by its shape alone.
+///
+/// There are three such searches, because a mistake costs something else in each:
+/// - This one refuses a field that may hold a token. A whole one is required, so that a name such as `sophic_key_rotation`
+///   is accepted; the check characters are not, because a misspelt token must not be stored either.
+/// - [`super::redact_tokens`] hides tokens in text that is kept, so the beginning of a token is enough.
+/// - [`super::scan`] finds tokens in order to revoke them, also escaped or broken ones. Those count only if their check
+///   characters are right.
 pub fn contains_token(text: &str) -> bool {
-    text.match_indices("sophic_").any(|(at, _)| {
+    text.match_indices(TOKEN_START).any(|(at, _)| {
         let Some(candidate) = text.as_bytes().get(at..at + TOKEN_LENGTH) else { return false };
         let prefix =
             TokenKind::ALL.into_iter().find(|kind| candidate.starts_with(kind.prefix().as_bytes()));

@@ -17,7 +17,7 @@ pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};
 pub use sophic_auth_protocol::headers::{self, after_scheme, bearer};
-pub use sophic_auth_protocol::token::{SCANNER_REGEX, TokenKind};
+pub use sophic_auth_protocol::token::{SCANNER_REGEX, TOKEN_START, TokenKind};
 
 use std::fmt;
 

@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 use regex::bytes::{Regex, RegexBuilder};
 use zeroize::Zeroizing;
 
-use super::{SCANNER_REGEX, TokenKind};
+use super::{SCANNER_REGEX, TOKEN_START, TokenKind};
 
-/// Beginning of every token.
-const TOKEN_START: &[u8] = b"sophic_";
 /// Number of nested levels of escaping that are undone, such as JSON in a JSON string in a URL.
 const UNESCAPE_LEVELS: usize = 4;
 
@@ -54,9 +52,9 @@ pub fn scan_across(before: &[u8], after: &[u8], mut each: impl FnMut(&str)) {
     // Longer than any token with its indentation.
     const REACH: usize = 256;
     let before = trim_line_end(&before[before.len().saturating_sub(REACH)..]);
-    let has_start = before.windows(TOKEN_START.len()).any(|part| part == TOKEN_START);
-    if !has_start && !(1..TOKEN_START.len()).any(|length| before.ends_with(&TOKEN_START[..length]))
-    {
+    let start = TOKEN_START.as_bytes();
+    let has_start = before.windows(start.len()).any(|part| part == start);
+    if !has_start && !(1..start.len()).any(|length| before.ends_with(&start[..length])) {
         return;
     }
     let after = &after[..after.len().min(REACH)];

@@ -254,7 +254,7 @@ fn both_stores_are_twins_file_by_file() {
         "session.rs",
         "permits.rs",
         "url.rs",
-        "timeouts.rs",
+        "primary_timeouts.rs",
     ]);
     assert!(servers.is_subset(&known), "{servers:?}");
 }
@@ -326,8 +326,7 @@ fn every_method_of_the_store_is_named_in_its_conformance_suite() {
 fn a_transaction_begins_and_ends_in_one_file() {
     // Code that the types allow outside `service/commit.rs` but that must not be there: a store that can begin a
     // transaction, a bare transaction, and the wait for the barrier.
-    let bare =
-        ["dyn Store", "Box<dyn WriteTx>", "store.begin(", "barrier.wait(", "settle_locally("];
+    let bare = ["dyn Store", "Box<dyn WriteTx>", "store.begin(", "barrier.wait(", "wait_locally("];
     for (path, text) in sources("src") {
         let above = !["store", "cache", "server"].contains(&room(&path).as_str());
         if !above || path.ends_with("service/commit.rs") {

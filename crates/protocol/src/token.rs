@@ -17,6 +17,16 @@ pub const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijkl
 /// Longest text that is looked up as a token, in bytes. A longer one is unknown, and is not hashed.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
+/// [`TOKEN_START`], for `concat!`.
+macro_rules! token_start {
+    () => {
+        "sophic_"
+    };
+}
+
+/// Beginning of every token of ours.
+pub const TOKEN_START: &str = token_start!();
+
 /// Declares each kind of token once. The prefixes and [`SCANNER_REGEX`] follow from the tags.
 macro_rules! token_kinds {
     ($(#[$doc:meta] $variant:ident, $tag:literal;)+) => {
@@ -32,13 +42,13 @@ macro_rules! token_kinds {
 
             /// Prefix of the tokens of this kind.
             pub const fn prefix(self) -> &'static str {
-                match self { $(Self::$variant => concat!("sophic_", $tag, "_"),)+ }
+                match self { $(Self::$variant => concat!(token_start!(), $tag, "_"),)+ }
             }
         }
 
         /// Finds every token in a text. The check characters rule out false matches offline.
         pub const SCANNER_REGEX: &str =
-            concat!(r"\bsophic_(?:", alternatives!($($tag)+), r")_[0-9A-Za-z]{38}\b");
+            concat!(r"\b", token_start!(), "(?:", alternatives!($($tag)+), r")_[0-9A-Za-z]{38}\b");
     };
 }
 
@@ -92,12 +102,12 @@ pub fn check_characters(signed: &[u8]) -> [u8; CHECK_LENGTH] {
 
 /// Returns the SHA-256 by which a presented text is looked up. `None` if the text cannot be the token of a credential.
 ///
-/// With `accept_imported`, text of any shape is looked up, up to 512 bytes: it may be a token of the system that the
-/// credential was imported from. Text that begins with `sophic_` must still be well formed.
+/// With `accept_imported`, text of any shape is looked up, up to [`TOKEN_BYTES_MAX`]: it may be a token of the system
+/// that the credential was imported from. Text that begins with [`TOKEN_START`] must still be well formed.
 pub fn digest_of_presented(text: &str, accept_imported: bool) -> Option<[u8; 32]> {
     let credential = TokenKind::parse(text).is_some_and(TokenKind::is_credential);
     let imported =
-        || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with("sophic_");
+        || accept_imported && text.len() <= TOKEN_BYTES_MAX && !text.starts_with(TOKEN_START);
     (credential || imported()).then(|| Sha256::digest(text.as_bytes()).into())
 }
 
@@ -123,6 +133,15 @@ mod tests {
                 });
                 assert_eq!(digest.as_deref(), vector[field].as_str(), "{text}, {field}");
             }
+        }
+    }
+
+    #[test]
+    fn the_scanner_expects_as_many_characters_as_a_token_has() {
+        let characters = format!("{{{}}}", BODY_LENGTH + CHECK_LENGTH);
+        assert!(SCANNER_REGEX.contains(&characters), "{SCANNER_REGEX}");
+        for kind in TokenKind::ALL {
+            assert_eq!(kind.prefix().len(), PREFIX_LENGTH, "{kind:?}");
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::duration;
+use crate::model::limits::PAGE_SIZE_MAX;
+use crate::server::defaults;
 
 /// Flags of `credentials revoke`.
 #[derive(Debug, Args)]
@@ -54,7 +56,7 @@ pub(in crate::cli) enum AuditCommand {
         #[command(flatten)]
         filter: AuditFilterArgs,
         /// Maximum number of events to list, from 1 to 1000
-        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(PAGE_SIZE_MAX)))]
         limit: u16,
     },
     /// Print all audit events as JSON lines, oldest first
@@ -101,9 +103,9 @@ pub(in crate::cli) struct AuditFilterArgs {
 #[derive(Debug, Clone, Copy, Args)]
 pub(in crate::cli) struct PurgeArgs {
     /// Delete credentials that have been revoked or expired for this long. 0s keeps them for ever
-    #[arg(long = "purge-dead-after", visible_alias = "dead-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_DEAD_AFTER", default_value = "90d", value_parser = duration, value_name = "DURATION")]
+    #[arg(long = "purge-dead-after", visible_alias = "dead-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_DEAD_AFTER", default_value = defaults::PURGE_DEAD_AFTER.text, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) dead_after: Duration,
     /// Delete rows of the change log that are this old and that every replica has applied. 0s keeps them for ever
-    #[arg(long = "purge-changes-after", visible_alias = "changes-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_CHANGES_AFTER", default_value = "7d", value_parser = duration, value_name = "DURATION")]
+    #[arg(long = "purge-changes-after", visible_alias = "changes-after", help_heading = "Housekeeping", env = "SOPHIC_AUTH_PURGE_CHANGES_AFTER", default_value = defaults::PURGE_CHANGES_AFTER.text, value_parser = duration, value_name = "DURATION")]
     pub(in crate::cli) changes_after: Duration,
 }

@@ -91,7 +91,8 @@ pub(in crate::cli) fn for_each_candidate(
         scan_json(&value, "", &mut fields_found, &mut note);
         let token = value.get("token").and_then(Value::as_str);
         let fits = |token: &&str| (1..=TOKEN_BYTES_MAX).contains(&token.len());
-        if let Some(token) = token.filter(|token| fits(token) && !contains_token(token.as_bytes()))
+        if let Some(token) =
+            token.filter(|token| fits(token) && !scanner_finds_token(token.as_bytes()))
         {
             note(token);
         }
@@ -106,7 +107,7 @@ pub(in crate::cli) fn for_each_candidate(
         let is_word = piece.whole
             && (WORD_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
             && text.iter().all(u8::is_ascii_graphic)
-            && !contains_token(text);
+            && !scanner_finds_token(text);
         if let (true, Ok(word)) = (is_word, std::str::from_utf8(text)) {
             note(word);
         }
@@ -158,7 +159,8 @@ fn scan_json(
     }
 }
 
-fn contains_token(text: &[u8]) -> bool {
+/// Whether [`scan`] finds a token in the text, so that the text as a whole is no candidate.
+fn scanner_finds_token(text: &[u8]) -> bool {
     let mut any = false;
     scan(text, |_| any = true);
     any

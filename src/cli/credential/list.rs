@@ -9,6 +9,7 @@ use crate::cli::args::credential::{ListArgs, OrderArg, OwnerArgs, StateArg};
 use crate::cli::args::{Global, Output};
 use crate::cli::introspect::NoAnswer;
 use crate::cli::{Outcome, flag, open_service, operator, output, refuse_token_output};
+use crate::model::limits::PAGE_SIZE_MAX;
 use crate::model::{
     CredentialId, CredentialKind, CredentialState, Timestamp, UserId, WorkspaceName,
 };
@@ -83,7 +84,10 @@ async fn fetch(
     let context = operator();
     let limit = limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    let mut page = PageRequest { size: i32::try_from(limit.min(1_000))?, token: String::new() };
+    let mut page = PageRequest {
+        size: i32::try_from(limit.min(PAGE_SIZE_MAX as usize))?,
+        token: String::new(),
+    };
     loop {
         let request = ListCredentials { page: page.clone(), ..request.clone() };
         let listed = service.list_credentials(&context, &request).await?;

@@ -24,7 +24,7 @@ use crate::service::{
     CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
     ServiceError, SwitchCredential, UpdateCredential, view,
 };
-use crate::token::why_not_a_token;
+use crate::token::{TOKEN_START, why_not_a_token};
 
 pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Result<()> {
     match command {
@@ -190,7 +190,7 @@ async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyh
     let target = if args.credential == "-" {
         let text = read_token_from_stdin()?;
         // Only the format of our tokens is known. An imported token may look like anything.
-        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with("sophic_"));
+        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with(TOKEN_START));
         if text.is_empty() {
             anyhow::bail!(UsageError("standard input has no token".to_owned()));
         }

@@ -103,7 +103,7 @@ async fn refuse_foreign_store(location: &Location) -> anyhow::Result<()> {
             ({others}): give another --database-url, or none"
         )));
     }
-    let service = server::open_service(location, Options::default()).await?;
+    let service = server::open_uncached_service(location, Options::default()).await?;
     let ours = is_empty(&service).await? || was_made_by_dev(&service).await?;
     service.close().await;
     if ours {

@@ -4,8 +4,6 @@ mod check;
 pub(super) mod dev;
 mod open_files;
 
-use std::time::Duration;
-
 use tokio::signal::unix::SignalKind;
 
 use super::args::serve::{ClientCertificatesArg, ServeArgs};
@@ -13,7 +11,8 @@ use super::args::{Global, Output};
 use super::signals::Signals;
 use super::{output, refuse_token_output, store_url};
 use crate::server::{
-    self, CacheConfig, ClientCertificates, Config, Housekeeping, ListenAddresses, Running, TlsFiles,
+    self, CacheConfig, ClientCertificates, Config, Housekeeping, ListenAddresses, Running,
+    TlsFiles, defaults,
 };
 use crate::service::{Options, RequestLimits};
 use crate::store::PoolSizes;
@@ -45,9 +44,6 @@ fn announce(format: Output, listening: ListenAddresses) {
         Output::Table | Output::Token => output::announce(format!("gRPC  {grpc}\nHTTP  {http}")),
     }
 }
-
-/// Default interval between purges.
-const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// Reaction to SIGHUP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +112,7 @@ fn config(global: &Global, args: ServeArgs) -> anyhow::Result<Config> {
         shutdown_grace: args.shutdown_grace,
         housekeeping: Housekeeping {
             last_use_flush: args.last_use_flush,
-            purge_every: args.purge_every.unwrap_or(PURGE_EVERY),
+            purge_every: args.purge_every.unwrap_or(defaults::PURGE_EVERY.value),
             purge_dead_after: args.purge.dead_after,
             purge_changes_after: args.purge.changes_after,
         },

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Default maximum number of connections per port.
-const CONNECTIONS_MAX: usize = 10_000;
+use crate::server::defaults::CONNECTIONS_MAX;
+
 /// Number of ports.
 const PORTS: u64 = 2;
 /// Files that a server opens apart from client connections: for the store, logs and the runtime.

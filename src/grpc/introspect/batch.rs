@@ -7,7 +7,7 @@ use prost::encoding::{WireType, decode_key};
 use super::unary_body::UnaryBody;
 use super::{ANSWER_BYTES, finish_frame, request, response, start_frame};
 use crate::model::CallerId;
-use crate::model::limits::BATCH_MAX;
+use crate::model::limits::BATCH_INTROSPECTIONS_MAX;
 use crate::service::{Introspection, IntrospectionRequest, Result, Service};
 
 /// Answers a batch like [`super::answer`]. The answers are in the order of the requests.
@@ -32,7 +32,7 @@ fn read(message: &[u8], caller_id: CallerId) -> Option<Vec<IntrospectionRequest<
     let mut requests = Vec::new();
     while !rest.is_empty() {
         let (1, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else { return None };
-        if requests.len() == BATCH_MAX {
+        if requests.len() == BATCH_INTROSPECTIONS_MAX {
             return None;
         }
         requests.push(request::read(request::read_bytes(&mut rest)?, caller_id)?);

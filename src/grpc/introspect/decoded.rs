@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{convert, pb};
-use crate::model::limits::BATCH_MAX;
+use crate::model::limits::BATCH_INTROSPECTIONS_MAX;
 use crate::service::{Service, Violations};
 
 /// Answers `Introspect`.
@@ -27,8 +27,8 @@ pub(in crate::grpc) async fn introspect_many(
     let caller_id = convert::caller_id(&request)?;
     let messages = request.into_inner().requests;
     let mut violations = Violations::default();
-    if messages.len() > BATCH_MAX {
-        violations.add("requests", format!("must have at most {BATCH_MAX} entries"));
+    if messages.len() > BATCH_INTROSPECTIONS_MAX {
+        violations.add("requests", format!("must have at most {BATCH_INTROSPECTIONS_MAX} entries"));
         return convert::refuse(violations);
     }
     let requests: Vec<_> = messages

@@ -22,7 +22,7 @@ use crate::model::{
     AuditAction, AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest,
     Permission, PermissionSet,
 };
-use crate::store::{Lock, StoreError, Unique, WriteTx};
+use crate::store::{Lock, WriteTx};
 use crate::token::{Token, TokenKind};
 
 /// How a request identifies its caller.
@@ -176,7 +176,7 @@ impl Service {
         // absent.
         self.run(attempt, Effect::Neutral, async move {
             let (name, permissions, san) = check(&context, &request)?;
-            let (create_time, random) = this.stamp()?;
+            let (create_time, random) = this.time_and_random()?;
             let token = match san {
                 Some(_) => None,
                 None => Some(Token::mint(TokenKind::Service, &*this.random)?),
@@ -202,7 +202,7 @@ impl Service {
             if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
                 return Err(Reason::CallerNameTaken.into());
             }
-            tx.insert_caller(&caller).await.map_err(name_conflict)?;
+            tx.insert_caller(&caller).await?;
             let entry = Entry {
                 action: AuditAction::CallerCreate,
                 target: AuditTarget::Caller(caller.id),
@@ -287,7 +287,7 @@ impl Service {
             }
             let changes = after != before;
             if changes {
-                tx.update_caller(&after).await.map_err(name_conflict)?;
+                tx.update_caller(&after).await?;
             }
             let entry = change_entry(AuditAction::CallerUpdate, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
@@ -369,13 +369,4 @@ fn check(
     violations.finish()?;
     refuse_permissions_not_held(context, permissions)?;
     Ok((name, permissions, san))
-}
-
-/// Maps the uniqueness conflict of two concurrent calls to its reason.
-fn name_conflict(error: StoreError) -> ServiceError {
-    match error {
-        StoreError::Conflict(Unique::CallerCertificateSan) => Reason::CertificateTaken.into(),
-        StoreError::Conflict(Unique::CallerName) => Reason::CallerNameTaken.into(),
-        error => error.into(),
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{attempt, change_entry, lock_caller, refuse_permissions_not_held, require_not_revoked};
 use crate::model::limits::{
-    CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, ENDING_MAX, REPLAY_AGE_MAX,
+    CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, IMMEDIATE_END_MAX, REPLAY_AGE_MAX,
 };
 use crate::model::{
     AuditAction, Caller, CallerIdentity, CredentialId, Digest, PreviousToken, RotationId, Timestamp,
@@ -62,13 +62,14 @@ impl Service {
             let overlap = request.overlap.unwrap_or(CALLER_OVERLAP_DEFAULT);
             let mut violations = Violations::default();
             if overlap > CALLER_OVERLAP_MAX {
-                violations.add("overlap", "must be at most 7 days");
+                let days = CALLER_OVERLAP_MAX.as_secs() / 86_400;
+                violations.add("overlap", format!("must be at most {days} days"));
             }
             let retry = check_request_id(&mut violations, &request.request_id, || {
                 fingerprint(&request.caller, overlap)
             });
             violations.finish()?;
-            let (now, random) = this.stamp()?;
+            let (now, random) = this.time_and_random()?;
             let rotation = RotationId::new(now, random);
             let mut tx = this.begin("rotate_caller").await?;
             let claimed = CredentialId(rotation.0);
@@ -90,7 +91,7 @@ impl Service {
                 AuditAction::CallerReplay
             } else {
                 old_hint.clone_from(&before.hint);
-                let end = if overlap.is_zero() { ENDING_MAX } else { overlap };
+                let end = if overlap.is_zero() { IMMEDIATE_END_MAX } else { overlap };
                 let expire_time = now.saturating_add(end);
                 after.previous = Some(PreviousToken { digest: old, expire_time });
                 after.rotation = Some(rotation);

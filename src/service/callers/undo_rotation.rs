@@ -54,8 +54,8 @@ impl Service {
                     UndoRotationOutcome::OldTokenValid
                 } else {
                     // The caller gets a token that is never shown.
-                    let nobodys = Token::mint(TokenKind::Service, &*this.random)?;
-                    after.identity = CallerIdentity::Token(nobodys.digest());
+                    let never_shown = Token::mint(TokenKind::Service, &*this.random)?;
+                    after.identity = CallerIdentity::Token(never_shown.digest());
                     after.hint = String::new();
                     UndoRotationOutcome::OldTokenExpired
                 }

@@ -25,7 +25,7 @@ use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view
 use crate::store::RevokeFilter;
 
 /// Number of credentials that one transaction revokes. It is small because other writers wait for the transaction.
-const BATCH: u32 = 50;
+const CREDENTIALS_PER_TRANSACTION: u32 = 50;
 /// Number of credentials in the sample of a dry run.
 const SAMPLE: u32 = 10;
 
@@ -119,10 +119,11 @@ impl Service {
             let (mut count, mut after, mut next_token) = (0, start.after, String::new());
             let mut committed: Option<Committed> = None;
             let committed = loop {
-                let batch = this.store.list_revocable(&filter, after, BATCH).await?;
+                let batch =
+                    this.store.list_revocable(&filter, after, CREDENTIALS_PER_TRANSACTION).await?;
                 let ids: Vec<_> = batch.iter().map(|credential| credential.id).collect();
                 after = ids.last().copied();
-                let last = ids.len() < BATCH as usize;
+                let last = ids.len() < CREDENTIALS_PER_TRANSACTION as usize;
                 if let Some(committed) = committed.filter(|_| ids.is_empty()) {
                     break committed;
                 }

@@ -116,7 +116,7 @@ impl Service {
         self.run(attempt, Effect::Neutral, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let checked = this.check_new(&request)?;
-            let (create_time, random) = this.stamp()?;
+            let (create_time, random) = this.time_and_random()?;
             let id = CredentialId::new(create_time, random);
             let mut tx = this.begin("create_credential").await?;
             let earlier =

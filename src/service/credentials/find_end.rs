@@ -8,7 +8,7 @@ use crate::service::{Result, Service};
 use crate::store::AuditFilter;
 
 /// Number of events in a page.
-const PAGE: u32 = 1_000;
+const EVENTS_PER_PAGE: u32 = 1_000;
 
 /// How a credential ended.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Service {
         };
         let (mut found, mut after) = (None, None);
         loop {
-            let page = self.store.list_audit_events(&filter, after, PAGE).await?;
+            let page = self.store.list_audit_events(&filter, after, EVENTS_PER_PAGE).await?;
             let Some(last) = page.last() else { return Ok(found) };
             after = Some(last.id);
             found = page.into_iter().rfind(|event| changes_field(event, field)).or(found);

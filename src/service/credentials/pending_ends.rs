@@ -19,7 +19,7 @@ use crate::service::{Attempt, Context, Reason, Result, Service, view};
 use crate::store::{PendingEnds, PendingEndsOwner, RevokeFilter, WriteTx};
 
 /// Number of events that one transaction writes. It is small because other writers wait for the transaction.
-const BATCH: usize = 50;
+const EVENTS_PER_TRANSACTION: usize = 50;
 /// Number of batches by other servers that a purge waits for.
 const OTHERS_MAX: u32 = 60_000;
 
@@ -45,10 +45,10 @@ impl Service {
             }
         };
         let mut batch = tx.find_revocable(&filter, None, fetch_limit()).await?;
-        let more = batch.len() > BATCH;
-        batch.truncate(BATCH);
+        let more = batch.len() > EVENTS_PER_TRANSACTION;
+        batch.truncate(EVENTS_PER_TRANSACTION);
         let written_count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
-        let (time, random) = self.stamp()?;
+        let (time, random) = self.time_and_random()?;
         let mut pending = PendingEnds {
             id: crate::model::CredentialId::new(time, random).0,
             owner,
@@ -119,8 +119,8 @@ impl Service {
         let mut tx = self.begin("write_pending_ends").await?;
         let Some(mut pending) = tx.take_pending_ends().await? else { return Ok(None) };
         let mut batch = tx.list_pending_ends(&pending, fetch_limit()).await?;
-        let more = batch.len() > BATCH;
-        batch.truncate(BATCH);
+        let more = batch.len() > EVENTS_PER_TRANSACTION;
+        batch.truncate(EVENTS_PER_TRANSACTION);
         let count = batch.len() as u64;
         pending.written_count += i64::try_from(batch.len()).unwrap_or(0);
         let mut events = self.end_events(&pending, &batch)?;
@@ -183,5 +183,5 @@ impl Service {
 
 /// Number of rows to fetch: one more than a batch, to see whether more follow.
 fn fetch_limit() -> u32 {
-    u32::try_from(BATCH + 1).unwrap_or(u32::MAX)
+    u32::try_from(EVENTS_PER_TRANSACTION + 1).unwrap_or(u32::MAX)
 }

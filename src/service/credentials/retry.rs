@@ -78,8 +78,10 @@ impl Service {
         if earlier.as_ref().is_some_and(|earlier| !earlier.fingerprint.equals(&fingerprint)) {
             return Err(ServiceError::invalid(vec![FieldViolation {
                 field: "request_id".to_owned(),
-                description: "was used for another request within 24 hours: use a new one"
-                    .to_owned(),
+                description: format!(
+                    "was used for another request within {} hours: use a new one",
+                    REQUEST_ID_RETENTION.as_secs() / 3_600
+                ),
             }]));
         }
         Ok(earlier)

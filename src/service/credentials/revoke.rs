@@ -82,8 +82,8 @@ impl Service {
             if let Some((tx, before)) = locked {
                 return this.revoke_locked(&context, tx, before, acting_user.as_ref(), why).await;
             }
-            let nobodys = json!({"real": false});
-            let committed = this.commit_unchanged(None, &unchanged, nobodys, why).await?;
+            let found = json!({"real": false});
+            let committed = this.commit_unchanged(None, &unchanged, found, why).await?;
             let revision = committed.revision();
             Ok(committed.done(Revoked { credential: None, revision }))
         })

@@ -7,7 +7,7 @@ use super::create::{Expiration, check_request_id};
 use super::owner::{LockedOwner, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
-use crate::model::limits::ENDING_MAX;
+use crate::model::limits::IMMEDIATE_END_MAX;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
     Timestamp, UserId,
@@ -74,7 +74,7 @@ impl Service {
             let retry =
                 check_request_id(&mut violations, &request.request_id, || fingerprint(&request));
             violations.finish()?;
-            let (now, random) = this.stamp()?;
+            let (now, random) = this.time_and_random()?;
             let id = CredentialId::new(now, random);
             let mut tx = this.begin("rotate").await?;
             let earlier = this.claim_request_id(&mut *tx, &context, retry, id, now).await?;
@@ -256,7 +256,7 @@ fn rotation_entry<'a>(
 fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
-    let end = now.saturating_add(if overlap.is_zero() { ENDING_MAX } else { overlap });
+    let end = now.saturating_add(if overlap.is_zero() { IMMEDIATE_END_MAX } else { overlap });
     after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
     after
 }

@@ -16,7 +16,7 @@ const SHARDS: usize = 64;
 /// happens early when a shard is half full.
 const SHARD_MAX: usize = 4_096;
 /// Number of credentials that one transaction updates.
-const BATCH: usize = 500;
+const CREDENTIALS_PER_TRANSACTION: usize = 500;
 
 type Shard = Mutex<Vec<Arc<CredentialFacts>>>;
 
@@ -94,13 +94,13 @@ impl Service {
     pub async fn flush_last_uses(&self) -> u64 {
         let uses = self.last_uses.take();
         let mut written = 0;
-        for (i, batch) in uses.chunks(BATCH).enumerate() {
+        for (i, batch) in uses.chunks(CREDENTIALS_PER_TRANSACTION).enumerate() {
             let rows: Vec<_> = batch.iter().map(|(of, last_use)| (of.id, *last_use)).collect();
             match self.store.write_last_uses(&rows).await {
                 Ok(count) => written += count,
                 Err(error) => {
                     tracing::warn!(%error, "last uses could not be written: the next flush tries again");
-                    for (credential, last_use) in &uses[i * BATCH..] {
+                    for (credential, last_use) in &uses[i * CREDENTIALS_PER_TRANSACTION..] {
                         self.last_uses.note(credential, *last_use);
                     }
                     break;

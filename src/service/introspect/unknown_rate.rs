@@ -14,7 +14,7 @@ use crate::cache::ClockMap;
 use crate::model::limits::{COUNTED_CALLERS_MAX, COUNTED_PEERS_MAX};
 use crate::model::{BootClock, CallerId, Digest};
 use crate::service::bucket::{Bucket, Rate};
-use crate::service::edge::network;
+use crate::service::peer::network;
 
 /// Divisor of the caller's rate for one of its clients, if the client's address is known, and for the workspaces that
 /// one credential names. It keeps a single client from using up the caller's rate.

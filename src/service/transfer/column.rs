@@ -1,5 +1,8 @@
 //! The columns of import and export, and their values. `sophic-auth import --help` prints them.
 
+use crate::model::limits::{
+    HINT_BYTES_MAX, IMPORTED_TOKEN_BYTES_MIN, NAME_CHARACTERS_MAX, TOKEN_BYTES_MAX,
+};
 use crate::model::{Role, Scope};
 
 macro_rules! columns {
@@ -23,6 +26,12 @@ macro_rules! columns {
             pub fn meaning(self) -> String {
                 let meaning = match self { $(Self::$variant => $meaning,)+ };
                 meaning
+                    .replace("{name_characters}", &format!("{NAME_CHARACTERS_MAX} characters"))
+                    .replace(
+                        "{token_bytes}",
+                        &format!("{IMPORTED_TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} bytes"),
+                    )
+                    .replace("{hint_bytes}", &format!("{HINT_BYTES_MAX} bytes"))
                     .replace("{scopes}", &Scope::join_names(", "))
                     .replace("{roles}", &Role::join_names(" or "))
             }
@@ -36,11 +45,11 @@ columns! {
     Workspace, "workspace", "workspace of a key, by slug or id; an export has the id";
     User, "user", "id of the user of a pat";
     MaxRole, "max_role", "maximum role of a pat: {roles}; empty: owner";
-    Name, "name", "1 to 256 characters";
+    Name, "name", "1 to {name_characters}";
     Scopes, "scopes", "one or more of {scopes}, separated by spaces; in JSON an array";
     Digest, "digest", "SHA-256 of the token, in hexadecimal (with or without \\x), base64 or base64url; give this or token";
-    Token, "token", "the token itself, of 20 to 512 bytes; only its digest is stored, and it is never exported";
-    Hint, "hint", "text by which people recognise the token, up to 32 bytes; empty: made from the token, or 'imported'";
+    Token, "token", "the token itself, of {token_bytes}; only its digest is stored, and it is never exported";
+    Hint, "hint", "text by which people recognise the token, up to {hint_bytes}; empty: made from the token, or 'imported'";
     IpAllowlist, "ip_allowlist", "CIDRs separated by spaces, in JSON an array; empty: any address";
     Annotations, "annotations", "an object of strings, in JSON; empty: none";
     CreateTime, "create_time", "a time, see below; empty: now";

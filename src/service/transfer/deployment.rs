@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
+use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
     Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
@@ -278,8 +279,10 @@ impl CallerRecord {
         let permissions: Result<_, Invalid> =
             self.permissions.iter().map(|text| text.parse::<Permission>()).collect();
         // The hint is shown to people, so it must not be a token.
-        if crate::token::contains_token(&self.hint) || self.hint.len() > 64 {
-            return Err(Invalid::new("hint must be at most 64 bytes, and not a token"));
+        if crate::token::contains_token(&self.hint) || self.hint.len() > CALLER_HINT_BYTES_MAX {
+            return Err(Invalid::new(format!(
+                "hint must be at most {CALLER_HINT_BYTES_MAX} bytes, and not a token"
+            )));
         }
         Ok(Caller {
             id: CallerId::parse(&self.id)?,

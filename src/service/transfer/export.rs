@@ -10,7 +10,7 @@ use super::super::commit::Effect;
 use super::super::{Context, Service};
 use super::record::Record;
 use super::{Column, TransferError, TransferFormat};
-use crate::model::limits::IMPORT_BATCH;
+use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{AuditAction, AuditTarget, UserId, WorkspaceId};
 use crate::store::{ExportFilter, StoredCredential};
 
@@ -29,15 +29,17 @@ impl Service {
         let mut count = 0;
         let mut after = None;
         loop {
-            let batch =
-                self.store.export_credentials(filter, after, u32::from(IMPORT_BATCH)).await?;
+            let batch = self
+                .store
+                .export_credentials(filter, after, u32::from(IMPORT_LINES_PER_BATCH))
+                .await?;
             for stored in &batch {
                 lines.push(stored)?;
             }
             count += batch.len() as u64;
             progress(count);
             match batch.last() {
-                Some(last) if batch.len() == usize::from(IMPORT_BATCH) => {
+                Some(last) if batch.len() == usize::from(IMPORT_LINES_PER_BATCH) => {
                     after = Some(last.credential.id);
                 }
                 _ => break,

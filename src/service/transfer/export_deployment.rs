@@ -15,11 +15,11 @@ use super::deployment::{
     WorkspaceRecord,
 };
 use super::record::Record;
-use crate::model::limits::IMPORT_BATCH;
+use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{AuditAction, AuditTarget, Owner, UserId, WorkspaceId};
 use crate::store::ExportFilter;
 
-const PAGE: u32 = IMPORT_BATCH as u32;
+const RECORDS_PER_PAGE: u32 = IMPORT_LINES_PER_BATCH as u32;
 
 /// The output and what was written to it. Only the owners are remembered. They are needed because a credential created
 /// during the export may belong to an owner that was created after the owners were written.
@@ -61,13 +61,13 @@ impl Service {
         self.write_credentials(&mut export).await?;
         let mut after = None;
         loop {
-            let callers = self.store.list_callers(after, PAGE).await?;
+            let callers = self.store.list_callers(after, RECORDS_PER_PAGE).await?;
             for caller in &callers {
                 export.record(&DeploymentRecord::Caller(CallerRecord::of(caller)))?;
             }
             (export.progress)(export.records);
             after = callers.last().map(|caller| caller.id);
-            if callers.len() < PAGE as usize {
+            if callers.len() < RECORDS_PER_PAGE as usize {
                 break;
             }
         }
@@ -94,7 +94,7 @@ impl Service {
     ) -> Result<(), TransferError> {
         let mut after: Option<WorkspaceId> = None;
         loop {
-            let page = self.store.list_workspaces(after.as_ref(), PAGE).await?;
+            let page = self.store.list_workspaces(after.as_ref(), RECORDS_PER_PAGE).await?;
             let Some((first, last)) = page.first().zip(page.last()) else { break };
             let policies = self.store.list_workspace_policies(&first.id, &last.id).await?;
             for workspace in &page {
@@ -108,7 +108,7 @@ impl Service {
         }
         let mut after: Option<UserId> = None;
         loop {
-            let page = self.store.list_users(after.as_ref(), PAGE).await?;
+            let page = self.store.list_users(after.as_ref(), RECORDS_PER_PAGE).await?;
             let Some(last) = page.last() else { break };
             for user in &page {
                 export.record(&DeploymentRecord::User(UserRecord::of(user)))?;
@@ -120,7 +120,7 @@ impl Service {
         let mut after: Option<(WorkspaceId, UserId)> = None;
         loop {
             let place = after.as_ref().map(|(workspace, user)| (workspace, user));
-            let page = self.store.list_memberships(None, None, place, PAGE).await?;
+            let page = self.store.list_memberships(None, None, place, RECORDS_PER_PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some((last.workspace_id.clone(), last.user_id.clone()));
             for membership in &page {
@@ -142,7 +142,10 @@ impl Service {
     ) -> Result<(), TransferError> {
         let mut after = None;
         loop {
-            let page = self.store.export_credentials(&ExportFilter::default(), after, PAGE).await?;
+            let page = self
+                .store
+                .export_credentials(&ExportFilter::default(), after, RECORDS_PER_PAGE)
+                .await?;
             for stored in &page {
                 let known = match &stored.credential.owner {
                     Owner::Workspace(id) => export.workspaces.contains(id),
@@ -155,7 +158,7 @@ impl Service {
             }
             (export.progress)(export.records);
             after = page.last().map(|last| last.credential.id);
-            if page.len() < PAGE as usize {
+            if page.len() < RECORDS_PER_PAGE as usize {
                 return Ok(());
             }
         }

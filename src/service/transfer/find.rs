@@ -4,7 +4,7 @@
 use std::io::BufRead;
 
 use super::names::ColumnOptions;
-use super::reader::Reader;
+use super::reader::RecordReader;
 use super::{TransferError, TransferFormat, digest_text};
 use crate::model::Digest;
 
@@ -30,7 +30,7 @@ pub fn find_token<R: BufRead>(
     token: &str,
 ) -> Result<FoundToken, TransferError> {
     let digest = Digest::of(token);
-    let mut reader = Reader::new(input, format, columns)?;
+    let mut reader = RecordReader::new(input, format, columns)?;
     let mut found = FoundToken { unit: reader.unit(), at: Vec::new(), records: 0 };
     while let Some((line, record)) = reader.next()? {
         found.records += 1;

@@ -15,7 +15,7 @@ use crate::model::limits::IMPORT_LINE_BYTES_MAX;
 const NULL: &[u8] = b"\\N";
 
 /// Reads records.
-pub(super) struct Reader<R: BufRead> {
+pub(super) struct RecordReader<R: BufRead> {
     source: Source<R>,
     columns: ColumnOptions,
 }
@@ -33,7 +33,7 @@ type Input<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
 /// The number of the line or array element, and the record or why it is invalid.
 pub(super) type NumberedRecord = (u64, Result<Record, Invalid>);
 
-impl<R: BufRead> Reader<R> {
+impl<R: BufRead> RecordReader<R> {
     /// Detects the format of the input and reads the CSV header.
     pub(super) fn new(
         mut input: R,

@@ -7,7 +7,7 @@ use super::session::read;
 use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, SelectiveFilter};
+use crate::store::listing::{self, Driver, SelectiveFilter, Side};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
@@ -315,25 +315,13 @@ impl Walk<'_> {
     }
 }
 
-/// Side of a position, in the order of the list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    After,
-    Through,
-}
-
 fn push_compared(
     query: &mut Query,
     order: CredentialOrder,
     side: Side,
     position: CredentialPosition,
 ) {
-    let operator = match (side, order) {
-        (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
-        (Side::After, _) => " > ",
-        (Side::Through, CredentialOrder::CreateTimeDesc) => " >= ",
-        (Side::Through, _) => " <= ",
-    };
+    let operator = side.operator(order);
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
             query.push(" AND c.id").push(operator).push_bind(position.id.0);

@@ -11,12 +11,12 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
-use super::reachability::Reachability;
-use super::timeouts::{
-    ANSWER_MARGIN, BACKOFF, CLOSE_TIMEOUT, DISCARDED_WRITE_GRACE, FEED_PROBE_DELAY, FIRST_ANSWER,
-    FIRST_ANSWER_POOLED, OTHER_HOSTS_DELAY, OTHER_HOSTS_PAUSE, REPEAT_WINDOW, SEARCH_PAUSE,
-    SEARCH_TIMEOUT,
+use super::primary_timeouts::{
+    ANSWER_MARGIN, BACKOFF, DISCARDED_WRITE_GRACE, FEED_PROBE_DELAY, FIRST_ANSWER,
+    FIRST_ANSWER_POOLED, OTHER_HOSTS_DELAY, OTHER_HOSTS_PAUSE, REPEAT_WINDOW, SEARCH_CLOSE_TIMEOUT,
+    SEARCH_PAUSE, SEARCH_TIMEOUT,
 };
+use super::reachability::Reachability;
 use super::{Result, Session, StoreError, hosts, open};
 use crate::model::Revision;
 use crate::store::write_health::WriteHealth;
@@ -461,7 +461,7 @@ impl Primary {
             Err(refused) => return Err(StoreError::Unavailable(refused.to_string())),
         }
         // The connection has served its purpose.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, found.connection.close()).await;
+        let _ = tokio::time::timeout(SEARCH_CLOSE_TIMEOUT, found.connection.close()).await;
         Ok(found.host)
     }
 

@@ -5,10 +5,8 @@ use async_trait::async_trait;
 use super::transaction::{PostgresTx, run};
 use super::{Result, Session, sql_time};
 use crate::model::{RequestId, Timestamp};
+use crate::store::request_ids::EXPIRED_PER_CLAIM;
 use crate::store::{ClaimedRequest, RequestIdTx, row};
-
-/// Number of expired rows that each claim deletes. It is more than a claim adds, so expired rows do not pile up.
-const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestIdTx for PostgresTx {

@@ -16,9 +16,23 @@ use super::primary::{Primary, discarded_error};
 use super::shared_pool::SharedPool;
 use super::{PostgresStore, Result, StoreError};
 
-/// Time limit for a statement whose result decides something. Such a statement looks up a few rows.
-pub(super) const DECIDING: &str = "2s";
-const DECIDING_LIMIT: Duration = Duration::from_secs(2);
+/// Time limit for a statement whose result decides something, in seconds. Such a statement looks up a few rows.
+macro_rules! deciding_seconds {
+    () => {
+        2
+    };
+}
+
+/// Time limit for any other statement that reads, in seconds.
+macro_rules! reading_seconds {
+    () => {
+        5
+    };
+}
+
+/// The time limit of deciding statements, as a setting.
+pub(super) const DECIDING: &str = concat!(deciding_seconds!(), "s");
+const DECIDING_LIMIT: Duration = Duration::from_secs(deciding_seconds!());
 /// Time limit for all other reads as a whole; each of their statements has five seconds (see [`Purpose::begin`]). It is
 /// longer than a request may take, so that a slow database does not lose its connections. The deciding statements
 /// detect a broken connection sooner: readiness sends one each second.
@@ -39,9 +53,17 @@ impl Purpose {
     /// Returns the statements that begin the transaction, or `None` if the session needs none.
     const fn begin(self, pooled: bool) -> Option<&'static str> {
         match self {
-            Self::Decide if pooled => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '2s'"),
+            Self::Decide if pooled => Some(concat!(
+                "BEGIN READ ONLY; SET LOCAL statement_timeout = '",
+                deciding_seconds!(),
+                "s'"
+            )),
             Self::Decide => None,
-            Self::Read => Some("BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'"),
+            Self::Read => Some(concat!(
+                "BEGIN READ ONLY; SET LOCAL statement_timeout = '",
+                reading_seconds!(),
+                "s'"
+            )),
             // A `statement_timeout` could end a COMMIT that waits for synchronous replication: such a COMMIT has
             // happened, and only a warning says so. Instead, waiting for locks is bounded, and so is the time that a
             // vanished process holds them. A standby refuses READ WRITE. A primary that is set to reject writes, for
@@ -117,7 +139,11 @@ impl Session {
         pool_generation: u64,
     ) -> Result<Self> {
         let pooled = primary.pooled();
-        let begin = pooled.then_some("BEGIN READ WRITE; SET LOCAL statement_timeout = '5s'");
+        let begin = pooled.then_some(concat!(
+            "BEGIN READ WRITE; SET LOCAL statement_timeout = '",
+            reading_seconds!(),
+            "s'"
+        ));
         let guard = primary.unless_discarded(pool_generation, async {
             let connection = pool.acquire().await?;
             let mut guard =

@@ -15,7 +15,7 @@ const NEW_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// Polling interval for returned connections.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Time limit for closing a connection that another pool needs more.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CLOSE_ONE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A pool shared by all requests.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl SharedPool {
             drop(self.permits.withdraw(permit, self.pool.num_idle()));
             Some(())
         };
-        let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing);
+        let closed = tokio::time::timeout(CLOSE_ONE_TIMEOUT, closing);
         self.has_any() && matches!(closed.await, Ok(Some(())))
     }
 

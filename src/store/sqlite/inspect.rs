@@ -1,21 +1,17 @@
 //! Inspects a file before anything in it is changed: runs no pragma that writes, and leaves no log behind.
 
 use std::path::Path;
-use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _, SqliteConnection};
 
 use super::file::Access;
-use super::open::{connect, read_only_options};
+use super::open::{BUSY_TIMEOUT, connect, read_only_options};
 use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Advice for a file that is not a store of ours.
 const ADVICE: &str = "name the right one by --database-url";
-
-/// How long to wait for the lock of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads the schema of an existing file.
 pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use super::{Result, SqliteStore, read, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, SelectiveFilter};
+use crate::store::listing::{self, Driver, SelectiveFilter, Side};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
@@ -313,13 +313,6 @@ impl Walk<'_> {
     }
 }
 
-/// Side of a position, in the order of the list.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    After,
-    Through,
-}
-
 fn push_compared(
     query: &mut Query,
     order: CredentialOrder,
@@ -327,12 +320,7 @@ fn push_compared(
     position: CredentialPosition,
 ) {
     let time = position.time.map_or(NEVER, sql_time);
-    let operator = match (side, order) {
-        (Side::After, CredentialOrder::CreateTimeDesc) => " < ",
-        (Side::After, _) => " > ",
-        (Side::Through, CredentialOrder::CreateTimeDesc) => " >= ",
-        (Side::Through, _) => " <= ",
-    };
+    let operator = side.operator(order);
     let columns = match order {
         CredentialOrder::CreateTime | CredentialOrder::CreateTimeDesc => {
             query.push(" AND c.id").push(operator).push_bind(position.id.0);

@@ -17,7 +17,7 @@ use crate::store::migrations::{self, MigrationSummary, SQLITE};
 use crate::store::{Result, StoreError};
 
 /// How long a connection waits for the lock of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a start waits for another process that is starting or migrating.
 const MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Oldest safe SQLite. In earlier versions a checkpoint can corrupt the file

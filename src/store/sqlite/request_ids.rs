@@ -6,10 +6,8 @@ use sqlx::SqliteConnection;
 use super::transaction::{SqliteTx, run};
 use super::{Result, sql_time};
 use crate::model::{RequestId, Timestamp};
+use crate::store::request_ids::EXPIRED_PER_CLAIM;
 use crate::store::{ClaimedRequest, RequestIdTx, row};
-
-/// Number of expired rows that each claim deletes. It deletes more than it inserts, so that they cannot pile up.
-const EXPIRED_PER_CLAIM: i64 = 100;
 
 #[async_trait]
 impl RequestIdTx for SqliteTx {

@@ -6,7 +6,7 @@ use sophic_auth::grpc::pb::{
     self, BatchIntrospectRequest, Denial, IntrospectRequest, IntrospectResponse, Scope,
 };
 use sophic_auth::model::{self, Digest, Permission, ScopeSet, WorkspaceName};
-use sophic_auth::server::open_service;
+use sophic_auth::server::open_uncached_service;
 use sophic_auth::service::{Context, CreateCredential, NewOwner, Options, Service};
 use sophic_auth::token::{OsRandom, Token, TokenKind};
 use tonic::Code;
@@ -157,7 +157,7 @@ async fn a_key_created_elsewhere_during_a_flood_is_known_at_once(h: Harness) {
     let flooded = h.another(|config| config.cache.unknown_rate_max = 1).await;
     let gateway = h.gateway().await.via(&flooded);
     let operator =
-        open_service(&h.database.location(), Options::default()).await.expect("it opens");
+        open_uncached_service(&h.database.location(), Options::default()).await.expect("it opens");
     knows(&flooded, &first).await;
     within("a made-up token is refused", async { while is_looked_up(&gateway).await {} }).await;
     let customers = async {

@@ -32,7 +32,8 @@ impl Fixture for Over {
     async fn set_up(database: Arc<Database>) -> Self {
         let options = Options { accept_imported_tokens: true, ..Options::default() };
         store::migrate(&database.location()).await.expect("it can be migrated");
-        let service = server::open_service(&database.location(), options).await.expect("it opens");
+        let service =
+            server::open_uncached_service(&database.location(), options).await.expect("it opens");
         let over = Self { database, service };
         over.put_owners().await;
         over

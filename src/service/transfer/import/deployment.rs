@@ -19,7 +19,7 @@ use super::narrowing::{Narrowing, Removed};
 use super::stage::Staged;
 use super::write::Batch;
 use super::{ImportObserver, ImportOptions, ImportPhase, ImportReport, Tally};
-use crate::model::limits::IMPORT_BATCH;
+use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Caller, Clock, CredentialId, Invalid, Membership, User,
     Workspace, WorkspacePolicy,
@@ -173,7 +173,7 @@ impl Service {
                     import.written += 1;
                 }
             }
-            if import.events.len() >= usize::from(IMPORT_BATCH) {
+            if import.events.len() >= usize::from(IMPORT_LINES_PER_BATCH) {
                 import.tx.insert_audit_events(&import.events).await?;
                 import.events.clear();
             }

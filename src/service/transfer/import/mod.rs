@@ -17,11 +17,11 @@ use super::check::{Defaults, FileRefusal, LineError, check};
 use super::duplicates::Duplicates;
 use super::line_set::LineSet;
 use super::names::ColumnOptions;
-use super::reader::Reader;
+use super::reader::RecordReader;
 use super::record::Record;
 use super::spool::SpoolWriter;
 use super::{TransferError, TransferFormat};
-use crate::model::limits::IMPORT_BATCH;
+use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::store::StoredCredential;
 use crate::token::random_array;
 use batch::{ExistingRows, LineOutcome};
@@ -193,14 +193,14 @@ impl Service {
         spool: &mut SpoolWriter,
     ) -> Result<(), TransferError> {
         let creator = context.requester_name();
-        let mut reader = Reader::new(import.input, import.format, import.columns.clone())?;
+        let mut reader = RecordReader::new(import.input, import.format, import.columns.clone())?;
         tally.unit = reader.unit();
         let mut duplicates = Duplicates::new().map_err(TransferError::temporary)?;
         let removed = self.load_removed().await?;
         let mut more = true;
         while more {
             let mut batch: Vec<(u64, Result<StoredCredential, LineError>)> = Vec::new();
-            while batch.len() < usize::from(IMPORT_BATCH) {
+            while batch.len() < usize::from(IMPORT_LINES_PER_BATCH) {
                 let Some((line, record)) = reader.next()? else {
                     more = false;
                     break;

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::store::{AuditFilter, StoredCredential};
 
 /// Number of events in a page.
-const PAGE: u32 = 1_000;
+const EVENTS_PER_PAGE: u32 = 1_000;
 
 /// In which fields a credential has fewer rights here or in the file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Service {
             AuditFilter { action: Some(action.as_str().to_owned()), ..AuditFilter::default() };
         let mut after = None;
         loop {
-            let events = self.store.list_audit_events(&filter, after, PAGE).await?;
+            let events = self.store.list_audit_events(&filter, after, EVENTS_PER_PAGE).await?;
             let Some(last) = events.last() else { return Ok(()) };
             after = Some(last.id);
             let done = |event: &AuditEvent| event.refusal.is_none() && event.before.is_some();

@@ -14,7 +14,7 @@ use super::super::spool::SpoolReader;
 use super::super::{TransferError, json};
 use super::batch::{ExistingRows, LineOutcome, names};
 use super::{ImportObserver, ImportOptions, ImportPhase, ImportReport, Tally};
-use crate::model::limits::IMPORT_BATCH;
+use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{AuditAction, AuditEvent, AuditTarget, Invalid};
 use crate::store::{StoreError, StoredCredential, WriteTx};
 
@@ -124,7 +124,7 @@ impl Service {
     ) -> Result<Batch, TransferError> {
         let creator = context.requester_name();
         let mut batch = Batch::new();
-        while batch.len() < usize::from(IMPORT_BATCH) {
+        while batch.len() < usize::from(IMPORT_LINES_PER_BATCH) {
             let read = |text: &str| json::parse(text, &ColumnOptions::default()).ok();
             let Some((line, record)) = spooled.next(read)? else { break };
             if tally.bad.contains(line) {

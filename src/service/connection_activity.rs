@@ -105,6 +105,7 @@ impl Activity {
     }
 
     /// Whether the connection has been evicted.
+    #[cfg(test)]
     pub fn is_evicted(&self) -> bool {
         self.evicted.is_cancelled()
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Time limit for closing a connection.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
+/// Time limit for closing the connection of a search.
+pub(super) const SEARCH_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pause after a search before another one starts.
 pub(super) const SEARCH_PAUSE: Duration = Duration::from_millis(50);
 /// Time to wait for a connection before asking the other hosts whether one of them is the primary.

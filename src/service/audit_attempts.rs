@@ -1,27 +1,18 @@
-//! Audit events of management calls that were refused or changed nothing. Every call of a face that changes something
+//! The audit event of an attempted management call, whatever became of it. Every call of a face that changes something
 //! runs through [`Service::run`], which takes an [`Attempt`] and records a refusal by it, so no use case can forget to.
 //!
-//! A refusal changes nothing, so its event is committed in a separate transaction. To keep a flood from filling the
-//! disk, each requester has a quota: a hundred events at once, then one a minute. Further refusals are counted, and the
-//! count is recorded once a minute in one event (`refusals.suppress`). Calls that were allowed but changed nothing use
-//! the same quota: they commit only through [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for
-//! replicas like any other call.
+//! A refusal changes nothing, so its event is committed in a separate transaction, within the requester's quota
+//! (`refusal_quota.rs`). Further refusals are counted, and the count is recorded once a minute in one event
+//! (`refusals.suppress`). Calls that were allowed but changed nothing use the same quota: they commit only through
+//! [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for replicas like any other call.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::audit::Entry;
-use super::bucket::{Bucket, Rate};
 use super::commit::{Committed, Effect, Transaction};
 use super::{Context, Reason, Result, Service};
-use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
+use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, UserId};
 use crate::token::redact_tokens;
-
-/// Quota of a requester: a hundred events at once, then one a minute.
-const RATE: Rate = Rate { interval: Duration::from_mins(1), burst: Duration::from_mins(99) };
 
 /// Description of a management call for the audit log, in case it is refused or changes nothing.
 #[derive(Debug, Clone)]
@@ -72,51 +63,6 @@ impl Attempt {
     pub(super) fn asking(self, asked: Value) -> Self {
         Self { asked: Some(asked), ..self }
     }
-}
-
-/// Quota of recorded refusals, per requester.
-#[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<String, RequesterRecord>>);
-
-#[derive(Debug, Default)]
-struct RequesterRecord {
-    bucket: Bucket,
-    suppressed: u64,
-}
-
-impl Refusals {
-    /// Whether one more event of this requester is to be recorded. Otherwise counts it as suppressed.
-    fn admit(&self, requester: &str, now: Timestamp) -> bool {
-        let (mut used, now) = (self.0.lock(), since_epoch(now));
-        if !used.contains_key(requester) {
-            used.insert(requester.to_owned(), RequesterRecord::default());
-        }
-        let Some(used) = used.get_mut(requester) else { return true };
-        let admitted = used.bucket.has_room(now, RATE);
-        if admitted {
-            used.bucket.take(now, RATE);
-        } else {
-            used.suppressed += 1;
-        }
-        admitted
-    }
-
-    /// Returns the requesters with suppressed refusals since the last call, with their number.
-    fn take_suppressed(&self, now: Timestamp) -> Vec<(String, u64)> {
-        let (mut used, now) = (self.0.lock(), since_epoch(now));
-        let mut taken = Vec::new();
-        used.retain(|requester, used| {
-            if used.suppressed > 0 {
-                taken.push((requester.clone(), std::mem::take(&mut used.suppressed)));
-            }
-            !used.bucket.is_full(now)
-        });
-        taken
-    }
-}
-
-fn since_epoch(now: Timestamp) -> Duration {
-    Duration::from_micros(u64::try_from(now.unix_micros()).unwrap_or_default())
 }
 
 impl Service {
@@ -190,11 +136,11 @@ impl Service {
     /// Whether the requester's quota allows one more event for a call without a change. Otherwise counts it as
     /// suppressed.
     pub(super) fn admits(&self, context: &Context) -> bool {
-        self.refusals.admit(&context.requester_name(), self.clock.now())
+        self.refusal_quota.admit(&context.requester_name(), self.clock.now())
     }
 
     fn event_of(&self, attempt: &Attempt, after: Option<&Value>) -> Result<AuditEvent> {
-        let (time, random) = self.stamp()?;
+        let (time, random) = self.time_and_random()?;
         Ok(AuditEvent {
             id: EventId::in_order(time, random),
             time,
@@ -213,7 +159,7 @@ impl Service {
 
     /// Records the number of suppressed refusals. Call it about once a minute, and at shutdown.
     pub async fn record_suppressed_refusals(&self) {
-        for (requester, count) in self.refusals.take_suppressed(self.clock.now()) {
+        for (requester, count) in self.refusal_quota.take_suppressed(self.clock.now()) {
             let context = Context::operator("");
             let entry = Entry {
                 action: AuditAction::RefusalsSuppress,
@@ -240,45 +186,5 @@ impl Service {
         if let Err(error) = appended.await {
             tracing::warn!(%error, "a refusal could not be recorded");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_unix_micros(seconds * 1_000_000).expect("a time")
-    }
-
-    #[test]
-    fn a_flood_of_refusals_is_counted_and_not_recorded_one_by_one() {
-        let refusals = Refusals::default();
-        let admitted = (0..1_000).filter(|_| refusals.admit("gateway", at(0))).count();
-        assert_eq!(admitted, 100);
-        assert!(refusals.admit("dashboard", at(0)), "each requester has its own quota");
-        assert_eq!(refusals.take_suppressed(at(1)), [("gateway".to_owned(), 900)]);
-        assert_eq!(refusals.take_suppressed(at(1)), []);
-    }
-
-    #[test]
-    fn a_minute_restores_one_refusal_and_a_long_pause_the_whole_quota() {
-        let refusals = Refusals::default();
-        for _ in 0..200 {
-            refusals.admit("gateway", at(0));
-        }
-        assert!(refusals.admit("gateway", at(61)));
-        assert!(!refusals.admit("gateway", at(62)));
-        assert_eq!(refusals.take_suppressed(at(100 * 61)).len(), 1);
-        assert!(refusals.0.lock().is_empty(), "idle requesters are forgotten");
-    }
-
-    #[test]
-    fn a_clock_that_is_set_back_restores_nothing() {
-        let refusals = Refusals::default();
-        for _ in 0..100 {
-            refusals.admit("gateway", at(1_000));
-        }
-        assert!(!refusals.admit("gateway", at(0)));
     }
 }
