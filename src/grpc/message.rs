@@ -124,9 +124,13 @@ pub(super) async fn receive(
     if is_compressed(headers) {
         return ReceivedMessage::Other(buffered, Some(body));
     }
-    while buffered.len() <= PREFIX_BYTES + bytes_max {
+    loop {
+        // First, because the fast path may have received more than this limit already.
         if announced_length(&buffered).is_some_and(|length| length > bytes_max) {
             return ReceivedMessage::TooLarge(bytes_max);
+        }
+        if buffered.len() > PREFIX_BYTES + bytes_max {
+            return ReceivedMessage::Other(buffered, Some(body));
         }
         if reserved.grow_to(buffered.len()).is_err() {
             return ReceivedMessage::NoRoom;
@@ -141,7 +145,6 @@ pub(super) async fn receive(
             None => return ReceivedMessage::Other(buffered, None),
         }
     }
-    ReceivedMessage::Other(buffered, Some(body))
 }
 
 /// Reads the first bytes of a stream.

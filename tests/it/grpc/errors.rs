@@ -20,6 +20,7 @@ on_every_store! {
     too_many_requests_at_once_are_refused_with_a_retry_delay,
     a_call_past_its_deadline_is_deadline_exceeded,
     an_rpc_that_does_not_exist_is_unimplemented,
+    a_large_introspection_is_refused_on_a_connection_in_use_too,
 }
 
 async fn a_caller_without_the_permission_is_refused_before_its_request_is_decoded(h: Harness) {
@@ -109,5 +110,16 @@ async fn an_rpc_that_does_not_exist_is_unimplemented(h: Harness) {
         let codec = tonic_prost::ProstCodec::<IntrospectRequest, IntrospectRequest>::default();
         let outcome = client.unary(Request::new(IntrospectRequest::default()), path, codec).await;
         assert_eq!(outcome.expect_err("there is none").code(), Code::Unimplemented);
+    }
+}
+
+async fn a_large_introspection_is_refused_on_a_connection_in_use_too(h: Harness) {
+    let caller = h.caller("someone", &[Permission::Introspect]).await;
+    // The connection knows its caller from now on, and takes what has been received at once.
+    caller.introspect("x", "", &[]).await;
+    for _ in 0..20 {
+        let large = IntrospectRequest { token: "x".repeat(60_000), ..Default::default() };
+        let outcome = caller.auth().introspect(large).await;
+        assert_eq!(refused(outcome), (Code::OutOfRange, "MESSAGE_TOO_LARGE".to_owned()));
     }
 }
