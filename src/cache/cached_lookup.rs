@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::catch_up::CatchUp;
 use super::reader::Reader;
+use super::request_tasks::RequestTasks;
 use super::store_reads::{StoreReads, Ticket};
 use super::{FactsQuery, Lease, LeaseSnapshot, LocalReplica, Lookup, Mirror};
 use crate::model::{BootClock, Caller, CertificateSan, Digest, Facts, Revision};
@@ -40,7 +41,7 @@ impl CachedLookup {
             reader: Arc::clone(&reader),
             store: Arc::clone(&store),
             boot: Arc::clone(&boot),
-            tasks,
+            tasks: RequestTasks { tracker: tasks },
         };
         let catch_up = CatchUp::new(Arc::clone(&store), local);
         Self { reader, store_reads, catch_up, store, boot, outage_grace }

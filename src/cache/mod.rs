@@ -25,6 +25,7 @@ mod reader;
 mod reads_in_flight;
 mod replica;
 mod replica_monitor;
+mod request_tasks;
 mod stall_detector;
 mod store_reads;
 mod uncached_lookup;
@@ -44,6 +45,7 @@ pub use reader::{Fill, MissAction, ReadKey, Reader};
 pub use reads_in_flight::{JoinOutcome, ReadsInFlight};
 pub use replica::{FollowerParts, follow_change_log};
 pub use replica_monitor::{MonitorAction, MonitorEvent, ReplicaMonitor};
+pub use request_tasks::{RequestTasks, Share, with_share};
 pub use stall_detector::StallDetector;
 pub use uncached_lookup::UncachedLookup;
 

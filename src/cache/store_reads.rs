@@ -1,13 +1,13 @@
 //! Runs each read of the store in a task, so that a caller that goes away does not cancel a read that others have
-//! joined.
+//! joined. The task holds the share of the request that began the read.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::FactsQuery;
 use super::reader::{Fill, MissAction, Reader};
+use super::request_tasks::RequestTasks;
 use crate::model::{BootClock, Facts};
 use crate::store::{Result, Store, StoreError};
 
@@ -19,7 +19,7 @@ pub(super) struct StoreReads {
     pub(super) reader: Arc<Reader<Ticket>>,
     pub(super) store: Arc<dyn Store>,
     pub(super) boot: Arc<dyn BootClock>,
-    pub(super) tasks: TaskTracker,
+    pub(super) tasks: RequestTasks,
 }
 
 impl StoreReads {
@@ -29,9 +29,7 @@ impl StoreReads {
         let facts = match self.reader.on_miss(query, self.boot.since_boot(), &mut ticket) {
             MissAction::Read(fill) if query.fresh => return self.read(fill).await,
             MissAction::Read(fill) => {
-                let read = self.read(fill);
-                self.tasks.spawn(async move {
-                    let outcome = read.await;
+                self.tasks.spawn(self.read(fill), move |outcome| {
                     done.send_replace(Some(outcome));
                 });
                 result_of(ticket).await?

@@ -151,7 +151,8 @@ impl Gate {
         }
     }
 
-    /// Authenticates the caller, and takes one of its permits for requests in flight until the response has been sent.
+    /// Authenticates the caller, and takes one of its permits for requests in flight until the response has been sent,
+    /// and all that the request has started has ended.
     async fn admit(
         &self,
         mut request: Request<Incoming>,
@@ -171,34 +172,48 @@ impl Gate {
             let caller = connection.caller(&self.service, request.headers_mut());
             let caller = self.requests.identify(connection.peer().network(), caller).await?;
             guard.in_flight.mark_authenticated();
-            guard.caller_permit = Some(self.requests.enter(&caller)?);
-            guard.memory =
-                MemoryReservation::for_caller(Arc::clone(&self.requests), Arc::clone(&caller));
+            let permits = self.requests.enter(&caller)?;
+            guard.caller_permit = Some(permits.clone());
+            guard.memory = MemoryReservation::for_caller(permits.clone());
             let context = context(Arc::clone(&caller), connection, deadline);
-            if let Some(action) = rpc.row().action {
-                return Ok(self.manage(request, rpc, action, context, guard).await);
-            }
-            rpc.require(&context)?;
             if rpc.row().call_type == CallType::ServerStreaming {
+                rpc.require(&context)?;
                 guard.watch_permit = Some(self.requests.watch(&caller)?);
             }
-            if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
-                return self.introspect(request, rpc, buffered, context, guard).await;
-            }
-            let (parts, body) = request.into_parts();
-            let received = self.receive(&parts, rpc, buffered, body, guard).await;
-            let answer = self.forward_to_tonic(parts, received, context).await;
-            if guard.watch_permit.is_some() {
-                Ok(answer)
-            } else {
-                reserve_response(answer, guard).await
-            }
+            permits.run(self.answer_admitted(request, buffered, rpc, context, guard)).await
         };
         let answer = tokio::time::timeout_at(deadline, answer).await;
         if guard.watch_permit.is_some() {
             guard.caller_permit = None;
+            guard.memory = MemoryReservation::unauthenticated();
         }
         answer.map_err(|_| Reason::DeadlineExceeded)?
+    }
+
+    /// Answers a request whose caller is known and has its permits.
+    async fn answer_admitted(
+        &self,
+        request: Request<Incoming>,
+        buffered: Bytes,
+        rpc: Rpc,
+        context: Context,
+        guard: &mut RequestGuard,
+    ) -> Result<Response<ResponseBody>> {
+        if let Some(action) = rpc.row().action {
+            return Ok(self.manage(request, rpc, action, context, guard).await);
+        }
+        rpc.require(&context)?;
+        if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
+            return self.introspect(request, rpc, buffered, context, guard).await;
+        }
+        let (parts, body) = request.into_parts();
+        let received = self.receive(&parts, rpc, buffered, body, guard).await;
+        let answer = self.forward_to_tonic(parts, received, context).await;
+        if guard.watch_permit.is_some() {
+            Ok(answer)
+        } else {
+            reserve_response(answer, guard).await
+        }
     }
 
     /// Answers a management call, and records its refusal in the audit log if the gate or a field check refused it. A

@@ -1,7 +1,6 @@
 //! Reads the message of a unary call as bytes, before it is decoded, and passes it on to tonic unchanged.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -13,8 +12,7 @@ use hyper::body::Incoming;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use super::introspect::read_bytes;
-use crate::model::Caller;
-use crate::service::{CallerPermit, Reason, RequestsInFlight, Result, ServiceError};
+use crate::service::{CallPermits, Reason, Result, ServiceError};
 
 /// Bytes of a gRPC frame before the message: a compression flag and the length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -46,9 +44,8 @@ impl ReceivedMessage {
 /// Memory that one request has reserved for large messages. Small ones are bounded by the number of requests.
 pub(super) struct MemoryReservation {
     /// `None` for an unauthenticated request, which may reserve nothing.
-    owner: Option<(Arc<RequestsInFlight>, Arc<Caller>)>,
+    permits: Option<CallPermits>,
     bytes: usize,
-    permit: Option<CallerPermit>,
 }
 
 /// Messages and responses of up to this many bytes are not counted.
@@ -57,12 +54,12 @@ pub(super) const UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 impl MemoryReservation {
     /// An empty reservation that cannot grow.
     pub(super) const fn unauthenticated() -> Self {
-        Self { owner: None, bytes: 0, permit: None }
+        Self { permits: None, bytes: 0 }
     }
 
-    /// An empty reservation of a caller.
-    pub(super) const fn for_caller(requests: Arc<RequestsInFlight>, caller: Arc<Caller>) -> Self {
-        Self { owner: Some((requests, caller)), bytes: 0, permit: None }
+    /// An empty reservation of a caller's request.
+    pub(super) const fn for_caller(permits: CallPermits) -> Self {
+        Self { permits: Some(permits), bytes: 0 }
     }
 
     /// Grows the reservation to `bytes` in total.
@@ -72,8 +69,8 @@ impl MemoryReservation {
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<()> {
         let (had, needed) = (counted(self.bytes), counted(bytes));
         if needed > had {
-            let (requests, caller) = self.owner.as_ref().ok_or(Reason::Overloaded)?;
-            requests.reserve_large(caller, &mut self.permit, needed - had)?;
+            let permits = self.permits.as_ref().ok_or(Reason::Overloaded)?;
+            permits.reserve_large(needed - had)?;
         }
         self.bytes = self.bytes.max(bytes);
         Ok(())

@@ -10,7 +10,7 @@ use tonic::Status;
 use super::introspect::UnaryBody;
 use super::message::{MemoryReservation, UNCOUNTED_BYTES_MAX};
 use super::unauthenticated::UnauthenticatedPermit;
-use crate::service::{CallerPermit, InFlightGuard};
+use crate::service::{CallPermits, CallerPermit, InFlightGuard};
 
 /// A response body, with the permits that its request holds until the body has been sent.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub(super) struct RequestGuard {
     pub(super) memory: MemoryReservation,
     /// Permit of an RPC that needs no caller.
     pub(super) unauthenticated_permit: Option<UnauthenticatedPermit>,
-    /// Permit of a caller's unary call. The client must read the response in time.
-    pub(super) caller_permit: Option<CallerPermit>,
+    /// Permits of a caller's unary call. The client must read the response in time.
+    pub(super) caller_permit: Option<CallPermits>,
     /// Permit of a Watch, which the caller may read at any pace.
     pub(super) watch_permit: Option<CallerPermit>,
     /// Next frame of the body, already taken out of it.

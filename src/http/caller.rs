@@ -1,18 +1,18 @@
 //! Authenticates the caller of an HTTP request: a service token by Basic or Bearer, or else the client certificate. For
 //! forward-auth the token is in a separate header, since `Authorization` holds the credential of the proxy's client.
 
+use std::sync::Arc;
+
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::time::Instant;
 use tracing::Span;
 use zeroize::Zeroizing;
 
 use super::form;
-use crate::service::{
-    Context, Peer, PresentedCaller, Reason, Recorded, Requester, Result, Service,
-};
+use crate::model::Caller;
+use crate::service::{Peer, PresentedCaller, Reason, Result, Service};
 use crate::token::{after_scheme, bearer};
 
 /// Header with the service token of a proxy: `Bearer sophic_svc_…`.
@@ -91,17 +91,11 @@ pub(super) async fn authenticate(
     service: &Service,
     credentials: CallerCredentials,
     peer: Option<&Peer>,
-    deadline: Instant,
-) -> Result<Context> {
+) -> Result<Arc<Caller>> {
     let caller = service.authenticate(&credentials.caller, peer).await?;
     if credentials.client_id.is_some_and(|name| name.as_str() != caller.name.as_str()) {
         return Err(Reason::CallerUnknown.into());
     }
     Span::current().record("caller", caller.name.as_str());
-    Ok(Context {
-        requester: Requester::Caller(caller),
-        remote_address: peer.map(|peer| peer.address.ip().to_string()),
-        deadline: Some(deadline),
-        recorded: Recorded::default(),
-    })
+    Ok(caller)
 }

@@ -92,18 +92,32 @@ impl HttpFace {
             Endpoint::ForwardAuth => caller::from_caller_header(&parts.headers, peer)?,
         };
         let service = &self.service;
-        let identified = caller::authenticate(service, credentials, peer, deadline);
-        let context = match peer {
+        let identified = caller::authenticate(service, credentials, peer);
+        let caller = match peer {
             Some(peer) => self.requests.identify(peer.network(), identified).await?,
             None => identified.await?,
         };
-        let _permit = match &context.requester {
-            Requester::Caller(caller) => Some(self.requests.enter(caller)?),
-            Requester::Operator(_) => None,
-        };
+        let permits = self.requests.enter(&caller)?;
         if let Some(in_flight) = parts.extensions.get::<Arc<InFlightGuard>>() {
             in_flight.mark_authenticated();
         }
+        let context = Context {
+            requester: Requester::Caller(caller),
+            remote_address: peer.map(|peer| peer.address.ip().to_string()),
+            deadline: Some(deadline),
+            recorded: Recorded::default(),
+        };
+        permits.run(self.answer_admitted(endpoint, context, parts, body)).await
+    }
+
+    /// Answers a request whose caller is known and has its permits.
+    async fn answer_admitted(
+        &self,
+        endpoint: Endpoint,
+        context: Context,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response<Body>, Problem> {
         let Some(action) = endpoint.rpc().row().action else {
             return self.serve(endpoint, context, parts, body).await;
         };

@@ -180,8 +180,9 @@ impl Service {
         Ok(Committed(self.store.revision().await?))
     }
 
-    /// Runs a management call in a separate task. The task runs to its end even if the client disconnects. A refusal is
-    /// recorded before it is returned. Otherwise the call's effect on answers is awaited.
+    /// Runs a management call in a separate task. The task runs to its end even if the client disconnects, and holds the
+    /// request's share until then. A refusal is recorded before it is returned. Otherwise the call's effect on answers
+    /// is awaited.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         attempt: Attempt,
@@ -189,14 +190,11 @@ impl Service {
         work: impl Future<Output = Result<Done<T>>> + Send + 'static,
     ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
-        let call = Arc::clone(self).call(attempt, effect, Box::pin(work));
-        let call = async move {
+        let call = Arc::clone(self).call(attempt, effect, Box::pin(work)).in_current_span();
+        let task = self.tasks.spawn(call, |outcome| {
             // Fails if the client has disconnected.
-            let _ = sender.send(call.await);
-        };
-        // Boxed, so that the task is compiled once and not for each call.
-        let call: BoxFuture<'static, ()> = Box::pin(call.in_current_span());
-        let task = self.tasks.spawn(call);
+            let _ = sender.send(outcome);
+        });
         if let Ok(outcome) = receiver.await {
             return outcome;
         }

@@ -60,7 +60,7 @@ pub use peer::Peer;
 pub use probe::MemoryState;
 pub use readiness::Readiness;
 pub use request_limits::RequestLimits;
-pub use requests_in_flight::{CallerPermit, RequestsInFlight};
+pub use requests_in_flight::{CallPermits, CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;
 pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
@@ -76,7 +76,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup};
+use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup, RequestTasks};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
@@ -93,7 +93,7 @@ pub struct Service {
     change_buffer: Arc<ChangeBuffer>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    tasks: TaskTracker,
+    tasks: RequestTasks,
     unknown_rate: UnknownRate,
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
@@ -239,7 +239,7 @@ impl Service {
             change_buffer,
             clock,
             random,
-            tasks,
+            tasks: RequestTasks { tracker: tasks },
             unknown_rate: UnknownRate::new(unknown_rate_max, Arc::clone(&boot)),
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
@@ -274,13 +274,13 @@ impl Service {
 
     /// Whether no call that writes is in flight.
     pub fn is_idle(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.tracker.is_empty()
     }
 
     /// Waits until no call that writes is in flight. A purge ends after its current batch.
     pub async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tasks.tracker.close();
+        self.tasks.tracker.wait().await;
     }
 
     /// Stops the background work of the revocation barrier. Call it after [`Self::drain`] and before the replica stops.

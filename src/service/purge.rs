@@ -63,7 +63,7 @@ impl Service {
                 }
                 purged += found.len() as u64;
                 progress(purged);
-                if this.tasks.is_closed() {
+                if this.tasks.tracker.is_closed() {
                     return Ok(committed.done(purged));
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;
@@ -76,13 +76,13 @@ impl Service {
     /// their number. It is not a management call, since the audit log holds the same changes.
     pub async fn purge_changes(self: &Arc<Self>, cutoff: Timestamp) -> Result<u64> {
         let this = Arc::clone(self);
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.tracker.spawn(async move {
             let mut purged = 0;
             loop {
                 this.require_trusted_clock().await?;
                 let count = this.store.delete_changes(cutoff, ROWS_PER_TRANSACTION).await?;
                 purged += count;
-                if count < u64::from(ROWS_PER_TRANSACTION) || this.tasks.is_closed() {
+                if count < u64::from(ROWS_PER_TRANSACTION) || this.tasks.tracker.is_closed() {
                     return Ok(purged);
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;

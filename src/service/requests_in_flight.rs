@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::shared_quota::{QuotaExceeded, QuotaPermit, SharedQuota};
 use super::{Reason, RequestLimits, Result};
+use crate::cache;
 use crate::model::limits::{LARGE_BYTES_MAX, WATCHES_MAX};
 use crate::model::{Caller, CallerId};
 
@@ -34,6 +35,34 @@ pub struct RequestsInFlight {
 
 /// A caller's permit for a part of a shared resource. Dropping it gives the part back.
 pub type CallerPermit = QuotaPermit<CallerId>;
+
+/// What one request of a caller takes: a permit for a request in flight, and memory for large messages. It is given back
+/// when the last clone is dropped, and the tasks that the request has started hold one (`cache/request_tasks.rs`).
+#[derive(Clone)]
+pub struct CallPermits(Arc<Held>);
+
+struct Held {
+    requests: Arc<RequestsInFlight>,
+    caller: Arc<Caller>,
+    _request: CallerPermit,
+    large: Mutex<Option<CallerPermit>>,
+}
+
+impl CallPermits {
+    /// Reserves `bytes` more for large messages.
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
+    pub fn reserve_large(&self, bytes: usize) -> Result<()> {
+        let Held { requests, caller, large, .. } = &*self.0;
+        requests.reserve_large(caller, &mut large.lock(), bytes)
+    }
+
+    /// Runs the request. Whatever it starts that outlives it holds the permits too.
+    pub async fn run<F: Future>(&self, request: F) -> F::Output {
+        cache::with_share(Arc::clone(&self.0) as cache::Share, request).await
+    }
+}
 
 /// A resource that callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,12 +143,16 @@ impl RequestsInFlight {
         caller.await
     }
 
-    /// Returns a permit for a request of this caller.
+    /// Returns the permits of a request of this caller.
     ///
     /// # Errors
     /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
-    pub fn enter(&self, caller: &Caller) -> Result<CallerPermit> {
-        self.log_if_exceeded(caller, Resource::Requests, self.of_callers.take(caller.id, 1))
+    pub fn enter(self: &Arc<Self>, caller: &Arc<Caller>) -> Result<CallPermits> {
+        let taken = self.of_callers.take(caller.id, 1);
+        let permit = self.log_if_exceeded(caller, Resource::Requests, taken)?;
+        let (requests, caller) = (Arc::clone(self), Arc::clone(caller));
+        let held = Held { requests, caller, _request: permit, large: Mutex::default() };
+        Ok(CallPermits(Arc::new(held)))
     }
 
     /// Returns a permit for a Watch of this caller. A Watch has no time limit.
@@ -134,7 +167,7 @@ impl RequestsInFlight {
     ///
     /// # Errors
     /// [`Reason::Overloaded`] if the total is used up, or the caller already has half of it.
-    pub fn reserve_large(
+    fn reserve_large(
         &self,
         caller: &Caller,
         has: &mut Option<CallerPermit>,
@@ -276,7 +309,7 @@ mod tests {
         // A caller in memory is identified nevertheless.
         let known = requests.identify(here, std::future::ready(Ok(caller(1)))).now_or_never();
         let known = known.expect("it completes at once").expect("the caller is known");
-        let _permit = requests.enter(&known).expect("the quota is not used up");
+        let _permit = requests.enter(&Arc::new(known)).expect("the quota is not used up");
         let refusal =
             requests.identify(here, std::future::ready(Err::<(), _>(Reason::CallerUnknown.into())));
         assert!(refusal.now_or_never().is_some_and(|refused| refused.is_err()));

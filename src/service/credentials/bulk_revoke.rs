@@ -144,7 +144,7 @@ impl Service {
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;
                 let late = stop.is_some_and(|stop| Instant::now() >= stop);
-                if let Some(after) = after.filter(|_| late || this.tasks.is_closed()) {
+                if let Some(after) = after.filter(|_| late || this.tasks.tracker.is_closed()) {
                     next_token = start.token_after(after);
                     break all;
                 }

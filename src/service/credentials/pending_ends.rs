@@ -91,7 +91,7 @@ impl Service {
                 committed = committed.and(batch);
                 written += count;
                 progress(written);
-                if this.tasks.is_closed() {
+                if this.tasks.tracker.is_closed() {
                     break;
                 }
                 tokio::time::sleep(BATCH_PAUSE).await;

@@ -18,19 +18,28 @@ const SHARD_MAX: usize = 4_096;
 /// Number of credentials that one transaction updates.
 const CREDENTIALS_PER_TRANSACTION: usize = 500;
 
-type Shard = Mutex<Vec<Arc<CredentialFacts>>>;
+/// Credentials with uses that the store does not have yet.
+#[derive(Default)]
+struct Shard {
+    /// Used since the last flush.
+    noted: Vec<Arc<CredentialFacts>>,
+    /// Taken by the flush that is running. Its writes may not have been committed.
+    being_written: Vec<Arc<CredentialFacts>>,
+}
 
 /// Credentials used since the last flush. The latest use is stored in the facts of each credential, which introspection
 /// has already loaded.
 pub struct LastUses {
-    shards: Box<[Shard]>,
+    shards: Box<[Mutex<Shard>]>,
     filling: Notify,
+    /// One flush at a time.
+    flush: tokio::sync::Mutex<()>,
 }
 
 impl Default for LastUses {
     fn default() -> Self {
-        let shards = std::iter::repeat_with(Shard::default).take(SHARDS).collect();
-        Self { shards, filling: Notify::new() }
+        let shards = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
+        Self { shards, filling: Notify::new(), flush: tokio::sync::Mutex::default() }
     }
 }
 
@@ -41,20 +50,21 @@ impl LastUses {
             return;
         }
         let mut shard = self.shard(credential.id).lock();
-        if shard.len() >= SHARD_MAX {
+        if shard.noted.len() >= SHARD_MAX {
             drop(shard);
             credential.take_use();
             return;
         }
-        shard.push(Arc::clone(credential));
-        if shard.len() == SHARD_MAX / 2 {
+        shard.noted.push(Arc::clone(credential));
+        if shard.noted.len() == SHARD_MAX / 2 {
             self.filling.notify_one();
         }
     }
 
-    /// Whether a use of this credential is noted and not yet written.
+    /// Whether a use of this credential is noted, and its write is not known to be committed.
     pub fn is_noted(&self, id: CredentialId) -> bool {
-        self.shard(id).lock().iter().any(|credential| credential.id == id)
+        let shard = self.shard(id).lock();
+        shard.noted.iter().chain(&shard.being_written).any(|credential| credential.id == id)
     }
 
     /// Waits until a shard is half full.
@@ -62,12 +72,16 @@ impl LastUses {
         self.filling.notified().await;
     }
 
-    /// Removes and returns all noted uses, sorted by id.
+    /// Takes all noted uses, sorted by id. [`Self::is_noted`] sees them until [`Self::forget_taken`].
     fn take(&self) -> Vec<(Arc<CredentialFacts>, LastUse)> {
-        // Drained, not replaced, to keep the capacity for the next minute, which sees mostly the same credentials.
-        let drained =
-            self.shards.iter().flat_map(|shard| shard.lock().drain(..).collect::<Vec<_>>());
-        let uses = drained.filter_map(|credential| {
+        let taken = self.shards.iter().flat_map(|shard| {
+            let mut shard = shard.lock();
+            let Shard { noted, being_written } = &mut *shard;
+            // Moved, not replaced, to keep the capacity for the next minute, which sees mostly the same credentials.
+            being_written.append(noted);
+            being_written.clone()
+        });
+        let uses = taken.filter_map(|credential| {
             let last_use = credential.take_use()?;
             Some((credential, last_use))
         });
@@ -78,8 +92,15 @@ impl LastUses {
         uses
     }
 
+    /// Ends what [`Self::take`] began, when its uses are committed or noted again.
+    fn forget_taken(&self) {
+        for shard in &self.shards {
+            shard.lock().being_written.clear();
+        }
+    }
+
     /// Selects the shard by the last byte of the id, which is random.
-    fn shard(&self, id: CredentialId) -> &Shard {
+    fn shard(&self, id: CredentialId) -> &Mutex<Shard> {
         &self.shards[usize::from(id.0.as_bytes()[15]) % SHARDS]
     }
 }
@@ -92,6 +113,7 @@ impl Service {
 
     /// Writes the noted uses and returns the number of changed rows. Uses that cannot be written are noted again.
     pub async fn flush_last_uses(&self) -> u64 {
+        let _one_at_a_time = self.last_uses.flush.lock().await;
         let uses = self.last_uses.take();
         let mut written = 0;
         for (i, batch) in uses.chunks(CREDENTIALS_PER_TRANSACTION).enumerate() {
@@ -107,6 +129,7 @@ impl Service {
                 }
             }
         }
+        self.last_uses.forget_taken();
         written
     }
 }
@@ -134,7 +157,25 @@ mod tests {
     }
 
     fn taken(uses: &LastUses) -> Vec<(CredentialId, LastUse)> {
-        uses.take().into_iter().map(|(credential, last_use)| (credential.id, last_use)).collect()
+        let taken = uses.take();
+        uses.forget_taken();
+        taken.into_iter().map(|(credential, last_use)| (credential.id, last_use)).collect()
+    }
+
+    #[test]
+    fn a_use_is_noted_until_its_write_is_committed() {
+        let uses = LastUses::default();
+        let (used, other) = (credential(1), credential(2));
+        uses.note(&used, at(1));
+        assert_eq!(uses.take().len(), 1);
+        assert!(uses.is_noted(used.id) && !uses.is_noted(other.id));
+        // Its write fails.
+        uses.note(&used, at(1));
+        uses.forget_taken();
+        assert!(uses.is_noted(used.id));
+        assert_eq!(uses.take().len(), 1);
+        uses.forget_taken();
+        assert!(!uses.is_noted(used.id));
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod retries;
 mod rotate;
 mod same_answers;
 mod shares;
+mod shares_cancelled;
 mod shutdown;
 mod switch;
 mod texts;

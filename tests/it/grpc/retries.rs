@@ -1,12 +1,14 @@
 //! `request_id`: a retry creates nothing twice.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sophic_auth::grpc::pb::{
     self, CreateKeyRequest, CreateKeyResponse, CreatePatRequest, Denial, ListCredentialsRequest,
     RevokeRequest, Role, RotateRequest, Scope, revoke_request,
 };
 use sophic_auth::model::Permission;
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -14,7 +16,7 @@ use super::refusal::{fields, reason};
 use super::rotate;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
-use crate::waits::within;
+use crate::waits::{stays_pending, within};
 
 on_every_store! {
     a_retry_gives_the_same_credential_a_new_token,
@@ -28,6 +30,7 @@ on_every_store! {
     one_hundred_racing_retries_create_one_credential,
     a_late_retry_is_refused_and_after_a_day_is_a_new_request,
     a_retry_after_use_is_refused,
+    a_retry_while_the_use_is_being_written_is_refused,
 }
 
 const ID: &str = "3f0c9a52-8f3e-4d59-9b1c-6a1c2a7f0e11";
@@ -268,4 +271,33 @@ async fn a_retry_after_use_is_refused(h: Harness) {
     let made = id(create(&root, request()).await.expect("it is made").credential.as_ref());
     crate::store::raw::run(&h.database, "UPDATE credentials SET last_use_time = create_time").await;
     names(&create(&root, request()).await.expect_err("it was used"), &made);
+}
+
+async fn a_retry_while_the_use_is_being_written_is_refused(h: Harness) {
+    let root = root(&h).await;
+    let made = create(&root, request()).await.expect("it is made");
+    assert!(root.introspect(&made.token, "acme", &[]).await.active);
+    let mut retry = Box::pin(create(&root, request()));
+    let mut flush = Box::pin(h.running.service.flush_last_uses());
+    // The retry waits for the lock first. Then the use is taken out of memory, and its write waits behind the retry.
+    let mut queue = async || {
+        let time = Duration::from_millis(200);
+        stays_pending(time, "the retry has the lock", &mut retry).await;
+        stays_pending(time, "the use has been written", &mut flush).await;
+    };
+    if h.database.is_postgres() {
+        let mut other = PgConnection::connect(&h.database.url()).await.expect("it answers");
+        let mut holding = other.begin().await.expect("it begins");
+        holding.execute("SELECT FROM credentials FOR UPDATE").await.expect("it is locked");
+        queue().await;
+        holding.rollback().await.expect("it is unlocked");
+    } else {
+        let mut other = SqliteConnection::connect(&h.database.url()).await.expect("it opens");
+        let holding = other.begin_with("BEGIN IMMEDIATE").await.expect("it begins");
+        queue().await;
+        holding.rollback().await.expect("it is unlocked");
+    }
+    let (again, written) = within("both end", futures::future::join(retry, flush)).await;
+    names(&again.expect_err("it was used"), &id(made.credential.as_ref()));
+    assert_eq!(written, 1);
 }

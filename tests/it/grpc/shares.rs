@@ -80,12 +80,12 @@ fn overloaded<T>(outcome: Result<T, Status>) -> bool {
     })
 }
 
-async fn asks(actor: &Actor) -> bool {
+pub(super) async fn asks(actor: &Actor) -> bool {
     // Unlike an introspection from memory, it always takes a permit.
     !overloaded(actor.auth().batch_introspect(BatchIntrospectRequest::default()).await)
 }
 
-async fn over_http(server: &Harness, actor: &Actor) -> u16 {
+pub(super) async fn over_http(server: &Harness, actor: &Actor) -> u16 {
     let call = Call::form("/oauth2/introspect", &[("token", "nobody's")]);
     let header = actor.authorization().expect("a token");
     call.header("authorization", &header).send(server.running.http).await.status
