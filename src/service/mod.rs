@@ -39,6 +39,7 @@ pub use callers::{
     UpdateCaller,
 };
 pub use checks::Violations;
+use callers::UsedTokens;
 pub use clock::StoreClock;
 pub use commit::Commits;
 pub use credentials::{
@@ -91,6 +92,7 @@ pub struct Service {
     unknown_rate: UnknownRate,
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
+    used_tokens: UsedTokens,
     refusals: Refusals,
     options: Options,
 }
@@ -237,6 +239,7 @@ impl Service {
             unknown_rate: UnknownRate::new(unknown_rate_max, Arc::clone(&boot)),
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
+            used_tokens: UsedTokens::default(),
             refusals: Refusals::default(),
             options,
         }

@@ -86,7 +86,15 @@ impl Service {
             };
             let mut old_hint = String::new();
             let action = if let Some(earlier) = earlier {
-                check_replayable(&before, &earlier, now)?;
+                let is_used = this.used_tokens.is_noted(before.id, &old);
+                if let Err(error) = check_replayable(&before, &earlier, is_used, now) {
+                    drop(tx);
+                    // The earlier try may have failed before its second step.
+                    if overlap.is_zero() && before.rotation == Some(rotation_of(&earlier)) {
+                        this.end_previous_token(&context, &before).await?;
+                    }
+                    return Err(error);
+                }
                 AuditAction::CallerReplay
             } else {
                 old_hint.clone_from(&before.hint);
@@ -138,10 +146,21 @@ impl Service {
     }
 }
 
-/// Checks that the token of the earlier try may be replaced: it is still the token of the caller, and new.
-fn check_replayable(caller: &Caller, earlier: &ClaimedRequest, now: Timestamp) -> Result<()> {
-    let latest = caller.rotation == Some(RotationId(earlier.credential_id.0));
-    if latest && now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX {
+/// The rotation that an earlier try made.
+fn rotation_of(earlier: &ClaimedRequest) -> RotationId {
+    RotationId(earlier.credential_id.0)
+}
+
+/// Checks that the token of the earlier try may be replaced: it is still the token of the caller, new, and was not seen
+/// in use.
+fn check_replayable(
+    caller: &Caller,
+    earlier: &ClaimedRequest,
+    is_used: bool,
+    now: Timestamp,
+) -> Result<()> {
+    let latest = caller.rotation == Some(rotation_of(earlier));
+    if latest && !is_used && now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX {
         return Ok(());
     }
     let error = ServiceError::from(Reason::RequestReplayed);

@@ -86,7 +86,17 @@ impl Service {
             let overlap =
                 request.overlap.or_else(|| Some(locked.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
-                let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
+                let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
+                let made = match made {
+                    // The earlier try may have failed before its second step.
+                    Err(error) if error.reason == Reason::RequestReplayed => {
+                        if overlap == Some(Duration::ZERO) {
+                            this.revoke_succeeded(&context, &request, now).await?;
+                        }
+                        return Err(error);
+                    }
+                    made => made?,
+                };
                 let rotated = made.map(|Created { credential, token }| Rotated {
                     credential,
                     token,
