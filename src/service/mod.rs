@@ -39,7 +39,6 @@ pub use callers::{
     UpdateCaller,
 };
 pub use checks::Violations;
-use callers::UsedTokens;
 pub use clock::StoreClock;
 pub use commit::Commits;
 pub use credentials::{
@@ -71,6 +70,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+use callers::UsedTokens;
 
 use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};

@@ -86,13 +86,9 @@ impl Service {
             };
             let mut old_hint = String::new();
             let action = if let Some(earlier) = earlier {
-                let is_used = this.used_tokens.is_noted(before.id, &old);
-                if let Err(error) = check_replayable(&before, &earlier, is_used, now) {
+                if let Err(error) = this.check_replayable(&before, &earlier, &old, now) {
                     drop(tx);
-                    // The earlier try may have failed before its second step.
-                    if overlap.is_zero() && before.rotation == Some(rotation_of(&earlier)) {
-                        this.end_previous_token(&context, &before).await?;
-                    }
+                    this.finish_earlier_try(&context, &before, &earlier, overlap).await?;
                     return Err(error);
                 }
                 AuditAction::CallerReplay
@@ -124,6 +120,38 @@ impl Service {
         .await
     }
 
+    /// Checks that the token of the earlier try may be replaced: it is still the token of the caller, new, and no use of
+    /// it is noted.
+    fn check_replayable(
+        &self,
+        caller: &Caller,
+        earlier: &ClaimedRequest,
+        token: &Digest,
+        now: Timestamp,
+    ) -> Result<()> {
+        let is_latest = caller.rotation == Some(rotation_of(earlier));
+        let is_new = now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX;
+        if is_latest && is_new && !self.used_tokens.is_noted(caller.id, token) {
+            return Ok(());
+        }
+        let error = ServiceError::from(Reason::RequestReplayed);
+        Err(error.with("caller_id", caller.id.to_string()))
+    }
+
+    /// Ends the old token for an earlier try that may have failed before its second step.
+    async fn finish_earlier_try(
+        &self,
+        context: &Context,
+        caller: &Caller,
+        earlier: &ClaimedRequest,
+        overlap: Duration,
+    ) -> Result<()> {
+        if overlap.is_zero() && caller.rotation == Some(rotation_of(earlier)) {
+            let _ = self.end_previous_token(context, caller).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the old token, as the second step of a rotation without an overlap. Returns the caller in its new state.
     async fn end_previous_token(
         &self,
@@ -146,25 +174,9 @@ impl Service {
     }
 }
 
-/// The rotation that an earlier try made.
+/// Returns the rotation that an earlier try made.
 fn rotation_of(earlier: &ClaimedRequest) -> RotationId {
     RotationId(earlier.credential_id.0)
-}
-
-/// Checks that the token of the earlier try may be replaced: it is still the token of the caller, new, and was not seen
-/// in use.
-fn check_replayable(
-    caller: &Caller,
-    earlier: &ClaimedRequest,
-    is_used: bool,
-    now: Timestamp,
-) -> Result<()> {
-    let latest = caller.rotation == Some(rotation_of(earlier));
-    if latest && !is_used && now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX {
-        return Ok(());
-    }
-    let error = ServiceError::from(Reason::RequestReplayed);
-    Err(error.with("caller_id", caller.id.to_string()))
 }
 
 fn fingerprint(caller: &str, overlap: Duration) -> Digest {

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use crate::model::limits::REPLAY_AGE_MAX;
 use crate::model::{Caller, CallerId, CallerIdentity, Digest, Timestamp};
 
-/// For each caller that was rotated of late, the digest of its new token, once that was used here, and when it was first
+/// For each caller that was rotated of late, the digest of its new token, once that was used here, and when that was
 /// noted. Kept in memory only.
 #[derive(Debug, Default)]
 pub(in crate::service) struct UsedTokens(RwLock<HashMap<CallerId, (Digest, Timestamp)>>);

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use prost_types::Duration;
 use sophic_auth::grpc::pb::{
-    IntrospectRequest, RevokeCallerRequest, RotateCallerRequest, RotateCallerResponse, UpdateCallerRequest,
-    WatchRequest,
+    IntrospectRequest, RevokeCallerRequest, RotateCallerRequest, RotateCallerResponse,
+    UpdateCallerRequest, WatchRequest,
 };
 use sophic_auth::model::Permission;
 use tonic::{Code, Status};
