@@ -77,6 +77,9 @@ async fn rotate(global: &Global, request: RotateCaller) -> anyhow::Result<()> {
     let (view, token) = (view::caller(&rotated.caller), rotated.token.expose());
     let printed = output::rotated(global.output, "caller", view, token, rotated.end_pending);
     unprinted_token::undo_caller_rotation_unless_printed(&service, &rotated, printed).await?;
+    // The same command would rotate once more.
+    let name = &rotated.caller.name;
+    global.monitor.set_waiting_command(format!("sophic-auth caller update {name} --name {name}"));
     drop(guard);
     wait_for_replicas(&service, rotated.end_pending).await?;
     service.close().await;

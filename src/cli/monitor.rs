@@ -27,6 +27,7 @@ const NAME_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Default)]
 pub(super) struct CommandMonitor {
     service: Arc<OnceLock<Weak<Service>>>,
+    waiting_command: Arc<OnceLock<String>>,
     token_in_progress: Arc<AtomicBool>,
 }
 
@@ -47,7 +48,7 @@ pub(super) enum Interrupted {
     /// The change is committed, but some server may not have applied it yet.
     #[error(
         "interrupted: the change is committed (revision {revision}) and stays so. {replicas} may answer as before for up to \
-        {seconds} s. To wait for that, run the same command again"
+        {seconds} s. To wait for that, {again}"
     )]
     Committed {
         /// Revision of the change.
@@ -56,6 +57,8 @@ pub(super) enum Interrupted {
         replicas: String,
         /// Time until the last of them is no longer waited for, in seconds.
         seconds: u64,
+        /// What to run to wait for them.
+        again: String,
     },
     /// Changes are committed, and more were to come, or the wait for other servers had not begun.
     #[error(
@@ -83,6 +86,11 @@ impl CommandMonitor {
     pub(super) fn set(&self, service: &Arc<Service>) {
         // A command opens the store once.
         let _ = self.service.set(Arc::downgrade(service));
+    }
+
+    /// Sets the command that waits for the servers, if the same command would do more than that.
+    pub(super) fn set_waiting_command(&self, command: String) {
+        let _ = self.waiting_command.set(command);
     }
 
     /// Returns a guard to hold while a token is created, until it is printed, or revoked because it could not be printed.
@@ -149,6 +157,12 @@ impl CommandMonitor {
             revision: waiting.revision.0,
             replicas: replica_names(service, &waiting).await,
             seconds: waiting.longest_wait().unwrap_or_default().as_secs().max(1),
+            again: match self.waiting_command.get() {
+                Some(command) => format!("run `{command}`, which changes nothing"),
+                None => "run the same command again: it may then answer that the change is made \
+                         already"
+                    .to_owned(),
+            },
         }
         .into())
     }

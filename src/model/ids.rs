@@ -132,6 +132,14 @@ uuid_id! {
     ReplicaId
 }
 
+impl RotationId {
+    /// Returns the time of the rotation, which the id encodes.
+    pub fn time(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        Timestamp::from_unix(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+    }
+}
+
 impl EventId {
     /// Like [`Self::new`], but also encodes the microseconds, where UUIDv7 has room for them (RFC 9562 §6.2, method 3).
     /// Ids then sort by time within a millisecond too.

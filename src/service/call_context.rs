@@ -31,6 +31,11 @@ pub(super) async fn run<F: Future>(deadline: Option<Instant>, call: F) -> F::Out
     CURRENT_CALL.scope(call_state, call).await
 }
 
+/// Whether the call has begun a transaction, so that what it decides may depend on what it has read there.
+pub(super) fn has_begun() -> bool {
+    CURRENT_CALL.try_with(|call| call.has_written.get()).unwrap_or(false)
+}
+
 /// Guard of an open transaction of the call.
 pub(super) struct TransactionGuard(());
 

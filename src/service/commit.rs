@@ -221,7 +221,7 @@ impl Service {
                 Err(error) => error,
             };
             self.record_refusal(&attempt, error.reason).await;
-            if effect == Effect::Narrows && means_already_ended(error.reason) {
+            if may_be_caused_by_earlier_try(effect, error.reason) {
                 let head = self.nothing_to_commit().await?;
                 self.wait_for(head.revision(), attempt.context()).await?;
             }
@@ -302,11 +302,23 @@ impl Service {
     }
 }
 
-/// Whether this refusal means to the caller that the object has already ended. An earlier call of the same caller may
-/// have ended it and timed out while it waited for replicas, so this call has to wait for them.
-fn means_already_ended(reason: Reason) -> bool {
-    match reason {
-        Reason::CredentialRevoked | Reason::CallerRevoked => true,
-        reason => reason.kind() == Kind::NotFound,
+/// Whether an earlier try of this call may be why it is refused. That try may have timed out while it waited for
+/// replicas, and the caller takes the refusal as final, so this call has to wait for them first. Every refusal that
+/// depends on the state of the store counts: which ones a change can cause is easily misjudged.
+fn may_be_caused_by_earlier_try(effect: Effect, reason: Reason) -> bool {
+    // A creation becomes narrowing when a retry replaces a token.
+    if effect != Effect::Narrows && reason != Reason::RequestReplayed {
+        return false;
+    }
+    match reason.kind() {
+        Kind::NotFound | Kind::AlreadyExists | Kind::Aborted | Kind::FailedPrecondition => true,
+        // Fields are checked by themselves before the transaction, and against the state in it.
+        Kind::Invalid => call_context::has_begun(),
+        // These say nothing about the object. No call takes rights from its own acting user.
+        Kind::Unauthenticated | Kind::PermissionDenied | Kind::OutOfRange | Kind::Exhausted => {
+            false
+        }
+        // The outcome is unknown or pending, so the caller sends the call again.
+        Kind::Misconfigured | Kind::DeadlineExceeded | Kind::Unavailable | Kind::Internal => false,
     }
 }

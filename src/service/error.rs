@@ -119,7 +119,7 @@ reasons! {
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
-        "committed, but not every replica has confirmed it yet: send the call again to keep waiting";
+        "committed, but not every replica has confirmed it yet: the same call again waits; it may then answer that the change is made already";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
         "the store is unreachable: try again";
     StoreFull, "STORE_FULL", Unavailable,

@@ -76,6 +76,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use callers::UsedTokens;
+
 use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup, RequestTasks};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
@@ -97,6 +99,7 @@ pub struct Service {
     unknown_rate: UnknownRate,
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
+    used_tokens: UsedTokens,
     refusal_quota: RefusalQuota,
     options: Options,
 }
@@ -243,6 +246,7 @@ impl Service {
             unknown_rate: UnknownRate::new(unknown_rate_max, Arc::clone(&boot)),
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
+            used_tokens: UsedTokens::default(),
             refusal_quota: RefusalQuota::default(),
             options,
         }

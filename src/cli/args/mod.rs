@@ -254,8 +254,8 @@ pub(super) enum CallerCommand {
         /// How long the old token stays valid, at most 7d. 0s ends it before the command returns [default: 10m]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         overlap: Option<Duration>,
-        /// UUID that makes retries safe: within 10 minutes, the same command with the same id replaces the lost new token and
-        /// does not rotate again
+        /// UUID that makes retries safe: within 10 minutes, the same command with the same id replaces the lost new token, even
+        /// if a service uses it, and does not rotate again
         #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
         request_id: String,
     },

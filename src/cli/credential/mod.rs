@@ -149,10 +149,21 @@ async fn rotate(global: &Global, args: RotateArgs, kind: CredentialKind) -> anyh
     let token = rotated.token.expose();
     let printed = output::rotated(global.output, "credential", view, token, rotated.end_pending);
     unprinted_token::revoke_successor_unless_printed(&service, &rotated, printed).await?;
+    global.monitor.set_waiting_command(waiting_command(&rotated.predecessor, kind));
     drop(guard);
     wait_for_replicas(&service, rotated.end_pending).await?;
     service.close().await;
     Ok(())
+}
+
+/// Returns the command that changes nothing and waits for the end of a rotated credential. The rotating command, with
+/// `--request-id`, would replace the token that it has shown.
+fn waiting_command(predecessor: &Credential, kind: CredentialKind) -> String {
+    let (kind, id) = (kind.as_str(), predecessor.id);
+    match predecessor.expire_time.filter(|_| predecessor.revoke_time.is_none()) {
+        Some(time) => format!("sophic-auth {kind} update {id} --expire-time {time}"),
+        None => format!("sophic-auth {kind} revoke {id}"),
+    }
 }
 
 async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyhow::Result<()> {

@@ -2,9 +2,11 @@
 
 mod rotate;
 mod undo_rotation;
+mod used_tokens;
 
 pub use rotate::{RotateCaller, RotatedCaller};
 pub use undo_rotation::UndoRotationOutcome;
+pub(super) use used_tokens::UsedTokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -94,7 +96,12 @@ impl Service {
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
                 // Checked on every call, because the change log has no entry for a token that expires.
-                found.and_then(|caller| caller.authenticated_by(digest, self.clock.now()))
+                let now = self.clock.now();
+                let caller = found.and_then(|caller| caller.authenticated_by(digest, now));
+                if let Some(caller) = &caller {
+                    self.used_tokens.note(caller, digest, now);
+                }
+                caller
             }
             PresentedCaller::Certificate(sans) => {
                 let mut found = None;

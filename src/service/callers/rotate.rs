@@ -87,7 +87,11 @@ impl Service {
             };
             let mut old_hint = String::new();
             let action = if let Some(earlier) = earlier {
-                check_replayable(&before, &earlier, now)?;
+                if let Err(error) = this.check_replayable(&before, &earlier, &old, now) {
+                    drop(tx);
+                    this.finish_earlier_try(&context, &before, &earlier, overlap).await?;
+                    return Err(error);
+                }
                 AuditAction::CallerReplay
             } else {
                 old_hint.clone_from(&before.hint);
@@ -117,6 +121,38 @@ impl Service {
         .await
     }
 
+    /// Checks that the token of the earlier try may be replaced: it is still the token of the caller, new, and no use of
+    /// it is noted.
+    fn check_replayable(
+        &self,
+        caller: &Caller,
+        earlier: &ClaimedRequest,
+        token: &Digest,
+        now: Timestamp,
+    ) -> Result<()> {
+        let is_latest = caller.rotation == Some(rotation_of(earlier));
+        let is_new = now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX;
+        if is_latest && is_new && !self.used_tokens.is_noted(caller.id, token) {
+            return Ok(());
+        }
+        let error = ServiceError::from(Reason::RequestReplayed);
+        Err(error.with("caller_id", caller.id.to_string()))
+    }
+
+    /// Ends the old token for an earlier try that may have failed before its second step.
+    async fn finish_earlier_try(
+        &self,
+        context: &Context,
+        caller: &Caller,
+        earlier: &ClaimedRequest,
+        overlap: Duration,
+    ) -> Result<()> {
+        if overlap.is_zero() && caller.rotation == Some(rotation_of(earlier)) {
+            let _ = self.end_previous_token(context, caller).await?;
+        }
+        Ok(())
+    }
+
     /// Ends the old token, as the second step of a rotation without an overlap. Returns the caller in its new state.
     async fn end_previous_token(
         &self,
@@ -139,14 +175,9 @@ impl Service {
     }
 }
 
-/// Checks that the token of the earlier try may be replaced: it is still the token of the caller, and new.
-fn check_replayable(caller: &Caller, earlier: &ClaimedRequest, now: Timestamp) -> Result<()> {
-    let latest = caller.rotation == Some(RotationId(earlier.credential_id.0));
-    if latest && now.saturating_since(earlier.create_time) < REPLAY_AGE_MAX {
-        return Ok(());
-    }
-    let error = ServiceError::from(Reason::RequestReplayed);
-    Err(error.with("caller_id", caller.id.to_string()))
+/// Returns the rotation that an earlier try made.
+fn rotation_of(earlier: &ClaimedRequest) -> RotationId {
+    RotationId(earlier.credential_id.0)
 }
 
 fn fingerprint(caller: &str, overlap: Duration) -> Digest {

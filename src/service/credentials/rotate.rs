@@ -13,12 +13,12 @@ use crate::model::{
     Timestamp, UserId,
 };
 use crate::service::audit::Entry;
-use crate::service::commit::{Committed, Done, Effect};
+use crate::service::commit::{Committed, Done, Effect, Transaction};
 use crate::service::grant::MANAGE;
 use crate::service::{
     Attempt, Context, Created, Reason, Result, Service, ServiceError, Violations, view,
 };
-use crate::store::{Lock, WriteTx};
+use crate::store::{ClaimedRequest, Lock, WriteTx};
 use crate::token::Token;
 
 /// A credential to rotate.
@@ -86,15 +86,9 @@ impl Service {
             let overlap =
                 request.overlap.or_else(|| Some(locked.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
-                let made = this.replay(tx, &context, acting_user.as_ref(), &earlier).await?;
-                let rotated = made.map(|Created { credential, token }| Rotated {
-                    credential,
-                    token,
-                    predecessor: before,
-                    end_pending: false,
-                });
-                let now = this.clock.now();
-                return Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await);
+                return this
+                    .replay_rotation(tx, &context, &request, &earlier, before, overlap)
+                    .await;
             }
             check_etag(&request.etag, &before)?;
             let locked = check_not_ended(&before, now).and(locked)?;
@@ -129,6 +123,38 @@ impl Service {
             Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await)
         })
         .await
+    }
+
+    /// Repeats a rotation with a new token, if the token of the earlier try may be replaced.
+    async fn replay_rotation(
+        &self,
+        tx: Transaction,
+        context: &Context,
+        request: &Rotate,
+        earlier: &ClaimedRequest,
+        predecessor: Credential,
+        overlap: Option<Duration>,
+    ) -> Result<Done<Rotated>> {
+        let acting_user = UserId::parse(&request.acting_user).ok();
+        match self.replay(tx, context, acting_user.as_ref(), earlier).await {
+            Ok(made) => {
+                let rotated = made.map(|Created { credential, token }| Rotated {
+                    credential,
+                    token,
+                    predecessor,
+                    end_pending: false,
+                });
+                let now = self.clock.now();
+                Ok(self.end_predecessor(context, request, overlap, rotated, now).await)
+            }
+            Err(error) => {
+                // The earlier try may have failed before its second step.
+                if error.reason == Reason::RequestReplayed && overlap == Some(Duration::ZERO) {
+                    let _ = self.revoke_succeeded(context, request, self.clock.now()).await?;
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Revokes the predecessor, as the second step of a rotation without an overlap. The successor exists by then, so

@@ -1,8 +1,10 @@
 //! The lifecycle of a credential on the command line, and a server that is killed during rotations.
 
 use std::collections::BTreeSet;
+use std::io::BufReader;
+use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sophic_auth::grpc::pb::{
     self, IntrospectRequest, ListCredentialsRequest, RotateRequest, RotateResponse,
@@ -11,9 +13,9 @@ use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::program::{Program, operator};
+use super::program::{Program, operator, split};
 use crate::stores::on_every_store;
-use crate::waits::eventually;
+use crate::waits::{self, eventually};
 
 on_every_store! {
     a_key_is_shown_updated_disabled_and_rotated,
@@ -24,6 +26,7 @@ on_every_store! {
     the_flags_of_serve_make_its_policy,
     a_retried_command_makes_no_second_credential,
     a_rotation_interrupted_while_it_waits_has_printed_its_token,
+    an_interrupted_update_waits_again_before_it_is_refused,
     a_server_killed_in_the_middle_of_rotations_leaves_none_half_done,
 }
 
@@ -103,6 +106,62 @@ async fn a_rotation_interrupted_while_it_waits_has_printed_its_token(p: Program)
     rotating.signal(Signal::INT);
     assert!(!rotating.end().success(), "it was waiting");
     assert!(shown["token"].as_str().expect("a token").starts_with("sophic_svc_"));
+}
+
+/// Runs a command until it reports its wait, and ends it by Ctrl-C. Returns its exit code and its last words.
+fn interrupted(p: &Program, words: &str) -> (Option<i32>, String) {
+    let mut words = p.command(&split(words));
+    let words = words.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = words.spawn().expect("the process starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("its errors"));
+    let mut said = String::new();
+    loop {
+        let line = waits::read_line(child.id(), &mut errors);
+        said += &line;
+        if line.is_empty() || line.starts_with("committed; waiting") {
+            break;
+        }
+    }
+    // Fails if the process has ended.
+    let _ = kill_process(Pid::from_child(&child), Signal::INT);
+    child.stderr = Some(errors.into_inner());
+    let output = waits::output(child);
+    (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+}
+
+async fn an_interrupted_update_waits_again_before_it_is_refused(p: Program) {
+    p.run("workspace put acme").ok();
+    let make = "key create --workspace acme --name ci --scope read --scope capture";
+    let ((later, _), (by_etag, _), (rotated, _)) = (made(&p, make), made(&p, make), made(&p, make));
+    p.run("caller create gateway --permission introspect").ok();
+    dead_replica(&p).await;
+    let updates = [
+        format!("key update {later} --ttl 1s"),
+        format!("key update {by_etag} --scope read --etag 1"),
+    ];
+    for words in updates.iter().chain(&updates) {
+        let (code, said) = interrupted(&p, words);
+        assert_eq!(code, Some(3), "{words}: {said}");
+        assert!(said.contains("run the same command again"), "{words}: {said}");
+    }
+    // The same command could rotate once more, so the report names another one.
+    let rotations = [
+        ("caller rotate gateway".to_owned(), "caller update gateway --name gateway".to_owned()),
+        (format!("key rotate {rotated}"), format!("key revoke {rotated}")),
+        (
+            format!("key rotate {by_etag} --overlap 1h"),
+            format!("key update {by_etag} --expire-time "),
+        ),
+    ];
+    for (words, waiting) in rotations {
+        let (code, said) = interrupted(&p, &words);
+        assert_eq!(code, Some(3), "{words}: {said}");
+        let (_, named) = said.split_once("run `sophic-auth ").expect("a command");
+        assert!(named.starts_with(&waiting), "{words}: {said}");
+        let (named, _) = named.split_once('`').expect("its end");
+        let (code, said) = interrupted(&p, named);
+        assert_eq!(code, Some(3), "{named}: {said}");
+    }
 }
 
 async fn a_pat_is_not_found_as_a_key(p: Program) {

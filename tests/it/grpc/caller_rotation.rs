@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use prost_types::Duration;
 use sophic_auth::grpc::pb::{
-    IntrospectRequest, RevokeCallerRequest, RotateCallerRequest, RotateCallerResponse, WatchRequest,
+    IntrospectRequest, RevokeCallerRequest, RotateCallerRequest, RotateCallerResponse,
+    UpdateCallerRequest, WatchRequest,
 };
 use sophic_auth::model::Permission;
 use tonic::{Code, Status};
@@ -22,6 +23,8 @@ on_every_store! {
     a_watch_by_the_old_token_ends_with_the_overlap,
     without_an_overlap_every_server_refuses_the_old_token,
     an_unconfirmed_rotation_shows_its_token_and_is_pending,
+    a_retry_replaces_no_token_that_its_service_has_used_here,
+    an_update_to_the_present_name_waits_for_a_rotation,
     a_retry_returns_a_new_token_and_keeps_the_overlap_of_the_old_one,
     a_late_or_different_retry_is_refused,
     a_caller_that_is_revoked_loses_both_tokens,
@@ -148,7 +151,6 @@ async fn an_unconfirmed_rotation_shows_its_token_and_is_pending(h: Harness) {
         let by = if overlap == 0 { h.root().await } else { gateway.clone() };
         let first = rotate(&by.via(&here), request.clone()).await.expect("it is done");
         assert!(first.end_pending);
-        calls(&h.with_token(&first.token)).await.expect("the new one is good");
         let again = rotate(&by.via(&here), request).await.expect("it is done");
         assert!(again.end_pending, "asking again waits on");
         assert_eq!(refused(calls(&h.with_token(&first.token)).await), unknown());
@@ -156,6 +158,38 @@ async fn an_unconfirmed_rotation_shows_its_token_and_is_pending(h: Harness) {
     }
     feed.deregister(id).await.expect("it takes leave");
     assert_eq!(refused(calls(&gateway).await), unknown());
+}
+
+async fn a_retry_replaces_no_token_that_its_service_has_used_here(h: Harness) {
+    let root = h.root().await;
+    service(&h).await;
+    for (n, overlap) in [(1, 60), (2, 0)] {
+        let request_id = uuid::Uuid::from_u128(n).to_string();
+        let request = RotateCallerRequest { request_id, ..of("gateway", overlap) };
+        let lost = rotate(&root, request.clone()).await.expect("it may");
+        let shown = rotate(&root, request.clone()).await.expect("no service uses the lost one");
+        assert_eq!(refused(calls(&h.with_token(&lost.token)).await), unknown());
+        let new = h.with_token(&shown.token);
+        calls(&new).await.expect("it is deployed");
+        let replayed = (Code::AlreadyExists, "REQUEST_REPLAYED".to_owned());
+        assert_eq!(refused(rotate(&root, request).await), replayed);
+        calls(&new).await.expect("it stays as it is");
+    }
+}
+
+async fn an_update_to_the_present_name_waits_for_a_rotation(h: Harness) {
+    let root = h.root().await;
+    service(&h).await;
+    let (mut feed, id) = freeze(&h).await;
+    let here = brief(&h).await;
+    let there = root.via(&here);
+    assert!(rotate(&there, of("gateway", 0)).await.expect("it is done").end_pending);
+    let name = "gateway".to_owned();
+    let same = UpdateCallerRequest { caller: name.clone(), name, permissions: Vec::new() };
+    let pending = (Code::DeadlineExceeded, "BARRIER_PENDING".to_owned());
+    assert_eq!(refused(there.admin().update_caller(same.clone()).await), pending);
+    feed.deregister(id).await.expect("it takes leave");
+    there.admin().update_caller(same).await.expect("every server has confirmed");
 }
 
 async fn a_retry_returns_a_new_token_and_keeps_the_overlap_of_the_old_one(h: Harness) {

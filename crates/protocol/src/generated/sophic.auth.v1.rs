@@ -1044,7 +1044,10 @@ pub struct RotateResponse {
     pub predecessor: ::core::option::Option<Credential>,
     /// The rotation is committed, but not all replicas have confirmed it yet, and those may still accept the old token as
     /// before. Without an overlap they stop within 60 seconds plus the lease of a replica that has not confirmed. A call
-    /// with the same request_id continues to wait, and so does Revoke of the predecessor.
+    /// with the same request_id continues to wait. Like every retry it replaces the new token if that is new and not known
+    /// to be used; otherwise it fails with ALREADY_EXISTS (REQUEST_REPLAYED), after the wait. Once the new token is
+    /// deployed, wait by a call that changes nothing: Revoke of the predecessor if it is revoked, otherwise
+    /// UpdateCredential with its present expire_time.
     #[prost(bool, tag = "4")]
     pub end_pending: bool,
 }
@@ -2235,8 +2238,9 @@ pub struct RotateCallerRequest {
     pub overlap: ::core::option::Option<::prost_types::Duration>,
     /// A UUID chosen by the client, so that a retry does not rotate a second time. The same request with the same id
     /// within 10 minutes returns a new token in place of the lost one, and does not change when the old one expires.
-    /// Later, or after another rotation: ALREADY_EXISTS (REQUEST_REPLAYED). A different request with the same id within 24
-    /// hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
+    /// Later, after another rotation, or if this server has seen the new token used since it started: ALREADY_EXISTS
+    /// (REQUEST_REPLAYED). Uses at other servers do not count, so retry only while the response is lost. A different request
+    /// with the same id within 24 hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -2261,8 +2265,9 @@ pub struct RotateCallerResponse {
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
     /// The rotation is committed, but not all replicas have confirmed it yet, and those may still accept tokens that it
-    /// ends. Without an overlap they stop within 60 seconds plus the lease of a replica that has not confirmed. A call
-    /// with the same request_id continues to wait.
+    /// ends. Without an overlap they stop within 60 seconds plus the lease of a replica that has not confirmed. To continue
+    /// to wait, call UpdateCaller with the caller's present name, at any server: it changes nothing. A call with the same
+    /// request_id waits too, but it may replace the new token: see there.
     #[prost(bool, tag = "3")]
     pub end_pending: bool,
 }
