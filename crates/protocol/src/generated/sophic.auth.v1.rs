@@ -2239,8 +2239,8 @@ pub struct RotateCallerRequest {
     /// A UUID chosen by the client, so that a retry does not rotate a second time. The same request with the same id
     /// within 10 minutes returns a new token in place of the lost one, and does not change when the old one expires.
     /// Later, after another rotation, or if this server has seen the new token used since it started: ALREADY_EXISTS
-    /// (REQUEST_REPLAYED). Uses at other servers do not count, so retry only while the response is lost. A different request
-    /// with the same id within 24 hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
+    /// (REQUEST_REPLAYED). Uses at other servers do not count, so retry only while the response is lost. A different
+    /// request with the same id within 24 hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
@@ -2265,9 +2265,9 @@ pub struct RotateCallerResponse {
     #[prost(string, tag = "2")]
     pub token: ::prost::alloc::string::String,
     /// The rotation is committed, but not all replicas have confirmed it yet, and those may still accept tokens that it
-    /// ends. Without an overlap they stop within 60 seconds plus the lease of a replica that has not confirmed. To continue
-    /// to wait, call UpdateCaller with the caller's present name, at any server: it changes nothing. A call with the same
-    /// request_id waits too, but it may replace the new token: see there.
+    /// ends. Without an overlap they stop within 60 seconds plus the lease of a replica that has not confirmed. To
+    /// continue to wait, call UpdateCaller with the caller's present name, at any server: it changes nothing. A call with
+    /// the same request_id waits too, but it may replace the new token: see there.
     #[prost(bool, tag = "3")]
     pub end_pending: bool,
 }
