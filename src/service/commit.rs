@@ -220,8 +220,10 @@ impl Service {
                 Ok(done) => return self.settle(attempt.context(), effect, done).await,
                 Err(error) => error,
             };
+            // Before the refusal is recorded, which begins a transaction too.
+            let waits = may_be_caused_by_earlier_try(effect, error.reason);
             self.record_refusal(&attempt, error.reason).await;
-            if may_be_caused_by_earlier_try(effect, error.reason) {
+            if waits {
                 let head = self.nothing_to_commit().await?;
                 self.wait_for(head.revision(), attempt.context()).await?;
             }
