@@ -135,7 +135,7 @@ impl Gate {
         let answer = std::panic::AssertUnwindSafe(async {
             // Never passed on: a method that tonic serves and that has no row would be open to everyone.
             let Some(rpc) = rpc else {
-                return Ok(Status::unimplemented("").into_http::<Body>().map(ResponseBody::tonic));
+                return Ok(status::unknown_method().into_http::<Body>().map(ResponseBody::tonic));
             };
             match rpc.row().rule {
                 Rule::Open => self.answer_unauthenticated(request, rpc, guard).await,

@@ -52,6 +52,11 @@ impl From<ServiceError> for Status {
     }
 }
 
+/// Status of a method that does not exist, as tonic answers it.
+pub(super) fn unknown_method() -> Status {
+    Status::unimplemented("")
+}
+
 /// Returns the reason for which the gate or a use case refused. `None` if the call succeeded or tonic itself refused
 /// it. tonic keeps the status in the response's extensions.
 pub(super) fn reason<B>(response: &Response<B>) -> Option<Reason> {
