@@ -45,7 +45,9 @@ fn numbered(numbers: impl IntoIterator<Item = u32>) -> Vec<CredentialId> {
 }
 
 async fn revocable_credentials_are_listed_page_by_page_and_counted(store: TestStore) {
+    assert_eq!(store.last_credential_id().await.expect("a read"), None);
     let (acme, ada) = seven_credentials(&*store).await;
+    assert_eq!(store.last_credential_id().await.expect("a read"), Some(credential_id(7)));
     let none = RevokeFilter::default;
     let cases = [
         (none(), numbered(1..=7)),
