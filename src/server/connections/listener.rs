@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::header_budget::HeaderBudget;
 use super::header_limit::HeaderLimitedStream;
-use super::read_limit::{CANCELLED_REQUESTS_MAX, ReadBudget, ReadLimitedStream};
+use super::read_limit::{CANCELLED_REQUESTS_MAX, ReadLimitedStream};
 use crate::server::Config;
 use crate::server::tls::Tls;
 use crate::service::{Activity, Peer};
@@ -263,18 +263,12 @@ impl Connections {
                 }
             },
         };
-        let stream = HeaderLimitedStream::new(stream, Arc::clone(&activity), &self.header_budget);
-        let (stream, read_budget) = ReadLimitedStream::new(stream, activity);
-        self.drive(stream, read_budget, service_for(peer), ask_to_end).await;
+        let stream = HeaderLimitedStream::new(stream, activity, &self.header_budget);
+        self.drive(stream, service_for(peer), ask_to_end).await;
     }
 
-    async fn drive<I, S, B>(
-        &self,
-        stream: I,
-        read_budget: ReadBudget,
-        service: S,
-        ask_to_end: oneshot::Receiver<()>,
-    ) where
+    async fn drive<I, S, B>(&self, stream: I, service: S, ask_to_end: oneshot::Receiver<()>)
+    where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -283,6 +277,7 @@ impl Connections {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let builder = self.builder();
+        let (stream, read_budget) = ReadLimitedStream::new(stream);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             biased;

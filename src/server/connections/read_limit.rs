@@ -4,8 +4,7 @@
 //! has consumed. If there are too many of either, it closes the connection (`too_many_resets`, `too_many_data_frames`). On
 //! a connection that a gateway shares among its clients, any client could cause that. A busy server would also cause it,
 //! because it reads more slowly than they send. A connection therefore reads at most [`READ_BYTES_MAX`] per poll, and then
-//! yields to its requests and to other connections. Before a caller has authenticated, it reads far less, so that floods
-//! of requests without a credential do not keep the tasks of the store waiting.
+//! yields to its requests and to other connections.
 
 use std::io::Result;
 use std::pin::Pin;
@@ -16,14 +15,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::delegate_writes::delegate_writes;
-use crate::service::Activity;
 
 /// Maximum number of bytes read per poll. A cancelled gRPC call takes at least some 60 bytes (three frames, an empty
 /// message). It uses 251 of the 128 KiB that h2 allows for small frames, which is half of the connection's window. A few
 /// polls, and 256 calls in flight, stay far below that.
 const READ_BYTES_MAX: usize = 8 * 1024;
-/// The same before a caller has authenticated on the connection: some twenty cancelled requests.
-const UNAUTHENTICATED_READ_BYTES_MAX: usize = 512;
 /// Maximum number of cancelled requests that h2 queues. More than fit in one poll, because a request and its cancellation
 /// take at least 27 bytes (RFC 9113 §4.1).
 pub(in crate::server) const CANCELLED_REQUESTS_MAX: usize = 2_048;
@@ -32,11 +28,10 @@ pub(in crate::server) const CANCELLED_REQUESTS_MAX: usize = 2_048;
 #[derive(Clone, Default)]
 pub(in crate::server) struct ReadBudget(Arc<AtomicUsize>);
 
-/// A stream that reads a limited number of bytes per poll.
+/// A stream that reads at most [`READ_BYTES_MAX`] per poll.
 pub(in crate::server) struct ReadLimitedStream<I> {
     io: I,
     budget: ReadBudget,
-    activity: Arc<Activity>,
 }
 
 impl ReadBudget {
@@ -54,9 +49,9 @@ impl ReadBudget {
 }
 
 impl<I> ReadLimitedStream<I> {
-    pub(in crate::server) fn new(io: I, activity: Arc<Activity>) -> (Self, ReadBudget) {
+    pub(in crate::server) fn new(io: I) -> (Self, ReadBudget) {
         let budget = ReadBudget::default();
-        (Self { io, budget: budget.clone(), activity }, budget)
+        (Self { io, budget: budget.clone() }, budget)
     }
 }
 
@@ -67,16 +62,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for ReadLimitedStream<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
         let read = self.budget.0.load(Ordering::Relaxed);
-        let max = if self.activity.is_authenticated() {
-            READ_BYTES_MAX
-        } else {
-            UNAUTHENTICATED_READ_BYTES_MAX
-        };
-        if read >= max {
+        if read >= READ_BYTES_MAX {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let (before, left) = (buffer.filled().len(), max - read);
+        let (before, left) = (buffer.filled().len(), READ_BYTES_MAX - read);
         if buffer.remaining() <= left {
             ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         } else {
@@ -97,19 +87,17 @@ delegate_writes!(ReadLimitedStream);
 mod tests {
     use std::cell::RefCell;
     use std::pin::{Pin, pin};
-    use std::sync::Arc;
     use std::task::Poll;
 
     use tokio::io::{AsyncRead as _, ReadBuf};
 
-    use super::{READ_BYTES_MAX, ReadLimitedStream, UNAUTHENTICATED_READ_BYTES_MAX};
-    use crate::service::Activity;
+    use super::{READ_BYTES_MAX, ReadLimitedStream};
 
-    /// Numbers of bytes that a stream of this length reads in each poll.
-    async fn polls(length: usize, activity: &Arc<Activity>) -> Vec<usize> {
-        let all = vec![7; length];
-        let (mut stream, budget) = ReadLimitedStream::new(all.as_slice(), Arc::clone(activity));
-        let polls = RefCell::new(Vec::new());
+    #[tokio::test]
+    async fn a_poll_reads_a_bounded_amount_and_wakes_itself_for_the_rest() {
+        let all = vec![7; 5 * READ_BYTES_MAX];
+        let (mut stream, budget) = ReadLimitedStream::new(all.as_slice());
+        let turns = RefCell::new(Vec::new());
         let reading = std::future::poll_fn(|context| {
             let mut read = 0;
             let over = loop {
@@ -121,25 +109,14 @@ mod tests {
                     break polled.is_ready();
                 }
             };
-            polls.borrow_mut().push(read);
+            turns.borrow_mut().push(read);
             if over { Poll::Ready(()) } else { Poll::Pending }
         });
         budget.refill_each_poll(pin!(reading)).await;
-        polls.into_inner()
-    }
-
-    #[tokio::test]
-    async fn a_poll_reads_a_bounded_amount_and_wakes_itself_for_the_rest() {
-        const MAX: usize = READ_BYTES_MAX;
-        let activity = Arc::new(Activity::default());
-        activity.begin_request().mark_authenticated();
-        assert_eq!(polls(3 * MAX, &activity).await, [MAX, MAX, MAX, 0]);
-    }
-
-    #[tokio::test]
-    async fn a_poll_reads_less_before_a_caller_has_authenticated() {
-        const MAX: usize = UNAUTHENTICATED_READ_BYTES_MAX;
-        let activity = Arc::new(Activity::default());
-        assert_eq!(polls(3 * MAX, &activity).await, [MAX, MAX, MAX, 0]);
+        let turns = turns.into_inner();
+        assert_eq!(
+            turns,
+            [READ_BYTES_MAX, READ_BYTES_MAX, READ_BYTES_MAX, READ_BYTES_MAX, READ_BYTES_MAX, 0]
+        );
     }
 }
