@@ -64,8 +64,10 @@ mod tests {
         let held = Arc::downgrade(&share);
         let mut request = Box::pin(with_share(share, async move {
             let inner = Arc::clone(&tasks);
-            let outer = async move { inner.spawn(ended, |_| reporter.send(()).expect("it waits")) };
-            tasks.spawn(outer, |_| started.send(()).expect("it waits"));
+            let outer = async move {
+                drop(inner.spawn(ended, |_| reporter.send(()).expect("it waits")));
+            };
+            tasks.spawn(outer, |()| started.send(()).expect("it waits"));
             std::future::pending::<()>().await;
         }));
         assert!(request.as_mut().now_or_never().is_none());

@@ -316,11 +316,15 @@ fn may_be_caused_by_earlier_try(effect: Effect, reason: Reason) -> bool {
         Kind::NotFound | Kind::AlreadyExists | Kind::Aborted | Kind::FailedPrecondition => true,
         // Fields are checked by themselves before the transaction, and against the state in it.
         Kind::Invalid => call_context::has_begun(),
-        // These say nothing about the object. No call takes rights from its own acting user.
-        Kind::Unauthenticated | Kind::PermissionDenied | Kind::OutOfRange | Kind::Exhausted => {
-            false
-        }
-        // The outcome is unknown or pending, so the caller sends the call again.
-        Kind::Misconfigured | Kind::DeadlineExceeded | Kind::Unavailable | Kind::Internal => false,
+        // The first four say nothing about the object: no call takes rights from its own acting user. After the others
+        // the outcome is unknown or pending, so the caller sends the call again.
+        Kind::Unauthenticated
+        | Kind::PermissionDenied
+        | Kind::OutOfRange
+        | Kind::Exhausted
+        | Kind::Misconfigured
+        | Kind::DeadlineExceeded
+        | Kind::Unavailable
+        | Kind::Internal => false,
     }
 }

@@ -219,14 +219,12 @@ impl Service {
             let (last_id, after) = position.split_once(' ')?;
             Some((CredentialId::parse(last_id).ok()?, CredentialId::parse(after).ok()?))
         });
-        Ok(match earlier {
-            Some((last_id, after)) => Start { cursor, last_id, after: Some(after) },
-            None => {
-                let last_id = self.store.last_credential_id().await?;
-                let last_id = last_id.unwrap_or(CredentialId(Uuid::nil()));
-                Start { cursor, last_id, after: None }
-            }
-        })
+        if let Some((last_id, after)) = earlier {
+            return Ok(Start { cursor, last_id, after: Some(after) });
+        }
+        let last_id = self.store.last_credential_id().await?;
+        let last_id = last_id.unwrap_or(CredentialId(Uuid::nil()));
+        Ok(Start { cursor, last_id, after: None })
     }
 
     async fn revoke_filter(

@@ -157,25 +157,25 @@ mod tests {
     }
 
     fn taken(uses: &LastUses) -> Vec<(CredentialId, LastUse)> {
-        let taken = uses.take();
+        let all = uses.take();
         uses.forget_taken();
-        taken.into_iter().map(|(credential, last_use)| (credential.id, last_use)).collect()
+        all.into_iter().map(|(credential, last_use)| (credential.id, last_use)).collect()
     }
 
     #[test]
     fn a_use_is_noted_until_its_write_is_committed() {
         let uses = LastUses::default();
-        let (used, other) = (credential(1), credential(2));
-        uses.note(&used, at(1));
+        let (first, other) = (credential(1), credential(2));
+        uses.note(&first, at(1));
         assert_eq!(uses.take().len(), 1);
-        assert!(uses.is_noted(used.id) && !uses.is_noted(other.id));
+        assert!(uses.is_noted(first.id) && !uses.is_noted(other.id));
         // Its write fails.
-        uses.note(&used, at(1));
+        uses.note(&first, at(1));
         uses.forget_taken();
-        assert!(uses.is_noted(used.id));
+        assert!(uses.is_noted(first.id));
         assert_eq!(uses.take().len(), 1);
         uses.forget_taken();
-        assert!(!uses.is_noted(used.id));
+        assert!(!uses.is_noted(first.id));
     }
 
     #[test]
