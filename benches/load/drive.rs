@@ -96,6 +96,8 @@ struct Slot {
     stream: u32,
     sent: Instant,
     want: Expected,
+    /// Beginning of an answer that comes in several frames. The server sends the last byte of some answers alone.
+    partial: Vec<u8>,
     /// Whether the message was right. `None` before it has arrived.
     answered: Option<bool>,
 }
@@ -229,7 +231,7 @@ impl Connection {
         http2::send(out, encoded, stream, first);
         self.next_stream += 2;
         self.sent += 1;
-        self.slots.push(Slot { stream, sent: now, want, answered: None });
+        self.slots.push(Slot { stream, sent: now, want, partial: Vec::new(), answered: None });
         self.scratch = scratch;
         true
     }
@@ -270,6 +272,18 @@ impl Connection {
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.stream == stream)
             && !data.is_empty()
         {
+            // Nearly every answer is one frame, and nothing is copied.
+            let mut joined = std::mem::take(&mut slot.partial);
+            let data = if joined.is_empty() {
+                data
+            } else {
+                joined.extend_from_slice(data);
+                &joined
+            };
+            if is_partial(data) && !ends {
+                slot.partial = data.to_vec();
+                return;
+            }
             // A second message is wrong too.
             let right = slot.answered.is_none() && slot.want.is(data, searched);
             slot.answered = Some(right);
@@ -349,6 +363,13 @@ impl Expected {
             }
         }
     }
+}
+
+/// Whether a gRPC message has more bytes than these.
+fn is_partial(data: &[u8]) -> bool {
+    let Some((head, message)) = data.split_first_chunk::<5>() else { return true };
+    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    message.len() < length
 }
 
 /// Reads `active`, `allowed` and `denial` of an `IntrospectResponse`. They are its first fields, and each is omitted if
