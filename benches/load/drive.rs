@@ -274,16 +274,14 @@ impl Connection {
         {
             // Nearly every answer is one frame, and nothing is copied.
             let mut joined = std::mem::take(&mut slot.partial);
-            let data = if joined.is_empty() {
-                data
-            } else {
+            if !joined.is_empty() || (is_partial(data) && !ends) {
                 joined.extend_from_slice(data);
-                &joined
-            };
-            if is_partial(data) && !ends {
-                slot.partial = data.to_vec();
-                return;
+                if is_partial(&joined) && !ends {
+                    slot.partial = joined;
+                    return;
+                }
             }
+            let data = if joined.is_empty() { data } else { &joined };
             // A second message is wrong too.
             let right = slot.answered.is_none() && slot.want.is(data, searched);
             slot.answered = Some(right);
@@ -348,9 +346,8 @@ fn in_order(plan: &Plan) -> Option<(u8, usize)> {
 impl Expected {
     /// Returns whether this gRPC message is the expected answer.
     fn is(self, data: &[u8], searched: bool) -> bool {
-        let Some((head, message)) = data.split_first_chunk::<5>() else { return false };
-        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        if head[0] != 0 || length != message.len() {
+        let Some((0, length, message)) = split_frame(data) else { return false };
+        if length != message.len() {
             return false;
         }
         let verdict = verdict(message);
@@ -365,11 +362,15 @@ impl Expected {
     }
 }
 
+/// Splits a gRPC message into its compression flag, its announced length, and its bytes so far.
+fn split_frame(data: &[u8]) -> Option<(u8, usize, &[u8])> {
+    let (&[flag, length @ ..], message) = data.split_first_chunk::<5>()?;
+    Some((flag, u32::from_be_bytes(length) as usize, message))
+}
+
 /// Whether a gRPC message has more bytes than these.
 fn is_partial(data: &[u8]) -> bool {
-    let Some((head, message)) = data.split_first_chunk::<5>() else { return true };
-    let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    message.len() < length
+    split_frame(data).is_none_or(|(_, length, message)| message.len() < length)
 }
 
 /// Reads `active`, `allowed` and `denial` of an `IntrospectResponse`. They are its first fields, and each is omitted if

@@ -30,8 +30,8 @@ use crate::model::{AuditAction, Caller, Permission};
 use crate::service::grant::Rule;
 use crate::service::rpcs::CallType;
 use crate::service::{
-    Attempt, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc, Service,
-    ServiceError,
+    Attempt, CallPermits, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc,
+    Service, ServiceError,
 };
 
 /// Longest wait for the message of a refused call, which is read for the audit log.
@@ -175,11 +175,7 @@ impl Gate {
             let permits = self.requests.enter(&caller)?;
             guard.caller_permit = Some(permits.clone());
             guard.memory = MemoryReservation::for_caller(permits.clone());
-            let context = context(Arc::clone(&caller), connection, deadline);
-            if rpc.row().call_type == CallType::ServerStreaming {
-                rpc.require(&context)?;
-                guard.watch_permit = Some(self.requests.watch(&caller)?);
-            }
+            let context = context(caller, connection, deadline);
             permits.run(self.answer_admitted(request, buffered, rpc, context, guard)).await
         };
         let answer = tokio::time::timeout_at(deadline, answer).await;
@@ -203,6 +199,10 @@ impl Gate {
             return Ok(self.manage(request, rpc, action, context, guard).await);
         }
         rpc.require(&context)?;
+        if rpc.row().call_type == CallType::ServerStreaming {
+            guard.watch_permit =
+                guard.caller_permit.as_ref().map(CallPermits::watch).transpose()?;
+        }
         if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
             return self.introspect(request, rpc, buffered, context, guard).await;
         }

@@ -58,6 +58,16 @@ impl CallPermits {
         requests.reserve_large(caller, &mut large.lock(), bytes)
     }
 
+    /// Returns a permit for a Watch of the same caller. A Watch has no time limit.
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`] if the caller has reached its maximum.
+    pub fn watch(&self) -> Result<CallerPermit> {
+        let Held { requests, caller, .. } = &*self.0;
+        let taken = requests.watches.take(caller.id, 1);
+        requests.log_if_exceeded(caller, Resource::Watches, taken)
+    }
+
     /// Runs the request. Whatever it starts that outlives it holds the permits too.
     pub async fn run<F: Future>(&self, request: F) -> F::Output {
         cache::with_share(Arc::clone(&self.0) as cache::Share, request).await
@@ -153,14 +163,6 @@ impl RequestsInFlight {
         let (requests, caller) = (Arc::clone(self), Arc::clone(caller));
         let held = Held { requests, caller, _request: permit, large: Mutex::default() };
         Ok(CallPermits(Arc::new(held)))
-    }
-
-    /// Returns a permit for a Watch of this caller. A Watch has no time limit.
-    ///
-    /// # Errors
-    /// [`Reason::Overloaded`] if the caller has reached its maximum.
-    pub fn watch(&self, caller: &Caller) -> Result<CallerPermit> {
-        self.log_if_exceeded(caller, Resource::Watches, self.watches.take(caller.id, 1))
     }
 
     /// Reserves `bytes` more for large messages, in addition to the permit that this request already has.

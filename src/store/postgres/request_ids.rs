@@ -1,4 +1,4 @@
-//! Request ids, which keep a retry from creating a second credential.
+//! Request ids of calls that created a credential, which keep a retry from creating a second one.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Request ids of calls that created a credential.
+//! Request ids of calls that created a credential, which keep a retry from creating a second one.
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -17,12 +17,12 @@ impl RequestIdTx for SqliteTx {
         forget_before: Timestamp,
     ) -> Result<Option<ClaimedRequest>> {
         run!(self, async |db| {
-            // The first look takes no row lock, so that retries of a finished request do not wait for each other.
+            // Read without a lock first, so that later retries do not wait for each other.
             let earlier = find(db, &request.requester, request.request_id).await?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.create_time > forget_before) {
                 return Ok(Some(earlier));
             }
-            // If two calls race, the second waits here until the first has committed or failed.
+            // If two requests race, the second waits here until the first has committed or failed.
             let done = sqlx::query(
                 "INSERT INTO requests (requester, request_id, fingerprint, credential_id, create_time) \
                  VALUES ($1, $2, $3, $4, $5) \
