@@ -121,7 +121,7 @@ fn classify_cause(error: &anyhow::Error) -> (&'static str, u8) {
     }
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         let reason = match interrupted {
-            Interrupted::Committed { .. } | Interrupted::Unfinished(_) => {
+            Interrupted::Committed { .. } | Interrupted::Unfinished { .. } => {
                 Reason::BarrierPending.code()
             }
             Interrupted::Uncommitted(_) => code::INTERRUPTED.code,

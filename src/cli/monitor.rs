@@ -62,10 +62,15 @@ pub(super) enum Interrupted {
     },
     /// Changes are committed, and more were to come, or the wait for other servers had not begun.
     #[error(
-        "interrupted: the changes up to revision {0} are committed and stay so. A server may answer as before for a moment, \
-        or for its whole lease if it has crashed. To do the rest and to wait, run the same command again"
+        "interrupted: the changes up to revision {revision} are committed and stay so. A server may answer as before for a \
+        moment, or for its whole lease if it has crashed. To wait for that, {again}"
     )]
-    Unfinished(u64),
+    Unfinished {
+        /// Revision of the last change.
+        revision: u64,
+        /// What to run to wait for the servers.
+        again: String,
+    },
     /// Nothing is known to be committed. Has the number of the signal.
     #[error("interrupted")]
     Uncommitted(i32),
@@ -75,7 +80,7 @@ impl Interrupted {
     /// Returns 3 for committed changes, else 128 plus the signal, as shells do.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Committed { .. } | Self::Unfinished(_) => EXIT_NOT_CONFIRMED,
+            Self::Committed { .. } | Self::Unfinished { .. } => EXIT_NOT_CONFIRMED,
             Self::Uncommitted(signal) => exit_code_of_signal(*signal),
         }
     }
@@ -148,7 +153,12 @@ impl CommandMonitor {
         let Some((service, waiting)) = waiting else {
             let committed = service.and_then(|service| service.last_commit());
             return Err(match committed {
-                Some(revision) => Interrupted::Unfinished(revision.0),
+                Some(revision) => Interrupted::Unfinished {
+                    revision: revision.0,
+                    again: self.how_to_wait(
+                        "and to do the rest, run the same command again, unless it has printed a token",
+                    ),
+                },
                 None => Interrupted::Uncommitted(signal.as_raw_value()),
             }
             .into());
@@ -157,14 +167,17 @@ impl CommandMonitor {
             revision: waiting.revision.0,
             replicas: replica_names(service, &waiting).await,
             seconds: waiting.longest_wait().unwrap_or_default().as_secs().max(1),
-            again: match self.waiting_command.get() {
-                Some(command) => format!("run `{command}`, which changes nothing"),
-                None => "run the same command again: it may then answer that the change is made \
-                         already"
-                    .to_owned(),
-            },
+            again: self.how_to_wait(
+                "run the same command again: it may then answer that the change is made already",
+            ),
         }
         .into())
+    }
+
+    /// Says how to wait for the servers: by the command that only waits, if there is one.
+    fn how_to_wait(&self, otherwise: &str) -> String {
+        let only_waits = |command| format!("run `{command}`, which changes nothing");
+        self.waiting_command.get().map_or_else(|| otherwise.to_owned(), only_waits)
     }
 }
 

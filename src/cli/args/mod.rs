@@ -266,40 +266,39 @@ pub(super) enum CallerCommand {
     },
 }
 
-/// State of a workspace. Without a flag it is unchanged, and a new workspace is enabled.
-#[derive(Debug, Clone, Copy, Args)]
-pub(super) struct WorkspaceStateArgs {
-    /// Disable the workspace: its keys, and requests that act in it, are refused
-    #[arg(long, conflicts_with = "enabled")]
-    disabled: bool,
-    /// Enable it
-    #[arg(long)]
-    enabled: bool,
+/// Declares the flags that disable and enable something, with their help texts.
+macro_rules! state_args {
+    ($(#[$doc:meta])+ $name:ident, $disable:literal, $enable:literal) => {
+        $(#[$doc])+
+        #[derive(Debug, Clone, Copy, Args)]
+        pub(super) struct $name {
+            #[arg(long, conflicts_with = "enabled", help = $disable)]
+            disabled: bool,
+            #[arg(long, help = $enable)]
+            enabled: bool,
+        }
+
+        impl $name {
+            /// The requested state. `None` leaves it unchanged.
+            pub(super) fn disabled(self) -> Option<bool> {
+                (self.disabled || self.enabled).then_some(self.disabled)
+            }
+        }
+    };
 }
 
-impl WorkspaceStateArgs {
-    /// The requested state. `None` leaves it unchanged.
-    pub(super) fn disabled(self) -> Option<bool> {
-        (self.disabled || self.enabled).then_some(self.disabled)
-    }
+state_args! {
+    /// State of a workspace. Without a flag it is unchanged, and a new workspace is enabled.
+    WorkspaceStateArgs,
+    "Disable the workspace: its keys, and requests that act in it, are refused",
+    "Enable it"
 }
 
-/// State of a user. Without a flag it is unchanged, and a new user is enabled.
-#[derive(Debug, Clone, Copy, Args)]
-pub(super) struct UserStateArgs {
-    /// Disable the user: their tokens are refused
-    #[arg(long, conflicts_with = "enabled")]
-    disabled: bool,
-    /// Enable them
-    #[arg(long)]
-    enabled: bool,
-}
-
-impl UserStateArgs {
-    /// The requested state. `None` leaves it unchanged.
-    pub(super) fn disabled(self) -> Option<bool> {
-        (self.disabled || self.enabled).then_some(self.disabled)
-    }
+state_args! {
+    /// State of a user. Without a flag it is unchanged, and a new user is enabled.
+    UserStateArgs,
+    "Disable the user: their tokens are refused",
+    "Enable them"
 }
 
 #[derive(Debug, Subcommand)]
