@@ -98,6 +98,10 @@ async fn one_caller_may_have_half_of_all_requests_in_flight(h: Harness) {
     let root = server.root().await;
     let holder = server.caller("holder", &[Permission::Introspect]).await;
     let other = server.caller("other", &[Permission::Introspect]).await;
+    // A caller that the server does not know yet counts against another quota while it is looked up.
+    for actor in [&root, &holder, &other] {
+        assert!(asks(actor).await);
+    }
     // Each announces a byte that is never sent.
     let (mut asking, mut bodies) = (FuturesUnordered::new(), Vec::new());
     for _ in 0..3 {
