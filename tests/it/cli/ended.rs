@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::program::{Program, command, run, split};
 use crate::stores::on_every_store;
-use crate::waits::{self, eventually};
+use crate::waits::{self, eventually, eventually_some};
 
 on_every_store! {
     introspect_reports_when_and_by_whom_a_credential_was_ended,
@@ -62,12 +62,13 @@ async fn introspect_reports_when_and_by_whom_a_credential_was_ended(p: Program) 
     // The expiry is set by the creator, then by the operator who brought it forward.
     let made = p.run(&format!("{make} --expire-time 2099-01-01T00:00:00Z")).json();
     let id = text(&made["credential"]["id"]);
-    p.run(&format!("key update {id} --ttl 1ms")).ok();
-    let shown = p.pipe(&text(&made["token"]), "introspect").out;
-    assert!(
-        shown.contains("\nexpired     since ") && shown.contains("credential.update"),
-        "{shown}"
-    );
+    p.run(&format!("key update {id} --ttl 3s")).ok();
+    let shown = eventually_some("it has expired", async || {
+        let shown = p.pipe(&text(&made["token"]), "introspect").out;
+        shown.contains("\nexpired     since ").then_some(shown)
+    })
+    .await;
+    assert!(shown.contains("credential.update"), "{shown}");
 }
 
 async fn a_key_ended_with_its_workspace_names_who_deleted_it(p: Program) {

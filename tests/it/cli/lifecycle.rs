@@ -136,7 +136,7 @@ async fn an_interrupted_update_waits_again_before_it_is_refused(p: Program) {
     p.run("caller create gateway --permission introspect").ok();
     dead_replica(&p).await;
     let updates = [
-        format!("key update {later} --ttl 1s"),
+        format!("key update {later} --ttl 1h"),
         format!("key update {by_etag} --scope read --etag 1"),
     ];
     for words in updates.iter().chain(&updates) {
