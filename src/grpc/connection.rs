@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::caller;
 use crate::model::Caller;
-use crate::service::{KnownCaller, Peer, Result, Service};
+use crate::service::{AuthenticatedCaller, Peer, Result, Service};
 
 /// A client connection.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Connection {
 struct LastCaller {
     /// Value of the `authorization` header. `None` for a caller known by the connection's certificate.
     authorization: Option<Zeroizing<Box<[u8]>>>,
-    known: KnownCaller,
+    known: AuthenticatedCaller,
 }
 
 impl std::fmt::Debug for LastCaller {
@@ -51,9 +51,9 @@ impl Connection {
         &self,
         service: &Service,
         headers: &mut HeaderMap,
-    ) -> Result<Arc<Caller>> {
+    ) -> Result<AuthenticatedCaller> {
         let snapshot = service.lease_snapshot();
-        let last = self.last_caller(service, headers);
+        let last = self.last(service, headers, AuthenticatedCaller::clone);
         if let Some(caller) = last.filter(|_| service.lease_held_since(snapshot)) {
             headers.remove(AUTHORIZATION);
             return Ok(caller);
@@ -62,12 +62,10 @@ impl Connection {
         let authorization = value.map(|value| Zeroizing::new(value.as_bytes().into()));
         let presented = caller::presented_caller(headers, Some(&self.peer))?;
         let peer = Some(&self.peer);
-        let (caller, known) = service.authenticate_to_remember(&presented, peer).await?;
-        if let Some(known) = known {
-            *self.last.lock() = Some(LastCaller { authorization, known });
-        }
-        tracing::Span::current().record("caller", caller.name.as_str());
-        Ok(caller)
+        let known = service.authenticate(presented, peer).await?;
+        tracing::Span::current().record("caller", known.caller.name.as_str());
+        *self.last.lock() = Some(LastCaller { authorization, known: known.clone() });
+        Ok(known)
     }
 
     /// Returns the last caller, if this request comes from it too.
@@ -79,6 +77,15 @@ impl Connection {
         service: &Service,
         headers: &HeaderMap,
     ) -> Option<Arc<Caller>> {
+        self.last(service, headers, |known| Arc::clone(&known.caller))
+    }
+
+    fn last<T>(
+        &self,
+        service: &Service,
+        headers: &HeaderMap,
+        take: impl FnOnce(&AuthenticatedCaller) -> T,
+    ) -> Option<T> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (value, more) = (values.next(), values.next());
         let last = self.last.lock();
@@ -88,6 +95,6 @@ impl Connection {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (same && service.is_still_known(&last.known)).then(|| Arc::clone(&last.known.caller))
+        (same && service.is_still_known(&last.known)).then(|| take(&last.known))
     }
 }

@@ -1,6 +1,7 @@
 //! The checks that every request passes before it reaches a service, in this order: it is gRPC, it has a deadline, the
 //! caller is authenticated, the caller has a free permit, and the caller has the permission. The caller is authorised
-//! before its request is decoded or validated (AIP-211).
+//! before its request is decoded or validated (AIP-211), and again once it has been received whole, since the client
+//! decides how long that takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tracing::{Instrument as _, Level, Span, field};
 
 use super::connection::Connection;
 use super::introspect::{self, batch};
-use super::message::{self, MemoryReservation, ReceivedMessage, ReplayBody};
+use super::message::{self, MemoryReservation, ReceivedMessage};
 use super::protocol::{grpc_timeout, refuse_non_grpc};
 use super::response_body::{RequestGuard, ResponseBody};
 use super::status;
@@ -30,12 +31,32 @@ use crate::model::{AuditAction, Caller, Permission};
 use crate::service::grant::Rule;
 use crate::service::rpcs::CallType;
 use crate::service::{
-    Attempt, CallPermits, Context, Reason, Recorded, Requester, RequestsInFlight, Result, Rpc,
-    Service, ServiceError,
+    Attempt, AuthenticatedCaller, CallPermits, Context, Reason, Recorded, Requester,
+    RequestsInFlight, Result, Rpc, Service, ServiceError,
 };
 
 /// Longest wait for the message of a refused call, which is read for the audit log.
 const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A request whose caller was authenticated and has its permits. It has no [`Context`] yet that a use case could take:
+/// that is made by [`Self::received`].
+struct Admitted<'c> {
+    connection: &'c Connection,
+    caller: AuthenticatedCaller,
+    context: Context,
+}
+
+impl Admitted<'_> {
+    /// Authenticates and authorises the caller again, and returns the context of the call. For when the request's message
+    /// has been received.
+    async fn received(self, service: &Service, rpc: Rpc) -> Result<Context> {
+        let peer = Some(self.connection.peer());
+        let caller = service.authenticate_again(&self.caller, peer).await?;
+        let context = Context { requester: Requester::Caller(caller), ..self.context };
+        rpc.require(&context)?;
+        Ok(context)
+    }
+}
 
 /// Checks every request, and passes it on to its service.
 pub struct Gate {
@@ -172,11 +193,12 @@ impl Gate {
             let caller = connection.caller(&self.service, request.headers_mut());
             let caller = self.requests.identify(connection.peer().network(), caller).await?;
             guard.in_flight.mark_authenticated();
-            let permits = self.requests.enter(&caller)?;
+            let permits = self.requests.enter(&caller.caller)?;
             guard.caller_permit = Some(permits.clone());
             guard.memory = MemoryReservation::for_caller(permits.clone());
-            let context = context(caller, connection, deadline);
-            permits.run(self.answer_admitted(request, buffered, rpc, context, guard)).await
+            let context = context(Arc::clone(&caller.caller), connection, deadline);
+            let admitted = Admitted { connection, caller, context };
+            permits.run(self.answer_admitted(request, buffered, rpc, admitted, guard)).await
         };
         let answer = tokio::time::timeout_at(deadline, answer).await;
         if guard.watch_permit.is_some() {
@@ -192,22 +214,23 @@ impl Gate {
         request: Request<Incoming>,
         buffered: Bytes,
         rpc: Rpc,
-        context: Context,
+        admitted: Admitted<'_>,
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>> {
         if let Some(action) = rpc.row().action {
-            return Ok(self.manage(request, rpc, action, context, guard).await);
+            return Ok(self.manage(request, rpc, action, admitted, guard).await);
         }
-        rpc.require(&context)?;
+        rpc.require(&admitted.context)?;
         if rpc.row().call_type == CallType::ServerStreaming {
             guard.watch_permit =
                 guard.caller_permit.as_ref().map(CallPermits::watch).transpose()?;
         }
         if let Rpc::Introspect | Rpc::BatchIntrospect = rpc {
-            return self.introspect(request, rpc, buffered, context, guard).await;
+            return self.introspect(request, rpc, buffered, admitted, guard).await;
         }
         let (parts, body) = request.into_parts();
         let received = self.receive(&parts, rpc, buffered, body, guard).await;
+        let context = admitted.received(&self.service, rpc).await?;
         let answer = self.forward_to_tonic(parts, received, context).await;
         if guard.watch_permit.is_some() {
             Ok(answer)
@@ -226,22 +249,27 @@ impl Gate {
         request: Request<Incoming>,
         rpc: Rpc,
         action: AuditAction,
-        context: Context,
+        mut admitted: Admitted<'_>,
         guard: &mut RequestGuard,
     ) -> Response<ResponseBody> {
-        let context = Context { recorded: Recorded::watched(), ..context };
-        let attempt = Attempt::new(&context, action);
+        admitted.context.recorded = Recorded::watched();
+        let attempt = Attempt::new(&admitted.context, action);
         let (parts, body) = request.into_parts();
         let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
         let acting =
             |received: &ReceivedMessage| rpc.row().acting_user_field.zip(received.message());
-        let (acting, response) = match rpc.require(&context) {
+        let (acting, response) = match rpc.require(&admitted.context) {
             Ok(()) => {
                 let received = receiving.await;
-                (acting(&received), self.forward_to_tonic(parts, received, context).await)
+                let acting = acting(&received);
+                let response = match admitted.received(&self.service, rpc).await {
+                    Ok(context) => self.forward_to_tonic(parts, received, context).await,
+                    Err(error) => error_response(error),
+                };
+                (acting, response)
             }
             Err(error) => {
-                let timeout = refused_message_timeout(&context);
+                let timeout = refused_message_timeout(&admitted.context);
                 let received = tokio::time::timeout(timeout, receiving).await;
                 (received.ok().as_ref().and_then(acting), error_response(error))
             }
@@ -262,11 +290,12 @@ impl Gate {
         request: Request<Incoming>,
         rpc: Rpc,
         buffered: Bytes,
-        context: Context,
+        admitted: Admitted<'_>,
         guard: &mut RequestGuard,
     ) -> Result<Response<ResponseBody>> {
         let (parts, body) = request.into_parts();
         let received = self.receive(&parts, rpc, buffered, body, guard).await;
+        let context = admitted.received(&self.service, rpc).await?;
         if let (Some(message), Some(caller)) = (received.message(), context.caller_id()) {
             let answer = if rpc == Rpc::BatchIntrospect {
                 batch::answer(&self.service, &message, caller).await
@@ -290,7 +319,7 @@ impl Gate {
         context: Context,
     ) -> Response<ResponseBody> {
         parts.extensions.insert(context);
-        match ReplayBody::from_received(received) {
+        match message::replay(received) {
             Ok(body) => self.call_tonic(Request::from_parts(parts, body)).await,
             Err(error) => error_response(error),
         }
@@ -334,7 +363,7 @@ impl Gate {
         }
         let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
         let received = tokio::time::timeout_at(deadline, receiving).await;
-        let body = ReplayBody::from_received(received.map_err(|_| Reason::DeadlineExceeded)?)?;
+        let body = message::replay(received.map_err(|_| Reason::DeadlineExceeded)?)?;
         Ok(self.call_tonic(Request::from_parts(parts, body)).await)
     }
 

@@ -1,13 +1,10 @@
 //! Reads the message of a unary call as bytes, before it is decoded, and passes it on to tonic unchanged.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use http::HeaderMap;
-use http_body::{Body, Frame};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
@@ -23,8 +20,10 @@ const ENCODING: &str = "grpc-encoding";
 pub(super) enum ReceivedMessage {
     /// One whole uncompressed message, in its frame.
     Message(Bytes),
-    /// Anything else: the bytes read so far, and the rest of the body. tonic reports what is wrong with it.
-    Other(Bytes, Option<Incoming>),
+    /// The message is compressed. Its first bytes, for which tonic refuses it.
+    Compressed(Bytes),
+    /// No message, a part of one, or more than one.
+    Malformed,
     /// The message announces more bytes than this limit.
     TooLarge(usize),
     /// Requests in flight have taken all memory for large messages.
@@ -36,7 +35,7 @@ impl ReceivedMessage {
     pub(super) fn message(&self) -> Option<Bytes> {
         match self {
             Self::Message(frame) => Some(frame.slice(PREFIX_BYTES..)),
-            Self::Other(..) | Self::TooLarge(_) | Self::NoRoom => None,
+            Self::Compressed(_) | Self::Malformed | Self::TooLarge(_) | Self::NoRoom => None,
         }
     }
 }
@@ -110,7 +109,8 @@ pub(super) fn received_message<'r>(
 }
 
 /// Receives the rest of a request's body, after the bytes in `buffered`. Memory is reserved for the bytes received, not
-/// for the length that the message announces.
+/// for the length that the message announces. Nothing of the body is left for later: that would be read without a
+/// reservation, and executed for a caller that was authenticated earlier.
 pub(super) async fn receive(
     headers: &HeaderMap,
     mut buffered: Bytes,
@@ -119,15 +119,17 @@ pub(super) async fn receive(
     reserved: &mut MemoryReservation,
 ) -> ReceivedMessage {
     if is_compressed(headers) {
-        return ReceivedMessage::Other(buffered, Some(body));
+        return ReceivedMessage::Compressed(buffered);
     }
     loop {
         // First, because the fast path may have received more than this limit already.
-        if announced_length(&buffered).is_some_and(|length| length > bytes_max) {
-            return ReceivedMessage::TooLarge(bytes_max);
-        }
-        if buffered.len() > PREFIX_BYTES + bytes_max {
-            return ReceivedMessage::Other(buffered, Some(body));
+        match announced_length(&buffered) {
+            Some(length) if length > bytes_max => return ReceivedMessage::TooLarge(bytes_max),
+            Some(length) if buffered.len() > PREFIX_BYTES + length => {
+                return ReceivedMessage::Malformed;
+            }
+            None if buffered.len() >= PREFIX_BYTES => return ReceivedMessage::Compressed(buffered),
+            Some(_) | None => {}
         }
         if reserved.grow_to(buffered.len()).is_err() {
             return ReceivedMessage::NoRoom;
@@ -139,7 +141,7 @@ pub(super) async fn receive(
         match next_data(&mut body).await {
             Some(more) => buffered = concat(buffered, more),
             None if whole => return ReceivedMessage::Message(buffered),
-            None => return ReceivedMessage::Other(buffered, None),
+            None => return ReceivedMessage::Malformed,
         }
     }
 }
@@ -217,41 +219,18 @@ pub(super) fn string_field(message: &[u8], field: u32) -> Option<&str> {
     found
 }
 
-/// A request body that was partly read: first the bytes read, then the rest.
-#[derive(Debug)]
-pub(super) struct ReplayBody {
-    read: Option<Bytes>,
-    rest: Option<Incoming>,
-}
-
-impl ReplayBody {
-    /// Restores the whole body.
-    pub(super) fn from_received(received: ReceivedMessage) -> Result<Self> {
-        let (read, rest) = match received {
-            ReceivedMessage::Message(frame) => (frame, None),
-            ReceivedMessage::Other(read, rest) => (read, rest),
-            ReceivedMessage::TooLarge(bytes_max) => return Err(too_large(bytes_max)),
-            ReceivedMessage::NoRoom => return Err(Reason::Overloaded.into()),
-        };
-        Ok(Self { read: Some(read), rest })
-    }
-}
-
-impl Body for ReplayBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, hyper::Error>>> {
-        match self.read.take() {
-            Some(read) if !read.is_empty() => Poll::Ready(Some(Ok(Frame::data(read)))),
-            _ => match &mut self.rest {
-                Some(rest) => Pin::new(rest).poll_frame(context),
-                None => Poll::Ready(None),
-            },
+/// Returns the body with which tonic gets a received message.
+///
+/// # Errors
+/// If there is no message that tonic could decode or refuse.
+pub(super) fn replay(received: ReceivedMessage) -> Result<Full<Bytes>> {
+    match received {
+        ReceivedMessage::Message(bytes) | ReceivedMessage::Compressed(bytes) => {
+            Ok(Full::new(bytes))
         }
+        ReceivedMessage::Malformed => Err(Reason::RequestMalformed.into()),
+        ReceivedMessage::TooLarge(bytes_max) => Err(too_large(bytes_max)),
+        ReceivedMessage::NoRoom => Err(Reason::Overloaded.into()),
     }
 }
 

@@ -1,8 +1,6 @@
 //! Authenticates the caller of an HTTP request: a service token by Basic or Bearer, or else the client certificate. For
 //! forward-auth the token is in a separate header, since `Authorization` holds the credential of the proxy's client.
 
-use std::sync::Arc;
-
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderName};
 use base64::Engine as _;
@@ -11,8 +9,7 @@ use tracing::Span;
 use zeroize::Zeroizing;
 
 use super::form;
-use crate::model::Caller;
-use crate::service::{Peer, PresentedCaller, Reason, Result, Service};
+use crate::service::{AuthenticatedCaller, Peer, PresentedCaller, Reason, Result, Service};
 use crate::token::{after_scheme, bearer};
 
 /// Header with the service token of a proxy: `Bearer sophic_svc_…`.
@@ -91,11 +88,12 @@ pub(super) async fn authenticate(
     service: &Service,
     credentials: CallerCredentials,
     peer: Option<&Peer>,
-) -> Result<Arc<Caller>> {
-    let caller = service.authenticate(&credentials.caller, peer).await?;
-    if credentials.client_id.is_some_and(|name| name.as_str() != caller.name.as_str()) {
+) -> Result<AuthenticatedCaller> {
+    let authenticated = service.authenticate(credentials.caller, peer).await?;
+    let name = authenticated.caller.name.as_str();
+    if credentials.client_id.is_some_and(|client_id| client_id.as_str() != name) {
         return Err(Reason::CallerUnknown.into());
     }
-    Span::current().record("caller", caller.name.as_str());
-    Ok(caller)
+    Span::current().record("caller", name);
+    Ok(authenticated)
 }

@@ -25,8 +25,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field};
 
 use crate::service::{
-    Attempt, Context, InFlightGuard, Peer, Readiness, Reason, Recorded, Requester,
-    RequestsInFlight, Rpc, Service, ServiceError,
+    Attempt, AuthenticatedCaller, Context, InFlightGuard, Peer, Readiness, Reason, Recorded,
+    Requester, RequestsInFlight, Rpc, Service, ServiceError,
 };
 pub use problem::status;
 use problem::{Problem, Style};
@@ -97,34 +97,35 @@ impl HttpFace {
             Some(peer) => self.requests.identify(peer.network(), identified).await?,
             None => identified.await?,
         };
-        let permits = self.requests.enter(&caller)?;
+        let permits = self.requests.enter(&caller.caller)?;
         if let Some(in_flight) = parts.extensions.get::<Arc<InFlightGuard>>() {
             in_flight.mark_authenticated();
         }
         let context = Context {
-            requester: Requester::Caller(caller),
+            requester: Requester::Caller(Arc::clone(&caller.caller)),
             remote_address: peer.map(|peer| peer.address.ip().to_string()),
             deadline: Some(deadline),
             recorded: Recorded::default(),
         };
-        permits.run(self.answer_admitted(endpoint, context, parts, body)).await
+        permits.run(self.answer_admitted(endpoint, caller, context, parts, body)).await
     }
 
     /// Answers a request whose caller is known and has its permits.
     async fn answer_admitted(
         &self,
         endpoint: Endpoint,
+        caller: AuthenticatedCaller,
         context: Context,
         parts: &Parts,
         body: Body,
     ) -> Result<Response<Body>, Problem> {
         let Some(action) = endpoint.rpc().row().action else {
-            return self.serve(endpoint, context, parts, body).await;
+            return self.serve(endpoint, caller, context, parts, body).await;
         };
         // Refusals are recorded in the audit log, as in `grpc/gate.rs`. No endpoint has an acting user.
         let context = Context { recorded: Recorded::watched(), ..context };
         let attempt = Attempt::new(&context, action);
-        let answer = self.serve(endpoint, context, parts, body).await;
+        let answer = self.serve(endpoint, caller, context, parts, body).await;
         if let Err(problem) = &answer {
             self.service.record_refusal(&attempt, problem.reason()).await;
         }
@@ -134,18 +135,27 @@ impl HttpFace {
     async fn serve(
         &self,
         endpoint: Endpoint,
+        caller: AuthenticatedCaller,
         context: Context,
         parts: &Parts,
         body: Body,
     ) -> Result<Response<Body>, Problem> {
         endpoint.rpc().require(&context)?;
         let service = &self.service;
+        if let Endpoint::ForwardAuth = endpoint {
+            return forward_auth::answer(service, &context, parts).await;
+        }
+        let form = oauth2::read_form(parts, body).await?;
+        // As in `grpc/gate.rs`: the client decides how long its form takes.
+        let peer = parts.extensions.get::<Peer>();
+        let caller = service.authenticate_again(&caller, peer).await?;
+        let context = Context { requester: Requester::Caller(caller), ..context };
+        endpoint.rpc().require(&context)?;
         match endpoint {
-            Endpoint::Introspect => {
-                oauth2::introspect(service, &context, &self.issuer, parts, body).await
+            Endpoint::Revoke => oauth2::revoke(service, context, &form).await,
+            Endpoint::Introspect | Endpoint::ForwardAuth => {
+                oauth2::introspect(service, &context, &self.issuer, &form).await
             }
-            Endpoint::Revoke => oauth2::revoke(service, context, parts, body).await,
-            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
         }
     }
 }

@@ -35,10 +35,8 @@ pub(super) async fn introspect(
     service: &Service,
     context: &Context,
     issuer: &str,
-    parts: &Parts,
-    body: Body,
+    form: &Form,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(parts, body).await?;
     let token = form.single("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let mut violations = Violations::default();
     let words =
@@ -66,10 +64,8 @@ pub(super) async fn introspect(
 pub(super) async fn revoke(
     service: &Arc<Service>,
     context: Context,
-    parts: &Parts,
-    body: Body,
+    form: &Form,
 ) -> Result<Response<Body>, Problem> {
-    let form = read_form(parts, body).await?;
     let token = form.single("token")?.ok_or(Problem::Malformed("token is missing"))?;
     let target = RevokeTarget::Token(Zeroizing::new(token.to_owned()));
     service.revoke(context, target, "", "").await?;
@@ -93,7 +89,7 @@ pub(super) fn metadata(issuer: &str) -> Response<Body> {
 
 /// Reads the form in the body. URL parameters are refused, not ignored: a client that sends `?workspace=` expects an
 /// effect, and a token in the URL would be in the log of every proxy.
-async fn read_form(parts: &Parts, mut body: Body) -> Result<Form, Problem> {
+pub(super) async fn read_form(parts: &Parts, mut body: Body) -> Result<Form, Problem> {
     let read = match check_head(parts) {
         Ok(()) => read_body(&mut body).await,
         Err(problem) => Err(problem),

@@ -38,8 +38,8 @@ mod tests;
 pub use audit_attempts::Attempt;
 pub use call_context::Reads;
 pub use callers::{
-    CreateCaller, KnownCaller, PresentedCaller, RotateCaller, RotatedCaller, UndoRotationOutcome,
-    UpdateCaller,
+    AuthenticatedCaller, CreateCaller, PresentedCaller, RotateCaller, RotatedCaller,
+    UndoRotationOutcome, UpdateCaller,
 };
 pub use checks::Violations;
 pub use clock::StoreClock;

@@ -13,7 +13,9 @@ use futures::Stream;
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
-use super::{KnownCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations};
+use super::{
+    AuthenticatedCaller, PresentedCaller, Reason, Result, Service, ServiceError, Violations,
+};
 use crate::cache::LogPosition;
 use crate::model::{Caller, CallerIdentity, Permission, Revision};
 use crate::store::{Change, ChangedEntity, IncarnationId};
@@ -46,7 +48,7 @@ struct Watcher {
     position: watch::Receiver<LogPosition>,
     caller: Arc<Caller>,
     /// The caller as last authenticated. `None` if it has to be authenticated before the next update.
-    known: Option<KnownCaller>,
+    known: Option<AuthenticatedCaller>,
     incarnation: IncarnationId,
     /// Revision up to which every change was sent.
     sent: Revision,
@@ -208,12 +210,12 @@ impl Watcher {
             CallerIdentity::Token(digest) => PresentedCaller::Token(*digest),
             CallerIdentity::Certificate(san) => PresentedCaller::Certificate([san.clone()].into()),
         };
-        let (caller, known) = self.service.authenticate_to_remember(&presented, None).await?;
-        if !caller.permissions.contains(Permission::Introspect) {
+        let known = self.service.authenticate(presented, None).await?;
+        if !known.caller.permissions.contains(Permission::Introspect) {
             return Err(Reason::PermissionMissing.into());
         }
-        self.known = known;
-        self.caller = caller;
+        self.caller = Arc::clone(&known.caller);
+        self.known = Some(known);
         Ok(())
     }
 }

@@ -49,11 +49,14 @@ impl PresentedCaller {
 
 /// A caller that was authenticated. It needs no new look-up while [`Service::is_still_known`] returns true.
 #[derive(Debug, Clone)]
-pub struct KnownCaller {
+pub struct AuthenticatedCaller {
     /// The caller.
     pub caller: Arc<Caller>,
-    /// `Lookup::caller_drops`, taken before the caller was looked up.
-    caller_drops: u64,
+    /// What it was authenticated by.
+    presented: PresentedCaller,
+    /// `Lookup::caller_drops`, taken before the caller was looked up. `None` if the cache was not current enough to
+    /// notice changes to the caller.
+    caller_drops: Option<u64>,
 }
 
 /// A caller to create.
@@ -85,6 +88,37 @@ impl Service {
     /// # Errors
     /// [`Reason::CallerUnknown`], also for revoked callers. [`Reason::UnknownCallersTooMany`].
     pub async fn authenticate(
+        &self,
+        presented: PresentedCaller,
+        peer: Option<&Peer>,
+    ) -> Result<AuthenticatedCaller> {
+        let (snapshot, caller_drops) = (self.lookup.lease_snapshot(), self.lookup.caller_drops());
+        let caller = self.look_up_caller(&presented, peer).await?;
+        // Without a lease, the cache learns of no change to the caller.
+        let caller_drops = self.lookup.lease_held_since(snapshot).then_some(caller_drops);
+        Ok(AuthenticatedCaller { caller, presented, caller_drops })
+    }
+
+    /// Authenticates the caller of a request again, once the request has been received whole. The client decides how
+    /// long that takes, and the caller may have been revoked or changed meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Self::authenticate`]. [`Reason::CallerUnknown`] also if the credentials now identify another caller.
+    pub async fn authenticate_again(
+        &self,
+        authenticated: &AuthenticatedCaller,
+        peer: Option<&Peer>,
+    ) -> Result<Arc<Caller>> {
+        let AuthenticatedCaller { caller, presented, .. } = authenticated;
+        let snapshot = self.lookup.lease_snapshot();
+        if self.is_still_known(authenticated) && self.lookup.lease_held_since(snapshot) {
+            return Ok(Arc::clone(caller));
+        }
+        let now = self.look_up_caller(presented, peer).await?;
+        if now.id == caller.id { Ok(now) } else { Err(Reason::CallerUnknown.into()) }
+    }
+
+    async fn look_up_caller(
         &self,
         presented: &PresentedCaller,
         peer: Option<&Peer>,
@@ -118,30 +152,11 @@ impl Service {
         live.ok_or_else(|| Reason::CallerUnknown.into())
     }
 
-    /// Authenticates like [`Self::authenticate`], and also returns the caller in a form to remember, if the cache was
-    /// current enough to notice changes to it.
-    ///
-    /// # Errors
-    /// The same.
-    pub async fn authenticate_to_remember(
-        &self,
-        presented: &PresentedCaller,
-        peer: Option<&Peer>,
-    ) -> Result<(Arc<Caller>, Option<KnownCaller>)> {
-        let (snapshot, caller_drops) = (self.lookup.lease_snapshot(), self.lookup.caller_drops());
-        let caller = self.authenticate(presented, peer).await?;
-        // Without a lease, the cache learns of no change to the caller.
-        let known = self
-            .lookup
-            .lease_held_since(snapshot)
-            .then(|| KnownCaller { caller: Arc::clone(&caller), caller_drops });
-        Ok((caller, known))
-    }
-
     /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
     /// cache: check [`Self::lease_held_since`] as well.
-    pub fn is_still_known(&self, known: &KnownCaller) -> bool {
-        known.caller_drops == self.lookup.caller_drops() && !self.token_has_expired(&known.caller)
+    pub fn is_still_known(&self, authenticated: &AuthenticatedCaller) -> bool {
+        authenticated.caller_drops == Some(self.lookup.caller_drops())
+            && !self.token_has_expired(&authenticated.caller)
     }
 
     /// Looks the caller up in the store, limited by the rate of unknown tokens from this network. Callers in the cache

@@ -22,6 +22,7 @@ mod framing;
 mod frozen;
 mod headers;
 mod health;
+mod held_back;
 mod introspect;
 mod last_use;
 mod life;

@@ -33,14 +33,14 @@ const WATCH: &str = "/sophic.auth.v1.AuthService/Watch";
 const WATCHES_MAX: usize = 2_048;
 
 /// A handwritten HTTP/2 connection.
-struct Connection {
+pub(super) struct Connection {
     client: h2::client::SendRequest<Bytes>,
     driver: JoinHandle<()>,
 }
 
 impl Connection {
     /// Opens a connection whose flow-control window is this many bytes of each response.
-    async fn new(server: &Harness, window: u32) -> Self {
+    pub(super) async fn new(server: &Harness, window: u32) -> Self {
         let stream = TcpStream::connect(server.running.grpc).await.expect("the server accepts");
         let mut builder = h2::client::Builder::new();
         let handshake = builder.initial_window_size(window).handshake(stream).await;
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// Begins a request, with this part of its message.
-    async fn begin(
+    pub(super) async fn begin(
         &self,
         actor: &Actor,
         path: &str,
