@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
-use prost::Message as _;
 use sophic_auth::grpc::pb::{
     BatchIntrospectRequest, CreateCallerRequest, IntrospectRequest, ListCallersRequest,
     PutUserRequest, RevokeCallerRequest, Scope, UpdateCallerRequest, User, WatchRequest,
