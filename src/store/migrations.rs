@@ -62,8 +62,11 @@ pub(super) enum Schema {
 }
 
 impl Schema {
-    /// Describes a store by the migrations that it has recorded.
+    /// Describes a store by the migrations that it has recorded, without the newer ones that this program may ignore.
     pub(super) fn of_store(applied: &[Applied], list: MigrationList) -> Self {
+        let newest = newest_version(list);
+        let ignored = applied.iter().rev().take_while(|last| last.expands(newest)).count();
+        let applied = &applied[..applied.len() - ignored];
         let version = applied.last().map_or(0, |last| last.version);
         Self::Store { version, is_current: is_current(applied, list) }
     }
@@ -155,7 +158,11 @@ pub(super) fn refuse_newer(found: i64, list: MigrationList) -> Result<()> {
 
 /// Selects the migrations that the database has recorded, each as an [`Applied`].
 pub(super) const APPLIED: &str =
-    "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+    "SELECT version, checksum, success, description FROM _sqlx_migrations ORDER BY version";
+
+/// How the name of a migration begins that only expands the schema: programs that do not know it go on working, and
+/// start, so that a release can be rolled out server by server, and back.
+const EXPANSION_PREFIX: &str = "expand_";
 
 /// A migration that the database has recorded.
 #[derive(Debug)]
@@ -163,6 +170,14 @@ pub(super) struct Applied {
     version: i64,
     checksum: Vec<u8>,
     success: bool,
+    name: String,
+}
+
+impl Applied {
+    /// Whether it is newer than this version, and only expands the schema.
+    fn expands(&self, newest: i64) -> bool {
+        self.version > newest && self.success && self.name.starts_with(EXPANSION_PREFIX)
+    }
 }
 
 impl<'r, R: Row> FromRow<'r, R> for Applied
@@ -171,10 +186,11 @@ where
     i64: Decode<'r, R::Database> + Type<R::Database>,
     Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
     bool: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
 {
     fn from_row(row: &'r R) -> sqlx::Result<Self> {
         let (version, checksum, success) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        Ok(Self { version, checksum, success })
+        Ok(Self { version, checksum, success, name: row.try_get(3)? })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::stores::{Database, Fixture, TestStore, location, on_every_store};
 on_every_store! {
     a_store_opens_without_migrating_if_its_schema_is_current,
     a_newer_schema_is_refused_with_both_versions,
+    a_newer_schema_that_only_expands_is_served,
     a_migration_that_was_changed_is_refused,
     migrating_twice_changes_nothing,
     an_older_schema_is_not_opened_without_migrating,
@@ -25,10 +26,7 @@ async fn a_newer_schema_is_refused_with_both_versions(store: TestStore) {
     let location = store.database.location();
     let now = store::migrate(&location).await.expect("it is migrated").to;
     store.close().await;
-    let row = "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
-               SELECT 9999, 'of the future', installed_on, success, checksum, execution_time \
-               FROM _sqlx_migrations WHERE version = 1";
-    raw::run(&store.database, row).await;
+    record_migration(&store, 9999, "of the future").await;
     let outcomes = [
         store::open(&location).await.map(drop),
         store::open_existing(&location).await.map(drop),
@@ -42,6 +40,34 @@ async fn a_newer_schema_is_refused_with_both_versions(store: TestStore) {
         );
         assert!(error.to_string().contains("9999"), "{error}");
     }
+}
+
+/// Records a migration that this program does not know.
+async fn record_migration(store: &TestStore, version: i64, name: &str) {
+    let row = format!(
+        "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
+         SELECT {version}, '{name}', installed_on, success, checksum, execution_time \
+         FROM _sqlx_migrations WHERE version = 1"
+    );
+    raw::run(&store.database, &row).await;
+}
+
+async fn a_newer_schema_that_only_expands_is_served(store: TestStore) {
+    let location = store.database.location();
+    store.close().await;
+    record_migration(&store, 9998, "expand_audit").await;
+    record_migration(&store, 9999, "expand_callers").await;
+    for opened in [store::open(&location).await, store::open_existing(&location).await] {
+        let opened = opened.expect("it opens");
+        opened.ping().await.expect("it answers");
+        opened.close().await;
+    }
+    let migrated = store::migrate(&location).await.expect("there is nothing to do");
+    assert_eq!(migrated.from, migrated.to);
+    // What is below an expansion counts too.
+    record_migration(&store, 9997, "contract_audit").await;
+    let error = store::open(&location).await.map(drop).expect_err("it is refused");
+    assert!(matches!(error, StoreError::SchemaTooNew { found: 9997, .. }), "{error:?}");
 }
 
 async fn a_migration_that_was_changed_is_refused(store: TestStore) {
