@@ -81,9 +81,10 @@ impl PermissionSet {
     /// Every permission.
     pub const ALL: Self = Self(0xff);
 
-    /// Creates a set from the store's number. `None` if a bit belongs to no permission.
+    /// Creates a set from the store's number. `None` if it is none. Bits of permissions that only a newer program knows
+    /// are kept and permit nothing here, so that its callers can use this one too.
     pub fn from_bits(bits: i64) -> Option<Self> {
-        u16::try_from(bits).ok().filter(|bits| bits & !Self::ALL.0 == 0).map(Self)
+        u16::try_from(bits).ok().map(Self)
     }
 
     /// Returns the store's number.
