@@ -20,7 +20,7 @@ use tracing::{Instrument as _, Level, Span, field};
 
 use super::connection::Connection;
 use super::introspect::{self, batch};
-use super::message::{self, MemoryReservation, ReceivedMessage};
+use super::message::{self, FramedMessage, MemoryReservation};
 use super::protocol::{grpc_timeout, refuse_non_grpc};
 use super::response_body::{RequestGuard, ResponseBody};
 use super::status;
@@ -155,9 +155,7 @@ impl Gate {
         }
         let answer = std::panic::AssertUnwindSafe(async {
             // Never passed on: a method that tonic serves and that has no row would be open to everyone.
-            let Some(rpc) = rpc else {
-                return Ok(status::unknown_method().into_http::<Body>().map(ResponseBody::tonic));
-            };
+            let rpc = rpc.ok_or(Reason::MethodUnknown)?;
             match rpc.row().rule {
                 Rule::Open => self.answer_unauthenticated(request, rpc, guard).await,
                 Rule::AnyOf(_) | Rule::AnyOfAndHeld(_) | Rule::ByMessage(_) => {
@@ -257,11 +255,11 @@ impl Gate {
         let (parts, body) = request.into_parts();
         let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
         let acting =
-            |received: &ReceivedMessage| rpc.row().acting_user_field.zip(received.message());
+            |received: FramedMessage| rpc.row().acting_user_field.zip(Some(received.message()));
         let (acting, response) = match rpc.require(&admitted.context) {
             Ok(()) => {
                 let received = receiving.await;
-                let acting = acting(&received);
+                let acting = received.as_ref().ok().cloned().and_then(acting);
                 let response = match admitted.received(&self.service, rpc).await {
                     Ok(context) => self.forward_to_tonic(parts, received, context).await,
                     Err(error) => error_response(error),
@@ -271,7 +269,7 @@ impl Gate {
             Err(error) => {
                 let timeout = refused_message_timeout(&admitted.context);
                 let received = tokio::time::timeout(timeout, receiving).await;
-                (received.ok().as_ref().and_then(acting), error_response(error))
+                (received.ok().and_then(Result::ok).and_then(acting), error_response(error))
             }
         };
         if let Some(reason) = status::reason(&response) {
@@ -296,7 +294,8 @@ impl Gate {
         let (parts, body) = request.into_parts();
         let received = self.receive(&parts, rpc, buffered, body, guard).await;
         let context = admitted.received(&self.service, rpc).await?;
-        if let (Some(message), Some(caller)) = (received.message(), context.caller_id()) {
+        if let (Ok(received), Some(caller)) = (&received, context.caller_id()) {
+            let message = received.message();
             let answer = if rpc == Rpc::BatchIntrospect {
                 batch::answer(&self.service, &message, caller).await
             } else {
@@ -315,12 +314,12 @@ impl Gate {
     async fn forward_to_tonic(
         &self,
         mut parts: request::Parts,
-        received: ReceivedMessage,
+        received: Result<FramedMessage>,
         context: Context,
     ) -> Response<ResponseBody> {
         parts.extensions.insert(context);
-        match message::replay(received) {
-            Ok(body) => self.call_tonic(Request::from_parts(parts, body)).await,
+        match received {
+            Ok(received) => self.call_tonic(Request::from_parts(parts, received.into_body())).await,
             Err(error) => error_response(error),
         }
     }
@@ -334,7 +333,7 @@ impl Gate {
         buffered: Bytes,
         body: Incoming,
         guard: &mut RequestGuard,
-    ) -> ReceivedMessage {
+    ) -> Result<FramedMessage> {
         let bytes_max = rpc.row().request_bytes_max;
         message::receive(&parts.headers, buffered, body, bytes_max, &mut guard.memory).await
     }
@@ -363,7 +362,7 @@ impl Gate {
         }
         let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
         let received = tokio::time::timeout_at(deadline, receiving).await;
-        let body = message::replay(received.map_err(|_| Reason::DeadlineExceeded)?)?;
+        let body = received.map_err(|_| Reason::DeadlineExceeded)??.into_body();
         Ok(self.call_tonic(Request::from_parts(parts, body)).await)
     }
 

@@ -16,27 +16,19 @@ pub(super) const PREFIX_BYTES: usize = 5;
 /// Header that names the compression of the message.
 const ENCODING: &str = "grpc-encoding";
 
-/// The message of a request, as far as it was received.
-pub(super) enum ReceivedMessage {
-    /// One whole uncompressed message, in its frame.
-    Message(Bytes),
-    /// The message is compressed. Its first bytes, for which tonic refuses it.
-    Compressed(Bytes),
-    /// No message, a part of one, or more than one.
-    Malformed,
-    /// The message announces more bytes than this limit.
-    TooLarge(usize),
-    /// Requests in flight have taken all memory for large messages.
-    NoRoom,
-}
+/// A request's message in its frame: whole, uncompressed and the only one.
+#[derive(Clone)]
+pub(super) struct FramedMessage(Bytes);
 
-impl ReceivedMessage {
-    /// Returns the message, if it is whole.
-    pub(super) fn message(&self) -> Option<Bytes> {
-        match self {
-            Self::Message(frame) => Some(frame.slice(PREFIX_BYTES..)),
-            Self::Compressed(_) | Self::Malformed | Self::TooLarge(_) | Self::NoRoom => None,
-        }
+impl FramedMessage {
+    /// Returns the message.
+    pub(super) fn message(&self) -> Bytes {
+        self.0.slice(PREFIX_BYTES..)
+    }
+
+    /// Returns the body with which tonic gets it.
+    pub(super) fn into_body(self) -> Full<Bytes> {
+        Full::new(self.0)
     }
 }
 
@@ -111,38 +103,45 @@ pub(super) fn received_message<'r>(
 /// Receives the rest of a request's body, after the bytes in `buffered`. Memory is reserved for the bytes received, not
 /// for the length that the message announces. Nothing of the body is left for later: that would be read without a
 /// reservation, and executed for a caller that was authenticated earlier.
+///
+/// # Errors
+/// `MESSAGE_TOO_LARGE`, `OVERLOADED`, `COMPRESSION_UNSUPPORTED`, and `REQUEST_MALFORMED` for no message, a part of one, or
+/// more than one.
 pub(super) async fn receive(
     headers: &HeaderMap,
     mut buffered: Bytes,
     mut body: Incoming,
     bytes_max: usize,
     reserved: &mut MemoryReservation,
-) -> ReceivedMessage {
+) -> Result<FramedMessage> {
     if is_compressed(headers) {
-        return ReceivedMessage::Compressed(buffered);
+        return Err(Reason::CompressionUnsupported.into());
     }
     loop {
-        // First, because the fast path may have received more than this limit already.
-        match announced_length(&buffered) {
-            Some(length) if length > bytes_max => return ReceivedMessage::TooLarge(bytes_max),
-            Some(length) if buffered.len() > PREFIX_BYTES + length => {
-                return ReceivedMessage::Malformed;
-            }
-            None if buffered.len() >= PREFIX_BYTES => return ReceivedMessage::Compressed(buffered),
-            Some(_) | None => {}
-        }
-        if reserved.grow_to(buffered.len()).is_err() {
-            return ReceivedMessage::NoRoom;
-        }
+        check_prefix(&buffered, bytes_max)?;
+        reserved.grow_to(buffered.len())?;
         let whole = whole_message(&buffered, bytes_max).is_some();
         if whole && body.is_end_stream() {
-            return ReceivedMessage::Message(buffered);
+            return Ok(FramedMessage(buffered));
         }
         match next_data(&mut body).await {
             Some(more) => buffered = concat(buffered, more),
-            None if whole => return ReceivedMessage::Message(buffered),
-            None => return ReceivedMessage::Malformed,
+            None if whole => return Ok(FramedMessage(buffered)),
+            None => return Err(Reason::RequestMalformed.into()),
         }
+    }
+}
+
+/// Checks the bytes of a message that have been received, as far as they show what is wrong.
+fn check_prefix(bytes: &[u8], bytes_max: usize) -> Result<()> {
+    match (announced_length(bytes), bytes.first()) {
+        (Some(length), _) if length > bytes_max => Err(too_large(bytes_max)),
+        (Some(length), _) if bytes.len() > PREFIX_BYTES + length => {
+            Err(Reason::RequestMalformed.into())
+        }
+        (None, Some(1)) => Err(Reason::CompressionUnsupported.into()),
+        (None, Some(2..)) => Err(Reason::RequestMalformed.into()),
+        (Some(_), _) | (None, None | Some(0)) => Ok(()),
     }
 }
 
@@ -217,21 +216,6 @@ pub(super) fn string_field(message: &[u8], field: u32) -> Option<&str> {
         }
     }
     found
-}
-
-/// Returns the body with which tonic gets a received message.
-///
-/// # Errors
-/// If there is no message that tonic could decode or refuse.
-pub(super) fn replay(received: ReceivedMessage) -> Result<Full<Bytes>> {
-    match received {
-        ReceivedMessage::Message(bytes) | ReceivedMessage::Compressed(bytes) => {
-            Ok(Full::new(bytes))
-        }
-        ReceivedMessage::Malformed => Err(Reason::RequestMalformed.into()),
-        ReceivedMessage::TooLarge(bytes_max) => Err(too_large(bytes_max)),
-        ReceivedMessage::NoRoom => Err(Reason::Overloaded.into()),
-    }
 }
 
 #[cfg(test)]

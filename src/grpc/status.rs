@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::Response;
 use sophic_auth_protocol::ERROR_DOMAIN;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -22,6 +23,7 @@ pub const fn code(kind: Kind) -> Code {
         Kind::Aborted => Code::Aborted,
         Kind::FailedPrecondition | Kind::Misconfigured => Code::FailedPrecondition,
         Kind::OutOfRange => Code::OutOfRange,
+        Kind::Unimplemented => Code::Unimplemented,
         Kind::Exhausted => Code::ResourceExhausted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::Unavailable => Code::Unavailable,
@@ -46,15 +48,15 @@ impl From<ServiceError> for Status {
             details.set_retry_info(Some(RETRY_DELAY));
         }
         let mut status = Self::with_error_details(code(kind), error.to_string(), details);
+        if error.reason == Reason::CompressionUnsupported {
+            // The gRPC specification asks for it ("Compression").
+            let none = MetadataValue::from_static("identity");
+            status.metadata_mut().insert("grpc-accept-encoding", none);
+        }
         // The source is not sent. `reason` reads it.
         status.set_source(Arc::new(error));
         status
     }
-}
-
-/// Status of a method that does not exist, as tonic answers it.
-pub(super) fn unknown_method() -> Status {
-    Status::unimplemented("")
 }
 
 /// Returns the reason for which the gate or a use case refused. `None` if the call succeeded or tonic itself refused

@@ -52,6 +52,7 @@ pub const fn status(kind: Kind) -> (StatusCode, &'static str) {
     match kind {
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
         Kind::PermissionDenied => (StatusCode::FORBIDDEN, "unauthorized_client"),
+        Kind::Unimplemented => (StatusCode::NOT_IMPLEMENTED, "invalid_request"),
         Kind::Invalid | Kind::OutOfRange => (StatusCode::BAD_REQUEST, "invalid_request"),
         Kind::NotFound => (StatusCode::NOT_FOUND, "invalid_request"),
         Kind::AlreadyExists | Kind::Aborted | Kind::FailedPrecondition => {

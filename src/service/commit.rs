@@ -321,6 +321,7 @@ fn may_be_caused_by_earlier_try(effect: Effect, reason: Reason) -> bool {
         Kind::Unauthenticated
         | Kind::PermissionDenied
         | Kind::OutOfRange
+        | Kind::Unimplemented
         | Kind::Exhausted
         | Kind::Misconfigured
         | Kind::DeadlineExceeded

@@ -134,6 +134,10 @@ reasons! {
         "at_least_revision is not reached yet: try again";
     RandomUnavailable, "RANDOM_UNAVAILABLE", Unavailable,
         "the machine's random source failed: try again";
+    MethodUnknown, "METHOD_UNKNOWN", Unimplemented,
+        "the server has no such method";
+    CompressionUnsupported, "COMPRESSION_UNSUPPORTED", Unimplemented,
+        "the message is compressed: send it uncompressed";
     Internal, "INTERNAL", Internal,
         "internal error: the service's log has details under the same id";
 }
@@ -165,6 +169,8 @@ pub enum Kind {
     DeadlineExceeded,
     /// The store or the server is temporarily unavailable. A retry may succeed.
     Unavailable,
+    /// The server does not offer this. A newer or differently configured one may.
+    Unimplemented,
     /// A bug in the service.
     Internal,
 }
@@ -182,6 +188,7 @@ impl Kind {
             | Self::FailedPrecondition => true,
             Self::Unauthenticated
             | Self::Misconfigured
+            | Self::Unimplemented
             | Self::OutOfRange
             | Self::Exhausted
             | Self::DeadlineExceeded
