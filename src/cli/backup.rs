@@ -11,7 +11,7 @@ use crate::model::limits::PAGE_SIZE_MAX;
 use crate::model::{AuditAction, AuditEvent, EventId, Timestamp};
 use crate::server;
 use crate::service::{Options, view};
-use crate::store::{self, AuditFilter, Location, Store};
+use crate::store::{self, AuditFilter, AuditStore, Location};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -108,8 +108,8 @@ async fn endings_since(
 /// An event is new if the backup has none with its id. Neither times nor ids tell, because a clock may have been set
 /// back. Both logs are read by id, a page at a time.
 async fn compare_logs(
-    replaced: &dyn Store,
-    copy: &dyn Store,
+    replaced: &dyn AuditStore,
+    copy: &dyn AuditStore,
     until: Option<Timestamp>,
 ) -> store::Result<Endings> {
     let (mut replaced, mut copy) = (Log::new(replaced), Log::new(copy));
@@ -155,13 +155,13 @@ fn purge_of(event: &AuditEvent) -> Option<(u64, Timestamp)> {
 
 /// Reads an audit log by id.
 struct Log<'s> {
-    store: &'s dyn Store,
+    store: &'s dyn AuditStore,
     page: VecDeque<AuditEvent>,
     last: Option<EventId>,
 }
 
 impl<'s> Log<'s> {
-    const fn new(store: &'s dyn Store) -> Self {
+    const fn new(store: &'s dyn AuditStore) -> Self {
         Self { store, page: VecDeque::new(), last: None }
     }
 

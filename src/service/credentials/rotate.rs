@@ -329,8 +329,8 @@ fn immediate(most: Duration) -> Duration {
     Duration::from_secs(seconds).saturating_sub(MARK)
 }
 
-/// Whether the rotation that made a successor at this time was to revoke the predecessor at once. Unless the predecessor
-/// is revoked, that rotation has failed between its two steps.
+/// Whether the rotation that made a successor at this time was to revoke the predecessor at once. Unless the
+/// predecessor is revoked, that rotation has failed between its two steps.
 fn ends_at_once(predecessor: &Credential, successor_create_time: Timestamp) -> bool {
     predecessor.expire_time.is_some_and(|end| {
         let kept = end.saturating_since(successor_create_time);
