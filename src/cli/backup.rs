@@ -1,5 +1,6 @@
 //! `backup`, `restore`, and `new-epoch`, which follows a restore by other means.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use serde_json::json;
@@ -7,10 +8,10 @@ use serde_json::json;
 use super::args::{Global, Output};
 use super::{UsageError, open_service, operator, output, refuse_token_output, store_url};
 use crate::model::limits::PAGE_SIZE_MAX;
-use crate::model::{AuditAction, Timestamp};
+use crate::model::{AuditAction, AuditEvent, EventId, Timestamp};
 use crate::server;
 use crate::service::{Options, view};
-use crate::store::{self, AuditFilter, Location};
+use crate::store::{self, AuditFilter, AuditStore, Location};
 
 pub(super) async fn run(global: &Global, file: &Path) -> anyhow::Result<()> {
     refuse_token_output(global)?;
@@ -43,6 +44,8 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
         ));
     }
     let restoring = store::restore(&location, file).await?;
+    // Before the copy gets an event of its own.
+    let endings = endings_since(restoring.replaced(), &restoring.copy, restoring.until).await;
     let copy = server::open_uncached_service(
         &Location::Sqlite(restoring.copy.clone()),
         Options::default(),
@@ -51,11 +54,10 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     let epoch = copy.renew_epoch(operator()).await?;
     copy.close().await;
     let (until, migrated) = (restoring.until, restoring.migrated.clone());
-    let endings = endings_since(restoring.replaced(), until).await;
     let kept = restoring.finish().await?;
     let listed = match (global.output, &endings) {
-        (Output::Json, Some(endings)) => json!(endings),
-        (_, Some(endings)) => endings.len().into(),
+        (Output::Json, Some(endings)) => json!(endings.events),
+        (_, Some(endings)) => endings.events.len().into(),
         (_, None) => serde_json::Value::Null,
     };
     output::item(
@@ -68,40 +70,118 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
             "epoch": epoch.to_string(),
             "last_event": until.map(|until| until.to_string()),
             "ended_since": listed,
+            "log_purged_since": endings.as_ref().map(|endings| endings.purged),
         }),
     )?;
-    warn(until, endings.as_deref());
+    warn(until, endings.as_ref());
     Ok(())
 }
 
-/// Returns the events of the replaced store that may have taken access away after the backup was made. `None` if that store cannot be
-/// read.
-async fn endings_since(
-    replaced: Option<&Path>,
-    until: Option<Timestamp>,
-) -> Option<Vec<serde_json::Value>> {
-    let store = store::open_existing(&Location::Sqlite(replaced?.to_owned())).await.ok()?;
-    let filter = AuditFilter { start_time: until, ..AuditFilter::default() };
-    let (mut endings, mut after) = (Vec::new(), None);
-    let complete = loop {
-        let Ok(events) = store.list_audit_events(&filter, after, PAGE_SIZE_MAX).await else {
-            break false;
-        };
-        let Some(last) = events.last() else { break true };
-        after = Some(last.id);
-        // `until` is the time of the last event in the backup.
-        let newer = events.iter().filter(|event| {
-            event.refusal.is_none() && until.is_none_or(|until| event.time > until)
-        });
-        endings.extend(
-            newer.filter(|event| AuditAction::may_narrow(&event.action)).map(view::audit_event),
-        );
-    };
-    store.close().await;
-    complete.then_some(endings)
+/// What the audit log of the replaced store has beyond that of the backup.
+#[derive(Default)]
+struct Endings {
+    /// The events that may have taken access away.
+    events: Vec<serde_json::Value>,
+    /// Whether such events may have been purged.
+    purged: bool,
 }
 
-fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
+/// Compares the audit logs of the replaced store and of the backup. `None` if the replaced store cannot be read.
+async fn endings_since(
+    replaced: Option<&Path>,
+    copy: &Path,
+    until: Option<Timestamp>,
+) -> Option<Endings> {
+    let replaced = store::open_existing(&Location::Sqlite(replaced?.to_owned())).await.ok()?;
+    let compared = match store::open_existing(&Location::Sqlite(copy.to_owned())).await {
+        Ok(copy) => {
+            let compared = compare_logs(&*replaced, &*copy, until).await.ok();
+            copy.close().await;
+            compared
+        }
+        Err(_) => None,
+    };
+    replaced.close().await;
+    compared
+}
+
+/// An event is new if the backup has none with its id. Neither times nor ids tell, because a clock may have been set
+/// back. Both logs are read by id, a page at a time.
+async fn compare_logs(
+    replaced: &dyn AuditStore,
+    copy: &dyn AuditStore,
+    until: Option<Timestamp>,
+) -> store::Result<Endings> {
+    let (mut replaced, mut copy) = (Log::new(replaced), Log::new(copy));
+    let mut endings = Endings::default();
+    // Events of the backup that are purged, and the number that new events say were purged.
+    let (mut missing, mut deleted) = (0, 0);
+    while let Some(event) = replaced.next().await? {
+        while copy.peek().await?.is_some_and(|known| known.id < event.id) {
+            copy.next().await?;
+            missing += 1;
+        }
+        if copy.peek().await?.is_some_and(|known| known.id == event.id) {
+            copy.next().await?;
+            continue;
+        }
+        if event.refusal.is_some() {
+            continue;
+        }
+        if let Some((count, cutoff)) = purge_of(&event) {
+            deleted += count;
+            endings.purged |= count > 0 && until.is_none_or(|until| cutoff > until);
+        }
+        if AuditAction::may_narrow(&event.action) {
+            endings.events.push(view::audit_event(&event));
+        }
+    }
+    while copy.next().await?.is_some() {
+        missing += 1;
+    }
+    endings.purged |= deleted > 0 && deleted != missing;
+    Ok(endings)
+}
+
+/// Returns how many events a purge of the audit log deleted, and its cutoff.
+fn purge_of(event: &AuditEvent) -> Option<(u64, Timestamp)> {
+    if event.action != AuditAction::AuditPurge.as_str() {
+        return None;
+    }
+    let purged: serde_json::Value = serde_json::from_str(event.after.as_ref()?).ok()?;
+    let cutoff = Timestamp::parse(purged["cutoff"].as_str()?).ok()?;
+    Some((purged["purged_count"].as_u64()?, cutoff))
+}
+
+/// Reads an audit log by id.
+struct Log<'s> {
+    store: &'s dyn AuditStore,
+    page: VecDeque<AuditEvent>,
+    last: Option<EventId>,
+}
+
+impl<'s> Log<'s> {
+    const fn new(store: &'s dyn AuditStore) -> Self {
+        Self { store, page: VecDeque::new(), last: None }
+    }
+
+    async fn peek(&mut self) -> store::Result<Option<&AuditEvent>> {
+        if self.page.is_empty() {
+            let filter = AuditFilter::default();
+            self.page =
+                self.store.list_audit_events(&filter, self.last, PAGE_SIZE_MAX).await?.into();
+            self.last = self.page.back().map(|event| event.id).or(self.last);
+        }
+        Ok(self.page.front())
+    }
+
+    async fn next(&mut self) -> store::Result<Option<AuditEvent>> {
+        self.peek().await?;
+        Ok(self.page.pop_front())
+    }
+}
+
+fn warn(until: Option<Timestamp>, endings: Option<&Endings>) {
     let until = until.map_or_else(|| "the beginning".to_owned(), |until| until.to_string());
     output::note(&format!(
         "The store has no change after {until}, the last event in the backup:\n\
@@ -109,31 +189,38 @@ fn warn(until: Option<Timestamp>, endings: Option<&[serde_json::Value]>) {
          - keys, tokens, callers, users and workspaces that were created since then are unknown\n\
          - roles, policies and allowlists are as they were then, and later last-use times are lost"
     ));
-    match endings {
-        None => output::note(
+    let Some(Endings { events, purged }) = endings else {
+        output::note(
             "The old store could not be read, so this cannot list what was ended since then.",
-        ),
-        Some([]) => output::note("Nothing in the old store took access away since then."),
-        Some(endings) => {
-            let count = endings.len();
-            output::note(&format!(
-                "Changes in the old store since then that may have taken access away ({count}):"
-            ));
-            for event in endings.iter().take(ENDINGS_SHOWN) {
-                let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-                let (time, action) = (field("time"), field("action"));
-                output::note(&format!(
-                    "  {time} {action} {} {}",
-                    field("target_kind"),
-                    field("target_id")
-                ));
-            }
-            if endings.len() > ENDINGS_SHOWN {
-                output::note(
-                    "  and more: --output json lists them all, as does `audit list` on the kept store",
-                );
-            }
-        }
+        );
+        return;
+    };
+    if *purged {
+        output::note(
+            "The audit log of the old store was purged since then, so what follows may be incomplete.",
+        );
+    }
+    if events.is_empty() {
+        output::note(if *purged {
+            "The rest of the log of the old store has nothing that took access away since then."
+        } else {
+            "Nothing in the old store took access away since then."
+        });
+        return;
+    }
+    let count = events.len();
+    output::note(&format!(
+        "Changes in the old store since then that may have taken access away ({count}):"
+    ));
+    for event in events.iter().take(ENDINGS_SHOWN) {
+        let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let (time, action) = (field("time"), field("action"));
+        output::note(&format!("  {time} {action} {} {}", field("target_kind"), field("target_id")));
+    }
+    if count > ENDINGS_SHOWN {
+        output::note(
+            "  and more: --output json lists them all, as does `audit list` on the kept store",
+        );
     }
 }
 

@@ -24,7 +24,8 @@ pub(in crate::cli) struct BulkRevokeArgs {
     /// Only credentials created by user:ID, caller:NAME or operator:NAME
     #[arg(long)]
     pub(in crate::cli) creator: Option<String>,
-    /// Only credentials created before this time, such as 2027-01-31T12:00:00Z
+    /// Only credentials created before this time, such as 2027-01-31T12:00:00Z. A server's clock may be a second
+    /// ahead: to include all that exist now, add a second to the present time or omit this
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) created_before: Option<String>,
     /// Only credentials that were last used before this time, or never used. To spare new credentials, also

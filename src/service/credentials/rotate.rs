@@ -81,21 +81,26 @@ impl Service {
             let (before, locked) = this
                 .lock_credential_and_owner(&mut *tx, request.id, request.kind, acting_user.as_ref())
                 .await?;
-            // If the owner of a retried rotation can no longer be used, the overlap stays unknown. The predecessor then
-            // expires by itself.
-            let overlap =
-                request.overlap.or_else(|| Some(locked.as_ref().ok()?.policy.default_overlap()));
             if let Some(earlier) = earlier {
-                return this
-                    .replay_rotation(tx, &context, &request, &earlier, before, overlap)
-                    .await;
+                return this.replay_rotation(tx, &context, &request, &earlier, before).await;
             }
-            check_etag(&request.etag, &before)?;
-            let locked = check_not_ended(&before, now).and(locked)?;
-            let chosen = overlap.unwrap_or_default();
+            let successor = tx.find_successor(before.id, now).await?;
+            let usable = check_etag(&request.etag, &before)
+                .and_then(|()| check_not_ended(&before, now))
+                .and(locked)
+                .and_then(|locked| check_no_successor(successor.as_ref()).map(|()| locked));
+            let locked = match usable {
+                Ok(locked) => locked,
+                Err(error) => {
+                    drop(tx);
+                    this.finish_rotation_to(&context, &request, &before, successor, now).await?;
+                    return Err(error);
+                }
+            };
+            let overlap = request.overlap.unwrap_or_else(|| locked.policy.default_overlap());
             let expire_time =
-                this.check_rotation(&mut *tx, &request, chosen, &before, &locked, now).await?;
-            let after = with_end_after(&before, chosen, now);
+                this.check_rotation(&mut *tx, &request, overlap, &before, &locked, now).await?;
+            let after = with_end_after(&before, overlap, now);
             let token = Token::mint(before.kind.into(), &*this.random)?;
             let successor = Credential {
                 id,
@@ -120,7 +125,7 @@ impl Service {
             let rotated =
                 Rotated { credential: successor, token, predecessor: after, end_pending: false };
             let rotated = this.commit(tx, &event).await?.done(rotated);
-            Ok(this.end_predecessor(&context, &request, overlap, rotated, now).await)
+            Ok(this.end_predecessor(&context, &request, overlap.is_zero(), rotated, now).await)
         })
         .await
     }
@@ -133,8 +138,12 @@ impl Service {
         request: &Rotate,
         earlier: &ClaimedRequest,
         predecessor: Credential,
-        overlap: Option<Duration>,
     ) -> Result<Done<Rotated>> {
+        // What the first try decided. The policy may be another one by now.
+        let at_once = request.overlap.map_or_else(
+            || ends_at_once(&predecessor, earlier.create_time),
+            |overlap| overlap.is_zero(),
+        );
         let acting_user = UserId::parse(&request.acting_user).ok();
         match self.replay(tx, context, acting_user.as_ref(), earlier).await {
             Ok(made) => {
@@ -145,16 +154,34 @@ impl Service {
                     end_pending: false,
                 });
                 let now = self.clock.now();
-                Ok(self.end_predecessor(context, request, overlap, rotated, now).await)
+                Ok(self.end_predecessor(context, request, at_once, rotated, now).await)
             }
             Err(error) => {
                 // The earlier try may have failed before its second step.
-                if error.reason == Reason::RequestReplayed && overlap == Some(Duration::ZERO) {
+                if error.reason == Reason::RequestReplayed && at_once {
                     let _ = self.revoke_succeeded(context, request, self.clock.now()).await?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Revokes the predecessor of a live successor, if the rotation that made the successor was to do so at once, but
+    /// failed before its second step. For a call that is refused, whose earlier try may be that rotation.
+    async fn finish_rotation_to(
+        &self,
+        context: &Context,
+        request: &Rotate,
+        predecessor: &Credential,
+        successor: Option<Credential>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let unfinished = check_not_ended(predecessor, now).is_ok()
+            && successor.is_some_and(|made| ends_at_once(predecessor, made.create_time));
+        if unfinished {
+            let _ = self.revoke_succeeded(context, request, now).await?;
+        }
+        Ok(())
     }
 
     /// Revokes the predecessor, as the second step of a rotation without an overlap. The successor exists by then, so
@@ -164,12 +191,12 @@ impl Service {
         &self,
         context: &Context,
         request: &Rotate,
-        overlap: Option<Duration>,
+        at_once: bool,
         rotated: Done<Rotated>,
         time: Timestamp,
     ) -> Done<Rotated> {
         let rotated = rotated.or_pending(|rotated| rotated.end_pending = true);
-        if overlap != Some(Duration::ZERO) {
+        if !at_once {
             return rotated;
         }
         match self.revoke_succeeded(context, request, time).await {
@@ -213,8 +240,7 @@ impl Service {
         Ok((self.commit(tx, &event).await?, after))
     }
 
-    /// Checks that no live successor exists and that the policy allows the rotation. Returns when the successor
-    /// expires.
+    /// Checks that the policy allows the rotation. Returns when the successor expires.
     async fn check_rotation(
         &self,
         tx: &mut dyn WriteTx,
@@ -224,10 +250,6 @@ impl Service {
         locked: &LockedOwner,
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
-        if let Some(successor) = tx.find_successor(before.id, now).await? {
-            let error = ServiceError::from(Reason::AlreadyRotated);
-            return Err(error.with("successor_id", successor.id.to_string()));
-        }
         let mut violations = Violations::default();
         violations.check("overlap", locked.policy.check_overlap(overlap));
         let field = Expiration::field(request.expiration);
@@ -260,6 +282,13 @@ fn check_not_ended(credential: &Credential, now: Timestamp) -> Result<()> {
     }
 }
 
+/// Fails if there is a live successor.
+fn check_no_successor(successor: Option<&Credential>) -> Result<()> {
+    let Some(successor) = successor else { return Ok(()) };
+    let error = ServiceError::from(Reason::AlreadyRotated);
+    Err(error.with("successor_id", successor.id.to_string()))
+}
+
 /// Builds the audit entry for one of the two credentials.
 fn rotation_entry<'a>(
     acting_user: Option<&'a UserId>,
@@ -278,13 +307,35 @@ fn rotation_entry<'a>(
 }
 
 /// Returns the credential with its expiry after the overlap. Without an overlap it expires soon, in case the step that
-/// revokes it does not run.
+/// revokes it does not run. [`ends_at_once`] tells the two apart.
 fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
-    let end = now.saturating_add(if overlap.is_zero() { IMMEDIATE_END_MAX } else { overlap });
-    after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
+    let own = before.expire_time.map_or(Duration::MAX, |own| own.saturating_since(now));
+    let kept = if overlap.is_zero() { immediate(own) } else { own.min(overlap.max(MARK)) };
+    after.expire_time = Some(now.saturating_add(kept));
+    if !overlap.is_zero() && ends_at_once(&after, now) {
+        after.expire_time = Some(now.saturating_add(kept.saturating_sub(MARK)));
+    }
     after
+}
+
+/// What an immediate end lacks to whole seconds. This marks it.
+const MARK: Duration = Duration::from_micros(1);
+
+/// Returns the longest marked time that is at most `most` and a minute: whole seconds less [`MARK`], or zero.
+fn immediate(most: Duration) -> Duration {
+    let seconds = most.saturating_add(MARK).min(IMMEDIATE_END_MAX).as_secs();
+    Duration::from_secs(seconds).saturating_sub(MARK)
+}
+
+/// Whether the rotation that made a successor at this time was to revoke the predecessor at once. Unless the
+/// predecessor is revoked, that rotation has failed between its two steps.
+fn ends_at_once(predecessor: &Credential, successor_create_time: Timestamp) -> bool {
+    predecessor.expire_time.is_some_and(|end| {
+        let kept = end.saturating_since(successor_create_time);
+        kept == immediate(kept)
+    })
 }
 
 fn fingerprint(request: &Rotate) -> Digest {

@@ -105,6 +105,67 @@ async fn a_restore_brings_back_the_backup_and_nothing_else() {
     server.json();
 }
 
+/// Runs `restore`, and returns the ids of what it lists as ended, its whole answer, and its remarks.
+fn restored(scene: &Scene) -> (Vec<String>, serde_json::Value, String) {
+    let run = scene.p.run(&format!("{} --output json", scene.restore(&scene.backup())));
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let answer: serde_json::Value = serde_json::from_str(&run.out).expect("JSON");
+    let ended = answer["ended_since"].as_array().expect("a list").iter();
+    let ended = ended.map(|event| event["target_id"].as_str().expect("an id").to_owned());
+    (ended.collect(), answer, run.err)
+}
+
+fn make_key(p: &Program) -> String {
+    let made = p.run("key create --workspace acme --name ci --scope read --output json").json();
+    made["credential"]["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ended_after_the_backup_is_listed_whatever_the_clocks_said() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    let id = make_key(p);
+    // The last events of the backup are from a machine whose clock was ahead. There are several pages of them.
+    let ahead = "INSERT INTO audit_events (id, time, action, caller, target_kind, target_id) \
+        WITH RECURSIVE numbers (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 2500) \
+        SELECT unhex(printf('ffff%028x', i)), 7258118400000000 + i, 'workspace.put', 'test', 'workspace', 'x' \
+        FROM numbers";
+    raw::run(&p.database, ahead).await;
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    // It warns of the clock.
+    assert_eq!(p.run(&format!("key revoke {id}")).code, Some(0));
+    let (ended, answer, said) = restored(&scene);
+    assert_eq!(ended, [id], "{answer} {said}");
+    assert_eq!(answer["log_purged_since"], false);
+    assert!(!said.contains("Nothing in the old store"), "{said}");
+    // Nothing has ended since.
+    p.run(&format!("backup {}.2", scene.backup().display())).ok();
+    std::fs::rename(scene.backup().with_extension("db.2"), scene.backup()).expect("a file");
+    let (ended, _, said) = restored(&scene);
+    assert_eq!(ended, [] as [String; 0]);
+    assert!(said.contains("Nothing in the old store took access away"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purged_log_is_not_taken_for_a_log_without_endings() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    let id = make_key(p);
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    // This deletes nothing that the backup does not have.
+    p.run("audit purge --older-than 400d").ok();
+    let (ended, answer, said) = restored(&scene);
+    assert_eq!((ended.len(), &answer["log_purged_since"]), (0, &false.into()), "{said}");
+    p.run(&format!("key revoke {id}")).ok();
+    p.run("audit purge --older-than 1ms").ok();
+    let (ended, answer, said) = restored(&scene);
+    assert_eq!((ended.len(), &answer["log_purged_since"]), (0, &true.into()), "{said}");
+    assert!(said.contains("was purged since then"), "{said}");
+    assert!(!said.contains("Nothing in the old store"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_is_refused_while_a_server_runs_and_changes_nothing() {
     let scene = Scene::new();

@@ -20,6 +20,7 @@ mod directory;
 mod errors;
 mod framing;
 mod frozen;
+mod half_rotated;
 mod headers;
 mod health;
 mod held_back;

@@ -988,7 +988,8 @@ pub struct RotateRequest {
     /// How long the old token stays valid, at most until it expires. Unset: the shortest overlap that the policies allow,
     /// by default 0. 0: the old token is revoked when this returns, unless end_pending is set. A credential has at most
     /// one active successor: while it has one, the call fails with FAILED_PRECONDITION (ALREADY_ROTATED), which names the
-    /// successor.
+    /// successor. A retry, even one that is refused, ends the old token as the first try decided, whatever the policies
+    /// say by then.
     #[prost(message, optional, tag = "2")]
     pub overlap: ::core::option::Option<::prost_types::Duration>,
     /// Id of the acting user. Required unless the caller has credentials.admin.
@@ -1157,7 +1158,8 @@ pub struct BulkRevokeRequest {
     /// Credentials of this creator, in the form of `Credential.creator`.
     #[prost(string, tag = "4")]
     pub creator: ::prost::alloc::string::String,
-    /// Credentials created before this time.
+    /// Credentials created before this time. A create_time is by the clock of the server that created the credential,
+    /// which may be a second ahead. To cover all that exist now, add a second to the present time, or leave this unset.
     #[prost(message, optional, tag = "5")]
     pub created_before: ::core::option::Option<::prost_types::Timestamp>,
     /// Credentials that were never used, or not since this time.
