@@ -124,7 +124,7 @@ fn classify_cause(error: &anyhow::Error) -> (&'static str, u8) {
             Interrupted::Committed { .. } | Interrupted::Unfinished { .. } => {
                 Reason::BarrierPending.code()
             }
-            Interrupted::Uncommitted(_) => code::INTERRUPTED.code,
+            Interrupted::Unchanged { .. } | Interrupted::Uncommitted(_) => code::INTERRUPTED.code,
         };
         return (reason, interrupted.exit_code());
     }

@@ -12,7 +12,7 @@ use super::failure::{EXIT_NOT_CONFIRMED, exit_code_of_signal};
 use super::output;
 use super::signals::Signals;
 use crate::cache::BarrierStatus;
-use crate::service::Service;
+use crate::service::{Service, WaitCause};
 
 /// Length of a wait before the first report.
 const FIRST_REPORT_AFTER: Duration = Duration::from_secs(1);
@@ -71,6 +71,21 @@ pub(super) enum Interrupted {
         /// What to run to wait for the servers.
         again: String,
     },
+    /// The command changed nothing, and waited in case an earlier one did.
+    #[error(
+        "interrupted: this command changed nothing{refusal}. If an earlier one did, {replicas} may answer as before for up \
+        to {seconds} s. To wait for that, run the same command again"
+    )]
+    Unchanged {
+        /// Why it was refused, in brackets. Empty if it was not.
+        refusal: String,
+        /// Replicas that have not confirmed the present state.
+        replicas: String,
+        /// Time until the last of them is no longer waited for, in seconds.
+        seconds: u64,
+        /// Number of the signal.
+        signal: i32,
+    },
     /// Nothing is known to be committed. Has the number of the signal.
     #[error("interrupted")]
     Uncommitted(i32),
@@ -81,7 +96,9 @@ impl Interrupted {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Committed { .. } | Self::Unfinished { .. } => EXIT_NOT_CONFIRMED,
-            Self::Uncommitted(signal) => exit_code_of_signal(*signal),
+            Self::Unchanged { signal, .. } | Self::Uncommitted(signal) => {
+                exit_code_of_signal(*signal)
+            }
         }
     }
 }
@@ -119,7 +136,10 @@ impl CommandMonitor {
             let signal = tokio::select! {
                 biased;
                 outcome = &mut command => {
-                    reporter.end();
+                    // An error may be that of the wait.
+                    if outcome.is_ok() {
+                        reporter.end();
+                    }
                     return outcome;
                 }
                 // A duplicate of the first signal is ignored.
@@ -149,8 +169,8 @@ impl CommandMonitor {
 
     async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
         let service = self.service.get().and_then(Weak::upgrade);
-        let waiting = service.as_ref().and_then(|service| service.waiting().map(|w| (service, w)));
-        let Some((service, waiting)) = waiting else {
+        let waiting = service.as_ref().and_then(|service| Some((service, service.waiting()?)));
+        let Some((service, (waiting, cause))) = waiting else {
             let committed = service.and_then(|service| service.last_commit());
             return Err(match committed {
                 Some(revision) => Interrupted::Unfinished {
@@ -163,10 +183,23 @@ impl CommandMonitor {
             }
             .into());
         };
+        let replicas = replica_names(service, &waiting).await;
+        let seconds = waiting.longest_wait().unwrap_or_default().as_secs().max(1);
+        // An earlier transaction of the same command, such as a batch, may have changed something.
+        let changed = service.last_commit().is_some();
+        let refusal = match cause {
+            WaitCause::NoChange if !changed => Some(String::new()),
+            WaitCause::Refusal(reason) if !changed => Some(format!(" ({})", reason.text())),
+            WaitCause::Change | WaitCause::NoChange | WaitCause::Refusal(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            let signal = signal.as_raw_value();
+            return Err(Interrupted::Unchanged { refusal, replicas, seconds, signal }.into());
+        }
         Err(Interrupted::Committed {
             revision: waiting.revision.0,
-            replicas: replica_names(service, &waiting).await,
-            seconds: waiting.longest_wait().unwrap_or_default().as_secs().max(1),
+            replicas,
+            seconds,
             again: self.how_to_wait(
                 "run the same command again: it may then answer that the change is made already",
             ),
@@ -190,7 +223,7 @@ struct WaitReporter {
 
 impl WaitReporter {
     async fn report(&mut self, service: &Service) {
-        let Some(waiting) = service.waiting() else {
+        let Some((waiting, cause)) = service.waiting() else {
             self.end();
             return;
         };
@@ -204,13 +237,24 @@ impl WaitReporter {
         self.last_report = Some(Instant::now());
         let (replicas, seconds) =
             (replica_names(service, &waiting).await, since.elapsed().as_secs());
+        let (outcome, what) = match cause {
+            WaitCause::Change => ("committed".to_owned(), "it"),
+            WaitCause::NoChange => ("nothing left to change".to_owned(), "the present state"),
+            WaitCause::Refusal(reason) => {
+                let text = reason.text();
+                (
+                    format!("refused ({text})"),
+                    "the present state, in case an earlier try changed it",
+                )
+            }
+        };
         output::note(&match waiting.longest_wait().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
-                "committed; waiting until {replicas} confirms it: {seconds} s so far; a crashed server is waited for at most \
-                {longest} s"
+                "{outcome}; waiting until {replicas} confirms {what}: {seconds} s so far; a crashed server is waited for at \
+                most {longest} s"
             ),
             None => {
-                format!("committed; waiting until every server confirms it: {seconds} s so far")
+                format!("{outcome}; waiting until every server confirms {what}: {seconds} s so far")
             }
         });
     }

@@ -101,7 +101,7 @@ impl Service {
             return self.nothing_to_commit().await;
         }
         let event = self.audit_event(context, entry)?;
-        self.commit(tx, &event).await
+        if changed { self.commit(tx, &event).await } else { self.commit_event(tx, &event).await }
     }
 
     /// Records a call that had nothing to change, within the requester's quota. The event holds the requested change
@@ -130,7 +130,7 @@ impl Service {
         };
         let reason = reason.map(|reason| redact_tokens(reason).into_owned());
         let event = AuditEvent { reason, ..self.event_of(attempt, Some(&after))? };
-        self.commit(tx, &event).await
+        self.commit_event(tx, &event).await
     }
 
     /// Whether the requester's quota allows one more event for a call without a change. Otherwise counts it as
@@ -180,7 +180,7 @@ impl Service {
         let appended = async {
             let event = event?;
             let tx = self.begin("record_refusal").await?;
-            let committed = self.commit(tx, &event).await?;
+            let committed = self.commit_event(tx, &event).await?;
             self.settle(&Context::operator(""), Effect::Neutral, committed.done(())).await
         };
         if let Err(error) = appended.await {

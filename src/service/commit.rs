@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::call_context::{self, TransactionGuard};
-use super::{Attempt, Context, Kind, Reads, Reason, Result, Service, ServiceError};
+use super::{Attempt, Context, Kind, Reads, Reason, Requester, Result, Service, ServiceError};
 use crate::cache::{Barrier, BarrierError, BarrierStatus};
 use crate::model::{AuditEvent, ReplicaId, Revision};
 use crate::store::{Store, WriteTx};
@@ -52,14 +53,28 @@ impl Effect {
 pub struct Commits {
     store: Arc<dyn Store>,
     barrier: Barrier,
-    /// Revision of the last commit of this process. 0 before the first.
+    /// Revision of the last commit of a change by this process. 0 before the first.
     last: AtomicU64,
+    /// What the call does that began to wait last.
+    wait_cause: Mutex<WaitCause>,
+}
+
+/// Why a call waits for replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitCause {
+    /// It has committed a change.
+    Change,
+    /// It found nothing to change. An earlier try may have changed it.
+    NoChange,
+    /// It was refused for this reason, which an earlier try may have caused.
+    Refusal(Reason),
 }
 
 impl Commits {
     /// Commits to `store` and waits by `barrier`.
     pub fn new(store: Arc<dyn Store>, barrier: Barrier) -> Self {
-        Self { store, barrier, last: AtomicU64::new(0) }
+        let wait_cause = Mutex::new(WaitCause::Change);
+        Self { store, barrier, last: AtomicU64::new(0), wait_cause }
     }
 
     /// Returns the same store for reading.
@@ -93,20 +108,24 @@ impl DerefMut for Transaction {
     }
 }
 
-/// Proof that one or several transactions were committed.
+/// Proof that one or several transactions were committed, or that there was nothing to commit.
 #[must_use = "wrap the call's result with `done`"]
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Committed(Revision);
+pub(super) struct Committed {
+    revision: Revision,
+    /// Whether one of the transactions changed something.
+    changed: bool,
+}
 
 impl Committed {
     /// The newest revision, which includes everything that the call committed or found unchanged.
     pub(super) const fn revision(self) -> Revision {
-        self.0
+        self.revision
     }
 
     /// Combines this with a later commit of the same call.
     pub(super) fn and(self, later: Self) -> Self {
-        Self(self.0.max(later.0))
+        Self { revision: self.revision.max(later.revision), changed: self.changed || later.changed }
     }
 
     /// Wraps the value that the call returns once its effect has taken place.
@@ -168,16 +187,26 @@ impl Service {
 
     /// Commits the transaction together with its audit event.
     pub(super) async fn commit(&self, tx: Transaction, event: &AuditEvent) -> Result<Committed> {
+        let Committed { revision, .. } = self.commit_event(tx, event).await?;
+        self.commits.last.fetch_max(revision.0, Ordering::Relaxed);
+        Ok(Committed { revision, changed: true })
+    }
+
+    /// Commits a transaction that changes nothing and only has an audit event.
+    pub(super) async fn commit_event(
+        &self,
+        tx: Transaction,
+        event: &AuditEvent,
+    ) -> Result<Committed> {
         let Transaction { tx, guard } = tx;
         let revision = tx.commit(event).await?;
         drop(guard);
-        self.commits.last.fetch_max(revision.0, Ordering::Relaxed);
-        Ok(Committed(revision))
+        Ok(Committed { revision, changed: false })
     }
 
     /// Stands in for a commit in a call that had nothing to write. Returns the store's current revision.
     pub(super) async fn nothing_to_commit(&self) -> Result<Committed> {
-        Ok(Committed(self.store.revision().await?))
+        Ok(Committed { revision: self.store.revision().await?, changed: false })
     }
 
     /// Runs a management call in a separate task. The task runs to its end even if the client disconnects, and holds the
@@ -224,8 +253,14 @@ impl Service {
             let waits = may_be_caused_by_earlier_try(effect, error.reason);
             self.record_refusal(&attempt, error.reason).await;
             if waits {
-                let head = self.nothing_to_commit().await?;
-                self.wait_for(head.revision(), attempt.context()).await?;
+                let head = self.nothing_to_commit().await?.revision();
+                let cause = WaitCause::Refusal(error.reason);
+                let mut context = attempt.context().clone();
+                if let Requester::Operator(_) = context.requester {
+                    // The command line sets a deadline only to show a new token early, and here is none.
+                    context.deadline = None;
+                }
+                self.wait_for(head, cause, &context).await?;
             }
             Err(error)
         })
@@ -244,10 +279,11 @@ impl Service {
         effect: Effect,
         done: Done<T>,
     ) -> Result<T> {
-        let Done { mut value, committed: Committed(revision), narrows, pending } = done;
+        let Done { mut value, committed: Committed { revision, changed }, narrows, pending } = done;
         match if narrows { Effect::Narrows } else { effect } {
             Effect::Narrows => {
-                if let Err(error) = self.wait_for(revision, context).await {
+                let cause = if changed { WaitCause::Change } else { WaitCause::NoChange };
+                if let Err(error) = self.wait_for(revision, cause, context).await {
                     pending.ok_or(error)?(&mut value);
                 }
             }
@@ -257,14 +293,15 @@ impl Service {
         Ok(value)
     }
 
-    /// Returns the revision of the last commit of this process, if it has committed anything.
+    /// Returns the revision of the last change that this process has committed, if any.
     pub fn last_commit(&self) -> Option<Revision> {
         Some(self.commits.last.load(Ordering::Relaxed)).filter(|last| *last > 0).map(Revision)
     }
 
-    /// Returns the revision and the replicas that calls of this process currently wait for, if any.
-    pub fn waiting(&self) -> Option<BarrierStatus> {
-        self.commits.barrier.status()
+    /// Returns the revision and the replicas that calls of this process currently wait for, if any, and why the last of
+    /// them waits. For the command line, which makes one call at a time.
+    pub fn waiting(&self) -> Option<(BarrierStatus, WaitCause)> {
+        Some((self.commits.barrier.status()?, *self.commits.wait_cause.lock()))
     }
 
     /// Returns the name of the host that a replica runs on, if it is known.
@@ -281,19 +318,34 @@ impl Service {
     /// # Errors
     /// [`Reason::BarrierPending`] if the time ran out first.
     pub async fn wait_for_replicas(&self, context: &Context) -> Result<()> {
-        let head = self.nothing_to_commit().await?;
-        self.wait_for(head.revision(), context).await
+        let head = self.nothing_to_commit().await?.revision();
+        self.wait_for(head, WaitCause::Change, context).await
     }
 
     /// The revocation barrier (docs/protocol.md): waits until no replica answers from a state older than the committed
     /// `revision`.
-    async fn wait_for(&self, revision: Revision, context: &Context) -> Result<()> {
+    async fn wait_for(
+        &self,
+        revision: Revision,
+        cause: WaitCause,
+        context: &Context,
+    ) -> Result<()> {
+        *self.commits.wait_cause.lock() = cause;
         let latest = Instant::now() + BARRIER_PATIENCE;
         // Ends shortly before the client's deadline, so that the client still receives the answer.
         let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let pending =
-            || ServiceError::from(Reason::BarrierPending).with("revision", revision.0.to_string());
+        let pending = || {
+            let (reason, refusal) = match cause {
+                WaitCause::Change | WaitCause::NoChange => (Reason::BarrierPending, None),
+                WaitCause::Refusal(refusal) => (Reason::RefusalPending, Some(refusal)),
+            };
+            let error = ServiceError::from(reason).with("revision", revision.0.to_string());
+            match refusal {
+                Some(refusal) => error.with("refusal", refusal.code()),
+                None => error,
+            }
+        };
         match tokio::time::timeout_at(deadline, self.commits.barrier.wait(revision)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(BarrierError::IncarnationChanged)) | Err(_) => Err(pending()),

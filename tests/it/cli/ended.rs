@@ -138,7 +138,7 @@ async fn a_wait_names_the_server_and_ctrl_c_reports_the_commit(p: Program) {
     assert_eq!(error, (&"BARRIER_PENDING".into(), &3.into()));
     // The same command continues the wait.
     let (revoke, line) = waits(&p, &id);
-    assert!(line.starts_with("committed; waiting until replica "), "{line}");
+    assert!(line.starts_with("nothing left to change; waiting until replica "), "{line}");
     let output = waits::output(revoke);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("revoked"));

@@ -27,6 +27,7 @@ on_every_store! {
     a_retried_command_makes_no_second_credential,
     a_rotation_interrupted_while_it_waits_has_printed_its_token,
     an_interrupted_update_waits_again_before_it_is_refused,
+    a_refused_command_never_claims_a_change,
     a_server_killed_in_the_middle_of_rotations_leaves_none_half_done,
 }
 
@@ -118,7 +119,7 @@ fn interrupted(p: &Program, words: &str) -> (Option<i32>, String) {
     loop {
         let line = waits::read_line(child.id(), &mut errors);
         said += &line;
-        if line.is_empty() || line.starts_with("committed; waiting") {
+        if line.is_empty() || line.contains("; waiting until ") {
             break;
         }
     }
@@ -127,6 +128,28 @@ fn interrupted(p: &Program, words: &str) -> (Option<i32>, String) {
     child.stderr = Some(errors.into_inner());
     let output = waits::output(child);
     (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+}
+
+async fn a_refused_command_never_claims_a_change(p: Program) {
+    p.run("workspace put acme").ok();
+    let make = "key create --workspace acme --name ci --scope read --scope capture";
+    let (key, token) = made(&p, make);
+    dead_replica(&p).await;
+    for words in [
+        format!("pat revoke {key}"),
+        format!("pat rotate {key} --overlap 0s"),
+        format!("key update {key} --scope read --etag 7"),
+        format!("key rotate {key} --etag 7"),
+        "caller revoke nosuch".to_owned(),
+        "member remove acme ada".to_owned(),
+    ] {
+        let (code, said) = interrupted(&p, &words);
+        assert_eq!(code, Some(130), "{words}: {said}");
+        assert!(said.starts_with("refused ("), "{words}: {said}");
+        assert!(said.contains("this command changed nothing"), "{words}: {said}");
+        assert!(!said.contains("committed"), "{words}: {said}");
+    }
+    assert!(allowed(&p, &token));
 }
 
 async fn an_interrupted_update_waits_again_before_it_is_refused(p: Program) {
@@ -139,10 +162,13 @@ async fn an_interrupted_update_waits_again_before_it_is_refused(p: Program) {
         format!("key update {later} --ttl 1h"),
         format!("key update {by_etag} --scope read --etag 1"),
     ];
-    for words in updates.iter().chain(&updates) {
-        let (code, said) = interrupted(&p, words);
-        assert_eq!(code, Some(3), "{words}: {said}");
-        assert!(said.contains("run the same command again"), "{words}: {said}");
+    for (expected, first) in [(3, "committed; waiting"), (130, "refused (")] {
+        for words in &updates {
+            let (code, said) = interrupted(&p, words);
+            assert_eq!(code, Some(expected), "{words}: {said}");
+            assert!(said.contains(first), "{words}: {said}");
+            assert!(said.contains("run the same command again"), "{words}: {said}");
+        }
     }
     // The same command could rotate once more, so the report names another one.
     let rotations = [
@@ -160,7 +186,8 @@ async fn an_interrupted_update_waits_again_before_it_is_refused(p: Program) {
         assert!(named.starts_with(&waiting), "{words}: {said}");
         let (named, _) = named.split_once('`').expect("its end");
         let (code, said) = interrupted(&p, named);
-        assert_eq!(code, Some(3), "{named}: {said}");
+        assert_eq!(code, Some(130), "{named}: {said}");
+        assert!(said.starts_with("nothing left to change; waiting"), "{named}: {said}");
     }
 }
 
