@@ -146,7 +146,7 @@ impl CommandMonitor {
                 signal = signals.next() => signals.is_new().then_some(signal),
                 _ = poll.tick() => None,
             };
-            let token_in_progress = self.token_in_progress.load(Ordering::Acquire);
+            let token_in_progress = self.token_in_progress();
             match signal {
                 Some(signal) if token_in_progress && pending_signal.is_none() => {
                     pending_signal = Some(signal);
@@ -165,6 +165,13 @@ impl CommandMonitor {
                 }
             }
         }
+    }
+
+    /// Whether a token is being created. A refused command creates none, and may wait for a while.
+    fn token_in_progress(&self) -> bool {
+        let waiting = || self.service.get().and_then(Weak::upgrade)?.waiting();
+        self.token_in_progress.load(Ordering::Acquire)
+            && !matches!(waiting(), Some((_, WaitCause::Refusal(_))))
     }
 
     async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
