@@ -141,7 +141,7 @@ async fn a_refused_command_never_claims_a_change(p: Program) {
         format!("key update {key} --scope read --etag 7"),
         format!("key rotate {key} --etag 7"),
         "caller revoke nosuch".to_owned(),
-        "member remove acme ada".to_owned(),
+        "workspace delete nosuch".to_owned(),
     ] {
         let (code, said) = interrupted(&p, &words);
         assert_eq!(code, Some(130), "{words}: {said}");
