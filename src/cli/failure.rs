@@ -80,7 +80,7 @@ pub(super) mod code {
     pub(super) const INTERRUPTED: CommandReason = CommandReason {
         code: "INTERRUPTED",
         exit_code: None,
-        text: "a signal ended the command before anything is known to be committed",
+        text: "a signal ended the command before anything is known to be committed, or after it had changed nothing",
     };
     pub(super) const CANNOT_LISTEN: CommandReason =
         CommandReason::new("CANNOT_LISTEN", EXIT_FAILED, "the server cannot listen on an address");
@@ -171,10 +171,11 @@ fn store_error(error: &anyhow::Error) -> Option<&StoreError> {
 }
 
 fn classify_service(error: &ServiceError) -> (&'static str, u8) {
-    (error.reason.code(), exit_code(error.reason))
+    (error.reason.code(), exit_code(error.refusal().unwrap_or(error.reason)))
 }
 
-/// Returns the exit code of a command that the service refuses for this reason.
+/// Returns the exit code of a command that the service refuses for this reason. A [`Reason::RefusalPending`] has that of
+/// its refusal.
 pub fn exit_code(reason: Reason) -> u8 {
     match reason {
         Reason::BarrierPending => EXIT_NOT_CONFIRMED,

@@ -137,9 +137,7 @@ impl CommandMonitor {
                 biased;
                 outcome = &mut command => {
                     // An error may be that of the wait.
-                    if outcome.is_ok() {
-                        reporter.end();
-                    }
+                    reporter.end(outcome.is_ok());
                     return outcome;
                 }
                 // A duplicate of the first signal is ignored.
@@ -169,15 +167,18 @@ impl CommandMonitor {
 
     /// Whether a token is being created. A refused command creates none, and may wait for a while.
     fn token_in_progress(&self) -> bool {
-        let waiting = || self.service.get().and_then(Weak::upgrade)?.waiting();
-        self.token_in_progress.load(Ordering::Acquire)
-            && !matches!(waiting(), Some((_, WaitCause::Refusal(_))))
+        let refused = || {
+            let service = self.service.get().and_then(Weak::upgrade);
+            let cause = service.map(|service| service.newest_wait().cause);
+            matches!(cause, Some(WaitCause::Refusal(_)))
+        };
+        self.token_in_progress.load(Ordering::Acquire) && !refused()
     }
 
     async fn interrupted<T>(&self, signal: SignalKind) -> anyhow::Result<T> {
         let service = self.service.get().and_then(Weak::upgrade);
         let waiting = service.as_ref().and_then(|service| Some((service, service.waiting()?)));
-        let Some((service, (waiting, cause))) = waiting else {
+        let Some((service, waiting)) = waiting else {
             let committed = service.and_then(|service| service.last_commit());
             return Err(match committed {
                 Some(revision) => Interrupted::Unfinished {
@@ -194,9 +195,9 @@ impl CommandMonitor {
         let seconds = waiting.longest_wait().unwrap_or_default().as_secs().max(1);
         // An earlier transaction of the same command, such as a batch, may have changed something.
         let changed = service.last_commit().is_some();
-        let refusal = match cause {
+        let refusal = match service.newest_wait().cause {
             WaitCause::NoChange if !changed => Some(String::new()),
-            WaitCause::Refusal(reason) if !changed => Some(format!(" ({})", reason.text())),
+            WaitCause::Refusal(refusal) if !changed => Some(format!(" ({refusal})")),
             WaitCause::Change | WaitCause::NoChange | WaitCause::Refusal(_) => None,
         };
         if let Some(refusal) = refusal {
@@ -230,8 +231,9 @@ struct WaitReporter {
 
 impl WaitReporter {
     async fn report(&mut self, service: &Service) {
-        let Some((waiting, cause)) = service.waiting() else {
-            self.end();
+        let wait = service.newest_wait();
+        let Some(waiting) = service.waiting() else {
+            self.end(wait.has_passed);
             return;
         };
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -244,16 +246,13 @@ impl WaitReporter {
         self.last_report = Some(Instant::now());
         let (replicas, seconds) =
             (replica_names(service, &waiting).await, since.elapsed().as_secs());
-        let (outcome, what) = match cause {
+        let (outcome, what) = match &wait.cause {
             WaitCause::Change => ("committed".to_owned(), "it"),
             WaitCause::NoChange => ("nothing left to change".to_owned(), "the present state"),
-            WaitCause::Refusal(reason) => {
-                let text = reason.text();
-                (
-                    format!("refused ({text})"),
-                    "the present state, in case an earlier try changed it",
-                )
-            }
+            WaitCause::Refusal(refusal) => (
+                format!("refused ({refusal})"),
+                "the present state, in case an earlier try changed it",
+            ),
         };
         output::note(&match waiting.longest_wait().map(|longest| longest.as_secs()) {
             Some(longest) => format!(
@@ -266,9 +265,9 @@ impl WaitReporter {
         });
     }
 
-    /// Ends the report, if there was a wait.
-    fn end(&mut self) {
-        if self.last_report.take().is_some() {
+    /// Ends the report, if there was a wait. If the wait failed, the error of the command reports it.
+    fn end(&mut self, has_passed: bool) {
+        if self.last_report.take().is_some() && has_passed {
             output::note("every server has confirmed it, or was given up and answers no more");
         }
         self.since = None;

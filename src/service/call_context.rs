@@ -20,20 +20,37 @@ struct CallState {
     deadline: Option<Instant>,
     /// Whether the call has begun a transaction. From then on it runs to its end, even after the deadline.
     has_written: Cell<bool>,
+    /// Whether the call has committed a change.
+    has_changed: Cell<bool>,
     /// Number of open transactions of the call.
     open_transactions: Cell<usize>,
 }
 
 /// Runs a call with its task-local state.
 pub(super) async fn run<F: Future>(deadline: Option<Instant>, call: F) -> F::Output {
-    let call_state =
-        CallState { deadline, has_written: Cell::new(false), open_transactions: Cell::new(0) };
+    let call_state = CallState {
+        deadline,
+        has_written: Cell::new(false),
+        has_changed: Cell::new(false),
+        open_transactions: Cell::new(0),
+    };
     CURRENT_CALL.scope(call_state, call).await
 }
 
 /// Whether the call has begun a transaction, so that what it decides may depend on what it has read there.
 pub(super) fn has_begun() -> bool {
     CURRENT_CALL.try_with(|call| call.has_written.get()).unwrap_or(false)
+}
+
+/// Notes that the call has committed a change.
+pub(super) fn note_change() {
+    // Outside of a call nobody asks.
+    let _ = CURRENT_CALL.try_with(|call| call.has_changed.set(true));
+}
+
+/// Whether the call has committed a change.
+pub(super) fn has_changed() -> bool {
+    CURRENT_CALL.try_with(|call| call.has_changed.get()).unwrap_or(false)
 }
 
 /// Guard of an open transaction of the call.

@@ -55,26 +55,34 @@ pub struct Commits {
     barrier: Barrier,
     /// Revision of the last commit of a change by this process. 0 before the first.
     last: AtomicU64,
-    /// What the call does that began to wait last.
-    wait_cause: Mutex<WaitCause>,
+    newest_wait: Mutex<ReplicaWait>,
+}
+
+/// The newest wait for replicas of this process. For the command line, which makes one call at a time.
+#[derive(Debug, Clone)]
+pub struct ReplicaWait {
+    /// Why the call waits.
+    pub cause: WaitCause,
+    /// Whether the wait is over, and no replica answers from an older state any more.
+    pub has_passed: bool,
 }
 
 /// Why a call waits for replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum WaitCause {
     /// It has committed a change.
     Change,
     /// It found nothing to change. An earlier try may have changed it.
     NoChange,
-    /// It was refused for this reason, which an earlier try may have caused.
-    Refusal(Reason),
+    /// It was refused and changed nothing. An earlier try may have caused the refusal.
+    Refusal(ServiceError),
 }
 
 impl Commits {
     /// Commits to `store` and waits by `barrier`.
     pub fn new(store: Arc<dyn Store>, barrier: Barrier) -> Self {
-        let wait_cause = Mutex::new(WaitCause::Change);
-        Self { store, barrier, last: AtomicU64::new(0), wait_cause }
+        let newest_wait = ReplicaWait { cause: WaitCause::NoChange, has_passed: false };
+        Self { store, barrier, last: AtomicU64::new(0), newest_wait: Mutex::new(newest_wait) }
     }
 
     /// Returns the same store for reading.
@@ -189,6 +197,7 @@ impl Service {
     pub(super) async fn commit(&self, tx: Transaction, event: &AuditEvent) -> Result<Committed> {
         let Committed { revision, .. } = self.commit_event(tx, event).await?;
         self.commits.last.fetch_max(revision.0, Ordering::Relaxed);
+        call_context::note_change();
         Ok(Committed { revision, changed: true })
     }
 
@@ -254,7 +263,12 @@ impl Service {
             self.record_refusal(&attempt, error.reason).await;
             if waits {
                 let head = self.nothing_to_commit().await?.revision();
-                let cause = WaitCause::Refusal(error.reason);
+                // A call of several steps may be refused after it has committed something.
+                let cause = if call_context::has_changed() {
+                    WaitCause::Change
+                } else {
+                    WaitCause::Refusal(error.clone())
+                };
                 let mut context = attempt.context().clone();
                 if let Requester::Operator(_) = context.requester {
                     // The command line sets a deadline only to show a new token early, and here is none.
@@ -298,10 +312,14 @@ impl Service {
         Some(self.commits.last.load(Ordering::Relaxed)).filter(|last| *last > 0).map(Revision)
     }
 
-    /// Returns the revision and the replicas that calls of this process currently wait for, if any, and why the last of
-    /// them waits. For the command line, which makes one call at a time.
-    pub fn waiting(&self) -> Option<(BarrierStatus, WaitCause)> {
-        Some((self.commits.barrier.status()?, *self.commits.wait_cause.lock()))
+    /// Returns the revision and the replicas that calls of this process currently wait for, if any.
+    pub fn waiting(&self) -> Option<BarrierStatus> {
+        self.commits.barrier.status()
+    }
+
+    /// Returns the newest wait for replicas of this process.
+    pub fn newest_wait(&self) -> ReplicaWait {
+        self.commits.newest_wait.lock().clone()
     }
 
     /// Returns the name of the host that a replica runs on, if it is known.
@@ -330,24 +348,23 @@ impl Service {
         cause: WaitCause,
         context: &Context,
     ) -> Result<()> {
-        *self.commits.wait_cause.lock() = cause;
+        *self.commits.newest_wait.lock() = ReplicaWait { cause: cause.clone(), has_passed: false };
         let latest = Instant::now() + BARRIER_PATIENCE;
         // Ends shortly before the client's deadline, so that the client still receives the answer.
         let deadline = context.deadline.map(|deadline| deadline - BARRIER_HEADWAY);
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
         let pending = || {
-            let (reason, refusal) = match cause {
-                WaitCause::Change | WaitCause::NoChange => (Reason::BarrierPending, None),
-                WaitCause::Refusal(refusal) => (Reason::RefusalPending, Some(refusal)),
+            let pending = match cause {
+                WaitCause::Change | WaitCause::NoChange => Reason::BarrierPending.into(),
+                WaitCause::Refusal(refusal) => refusal.into_pending(),
             };
-            let error = ServiceError::from(reason).with("revision", revision.0.to_string());
-            match refusal {
-                Some(refusal) => error.with("refusal", refusal.code()),
-                None => error,
-            }
+            pending.with("revision", revision.0.to_string())
         };
         match tokio::time::timeout_at(deadline, self.commits.barrier.wait(revision)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.commits.newest_wait.lock().has_passed = true;
+                Ok(())
+            }
             Ok(Err(BarrierError::IncarnationChanged)) | Err(_) => Err(pending()),
             Ok(Err(BarrierError::CommitNotVisible)) => {
                 Err(ServiceError::internal(&"a commit that the store does not show"))

@@ -11,6 +11,9 @@ use crate::token::RandomError;
 /// Delay before a retry that the errors of [`Kind::Unavailable`] and [`Kind::Exhausted`] ask for.
 pub const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Key of the metadata of [`Reason::RefusalPending`]: the reason code of the refusal.
+const REFUSAL: &str = "refusal";
+
 /// Declares each reason once: its code on the wire, its kind, and its text.
 macro_rules! reasons {
     ($($variant:ident, $code:literal, $kind:ident, $text:literal;)*) => {
@@ -214,7 +217,8 @@ pub struct FieldViolation {
 pub struct ServiceError {
     /// The error code.
     pub reason: Reason,
-    /// All violations in the request. Empty unless the reason is [`Reason::ArgumentInvalid`].
+    /// All violations in the request. Empty unless the reason is [`Reason::ArgumentInvalid`], or
+    /// [`Reason::RefusalPending`] of such a refusal.
     pub violations: Vec<FieldViolation>,
     /// Further details for programs, such as `permission`.
     pub metadata: Vec<(&'static str, String)>,
@@ -231,6 +235,18 @@ impl ServiceError {
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.metadata.push((key, value.into()));
         self
+    }
+
+    /// Returns this refusal as one whose wait for replicas ran out of time.
+    pub(super) fn into_pending(self) -> Self {
+        let refusal = self.reason.code();
+        Self { reason: Reason::RefusalPending, ..self }.with(REFUSAL, refusal)
+    }
+
+    /// Returns why the call was refused, if the reason is [`Reason::RefusalPending`].
+    pub fn refusal(&self) -> Option<Reason> {
+        let (_, code) = self.metadata.iter().find(|(key, _)| *key == REFUSAL)?;
+        Reason::ALL.iter().copied().find(|reason| reason.code() == code)
     }
 
     /// An internal error. The text of `fault` goes to the log. The caller receives only an id that finds the log line.
@@ -317,11 +333,12 @@ impl From<RandomError> for ServiceError {
 
 impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.violations.is_empty() {
+        let has_text = self.violations.is_empty() || self.reason == Reason::RefusalPending;
+        if has_text {
             f.write_str(self.reason.text())?;
         }
         for (i, violation) in self.violations.iter().enumerate() {
-            let separator = if i == 0 { "" } else { "; " };
+            let separator = if i == 0 && !has_text { "" } else { "; " };
             write!(f, "{separator}{}: {}", violation.field, violation.description)?;
         }
         for (key, value) in &self.metadata {

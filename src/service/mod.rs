@@ -43,7 +43,7 @@ pub use callers::{
 };
 pub use checks::Violations;
 pub use clock::StoreClock;
-pub use commit::{Commits, WaitCause};
+pub use commit::{Commits, ReplicaWait, WaitCause};
 pub use connection_activity::{Activity, ConnectionRank, InFlightGuard};
 pub use credentials::{
     BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,

@@ -72,7 +72,7 @@ fn warnings(args: &ServeArgs) -> Vec<String> {
     if !args.request_timeout.is_zero() && args.request_timeout <= dead {
         warnings.push(format!(
             "a revocation waits up to {} for a crashed server (--lease plus a margin), which is not less than \
-            --request-timeout {}: such calls fail with BARRIER_PENDING and must be retried",
+            --request-timeout {}: such calls fail with BARRIER_PENDING or REFUSAL_PENDING and must be retried",
             time(dead),
             time(args.request_timeout),
         ));

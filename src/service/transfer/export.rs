@@ -70,7 +70,7 @@ impl Service {
         };
         let event = self.audit_event(context, entry)?;
         let tx = self.begin("export").await?;
-        let committed = self.commit(tx, &event).await?;
+        let committed = self.commit_event(tx, &event).await?;
         Ok(self.settle(context, Effect::Neutral, committed.done(())).await?)
     }
 }

@@ -84,7 +84,7 @@ impl Service {
         };
         let event = self.audit_event(context, entry)?;
         let tx = self.begin("export_deployment").await?;
-        let committed = self.commit(tx, &event).await?;
+        let committed = self.commit_event(tx, &event).await?;
         Ok(self.settle(context, Effect::Neutral, committed.done(records)).await?)
     }
 

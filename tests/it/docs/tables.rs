@@ -127,7 +127,10 @@ pub(super) fn reasons() -> String {
             code(reason.code()),
             code(&status_name(grpc::code(reason.kind()))),
             format!("{} {}", http.as_u16(), code(oauth)),
-            cli::exit_code(reason).to_string(),
+            match reason {
+                Reason::RefusalPending => "that of the refusal".to_owned(),
+                _ => cli::exit_code(reason).to_string(),
+            },
             reason.text().to_owned(),
         ]
     });

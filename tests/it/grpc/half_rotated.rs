@@ -4,6 +4,7 @@ use sophic_auth::grpc::pb::{self, Denial, RotateRequest, Scope, UpdateCredential
 use tonic::Code;
 
 use super::refusal::refused;
+use super::retried::{brief, freeze};
 use super::rotate::{of, rotate};
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
@@ -12,6 +13,7 @@ use crate::stores::{Database, on_every_store};
 on_every_store! {
     a_retry_does_what_the_first_try_decided_under_any_policy,
     a_refused_rotation_first_ends_the_old_token,
+    a_refused_rotation_that_has_ended_the_old_token_does_not_claim_that_it_changed_nothing,
     a_refused_rotation_leaves_an_overlap_alone,
     a_stranger_ends_nothing,
     a_retry_that_is_too_late_ends_the_old_token,
@@ -128,6 +130,22 @@ async fn a_refused_rotation_first_ends_the_old_token(h: Harness) {
         }
         refused(rotate(&root, request).await);
     }
+}
+
+async fn a_refused_rotation_that_has_ended_the_old_token_does_not_claim_that_it_changed_nothing(
+    h: Harness,
+) {
+    let (root, here) = (h.root().await, brief(&h).await);
+    root.put_workspace("acme").await;
+    let (old, _) = key(&root).await;
+    half(&h, &root, of(&old.id)).await;
+    let (mut feed, id) = freeze(&h).await;
+    for expected in ["BARRIER_PENDING", "REFUSAL_PENDING"] {
+        let (code, reason) = refused(rotate(&root.via(&here), of(&old.id)).await);
+        assert_eq!((code, &*reason), (Code::DeadlineExceeded, expected));
+    }
+    feed.deregister(id).await.expect("it takes leave");
+    here.running.stop().await;
 }
 
 async fn a_refused_rotation_leaves_an_overlap_alone(h: Harness) {
