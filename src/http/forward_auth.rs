@@ -55,6 +55,18 @@ pub(super) async fn answer(
     }
 }
 
+/// The usual names of headers with a client's address.
+const CLIENT_IP_HEADERS: [&str; 8] = [
+    "x-forwarded-for",
+    "x-real-ip",
+    "x-client-ip",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "cf-connecting-ip",
+    "true-client-ip",
+    "fastly-client-ip",
+];
+
 /// Lets the request through. Identity headers without a value are sent empty: for an absent header, Caddy would copy
 /// its placeholder, or leave the client's header.
 fn pass(identity: Vec<(&'static str, String)>) -> Result<Response<Body>, Problem> {
@@ -109,7 +121,14 @@ fn route_requirements(service: &Service, parts: &Parts) -> Result<RouteRequireme
 fn client_ip(service: &Service, headers: &HeaderMap, name: &str) -> Option<IpAddr> {
     let value = headers.get_all(name).iter().next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
-    service.client_address(name, last)
+    service.client_address(place_in_log(name), last)
+}
+
+/// Returns the name of the header for the log. Only a usual name is repeated, because the query could hold anything
+/// there, even a token.
+fn place_in_log(name: &str) -> &'static str {
+    let known = CLIENT_IP_HEADERS.iter().find(|known| known.eq_ignore_ascii_case(name));
+    known.copied().unwrap_or("the header that client_ip_header names")
 }
 
 fn header_values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {

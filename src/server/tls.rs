@@ -2,21 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
 use super::connections::Protocol;
 use crate::model::CertificateSan;
+
+/// Shortest and longest pause between two looks at the clock, for the expiry of a client certificate.
+const CLOCK_STEP_MIN: Duration = Duration::from_millis(1);
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(10);
 
 /// The TLS files, all PEM.
 #[derive(Debug, Clone)]
@@ -91,7 +97,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         protocol: Protocol,
-    ) -> std::io::Result<(TlsStream<TcpStream>, Arc<[CertificateSan]>)> {
+    ) -> std::io::Result<(TlsStream<TcpStream>, Option<ClientCertificate>)> {
         let current = self.current.load_full();
         let config = match protocol {
             Protocol::Grpc => &current.grpc,
@@ -99,8 +105,37 @@ impl Tls {
         };
         let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let sans = certificate.map(subject_alternative_names).unwrap_or_default();
-        Ok((stream, sans.into()))
+        let certificate = certificate.map(ClientCertificate::read);
+        Ok((stream, certificate))
+    }
+}
+
+/// What the server uses of a verified client certificate.
+pub(super) struct ClientCertificate {
+    pub(super) sans: Arc<[CertificateSan]>,
+    not_after: SystemTime,
+}
+
+impl ClientCertificate {
+    /// A certificate that cannot be read has no names, and counts as expired.
+    fn read(certificate: &CertificateDer<'_>) -> Self {
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+            return Self { sans: Arc::default(), not_after: SystemTime::UNIX_EPOCH };
+        };
+        let not_after = certificate.validity().not_after.timestamp();
+        let not_after = Duration::from_secs(u64::try_from(not_after).unwrap_or_default());
+        Self {
+            sans: subject_alternative_names(&certificate).into(),
+            not_after: SystemTime::UNIX_EPOCH + not_after,
+        }
+    }
+
+    /// Waits until the certificate has expired by this machine's clock, by which rustls verified it. Looks at the clock
+    /// again and again, because a timer does not notice when the clock is set or the machine sleeps.
+    pub(super) async fn expired(self) {
+        while let Ok(left) = self.not_after.duration_since(SystemTime::now()) {
+            tokio::time::sleep(left.clamp(CLOCK_STEP_MIN, CLOCK_STEP_MAX)).await;
+        }
     }
 }
 
@@ -123,6 +158,11 @@ fn acceptors(files: &TlsFiles) -> Result<Acceptors, TlsError> {
         }
     };
     let mut config = builder.with_single_cert(certificates, key).map_err(pair)?;
+    if files.client_ca.is_some() {
+        // A resumed session would bring back a certificate without verifying it again, even after its expiry.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = vec![b"h2".to_vec()];
     let grpc = Arc::new(config.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -162,11 +202,7 @@ fn file(path: &Path, fault: &dyn std::fmt::Display) -> TlsError {
 
 /// Returns the DNS names and URIs of a verified certificate, in its order: the first one that belongs to a caller decides.
 /// Skips names that cannot be a caller's. A certificate without readable names has none.
-fn subject_alternative_names(certificate: &CertificateDer<'_>) -> Vec<CertificateSan> {
-    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(certificate)
-    else {
-        return Vec::new();
-    };
+fn subject_alternative_names(certificate: &X509Certificate<'_>) -> Vec<CertificateSan> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let names = extension.value.general_names.iter().filter_map(|name| match name {
         GeneralName::DNSName(name) | GeneralName::URI(name) => CertificateSan::parse(name).ok(),

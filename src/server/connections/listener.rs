@@ -23,7 +23,7 @@ use super::header_budget::HeaderBudget;
 use super::header_limit::HeaderLimitedStream;
 use super::read_limit::{CANCELLED_REQUESTS_MAX, ReadLimitedStream};
 use crate::server::Config;
-use crate::server::tls::Tls;
+use crate::server::tls::{ClientCertificate, Tls};
 use crate::service::{Activity, Peer};
 
 /// Time that a connection has to end after a graceful shutdown was requested.
@@ -160,8 +160,9 @@ impl Connections {
                         sans: Arc::default(),
                         activity: Arc::clone(&permit.activity),
                     };
-                    self.spawn_supervised(permit, |ask_to_end| {
-                        self.clone().serve(stream, peer, service_for.clone(), ask_to_end)
+                    self.spawn_supervised(permit, |ask_to_end, certified| {
+                        let signals = (ask_to_end, certified);
+                        self.clone().serve(stream, peer, service_for.clone(), signals)
                     });
                 }
                 Err(error) => {
@@ -179,10 +180,11 @@ impl Connections {
     fn spawn_supervised<F: Future<Output = ()> + Send + 'static>(
         &self,
         permit: ConnectionPermit,
-        connection: impl FnOnce(oneshot::Receiver<()>) -> F,
+        connection: impl FnOnce(oneshot::Receiver<()>, oneshot::Sender<ClientCertificate>) -> F,
     ) {
         let (ask_to_end, asked) = oneshot::channel();
-        let mut connection = self.tasks.spawn(connection(asked));
+        let (certified, certificate) = oneshot::channel();
+        let mut connection = self.tasks.spawn(connection(asked, certified));
         let (evicting, end, abort) =
             (Arc::clone(&self.evicting), self.end.clone(), self.abort.clone());
         let ConnectionLimits { age_max, handshake_timeout, unread_max, .. } = self.limits;
@@ -197,6 +199,12 @@ impl Connections {
                 tokio::time::sleep(age_max).await;
                 if age_max.is_zero() {
                     std::future::pending::<()>().await;
+                }
+            };
+            let expired = async {
+                match certificate.await {
+                    Ok(certificate) => ClientCertificate::expired(certificate).await,
+                    Err(_) => std::future::pending().await,
                 }
             };
             // The permit of an evicted connection is held until the connection has ended.
@@ -220,6 +228,7 @@ impl Connections {
                     (evicting.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), evicting)
                 }
                 () = aged => (AGE_GRACE, None),
+                () = expired => (AGE_GRACE, None),
                 () = end.cancelled() => (AGE_GRACE, None),
             };
             if !grace.is_zero() {
@@ -242,7 +251,7 @@ impl Connections {
         stream: TcpStream,
         peer: Peer,
         service_for: impl Fn(Peer) -> S,
-        ask_to_end: oneshot::Receiver<()>,
+        (ask_to_end, certified): (oneshot::Receiver<()>, oneshot::Sender<ClientCertificate>),
     ) where
         S: Service<::http::Request<Incoming>, Response = ::http::Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -256,7 +265,13 @@ impl Connections {
         let (stream, peer) = match &self.tls {
             None => (Either::Left(stream), peer),
             Some(tls) => match tls.accept(stream, self.protocol).await {
-                Ok((stream, sans)) => (Either::Right(stream), Peer { sans, ..peer }),
+                Ok((stream, None)) => (Either::Right(stream), peer),
+                Ok((stream, Some(certificate))) => {
+                    let sans = Arc::clone(&certificate.sans);
+                    // Fails if the supervisor has ended the connection meanwhile.
+                    let _ = certified.send(certificate);
+                    (Either::Right(stream), Peer { sans, ..peer })
+                }
                 Err(error) => {
                     tracing::debug!(address = %peer.address, %error, "TLS handshake failed");
                     return;

@@ -39,8 +39,8 @@ impl UnreadableAddresses {
 
 impl Service {
     /// Parses the address that a proxy wrote in `place`, such as a header. The log does not repeat the text, which
-    /// could be anything.
-    pub fn client_address(&self, place: &str, text: &[u8]) -> Option<IpAddr> {
+    /// could be anything. It does repeat `place`, which therefore never comes from a request.
+    pub fn client_address(&self, place: &'static str, text: &[u8]) -> Option<IpAddr> {
         let parsed = std::str::from_utf8(text).ok().and_then(|text| parse_client_ip(text).ok());
         if parsed.is_none()
             && let Some(count) = self.unreadable_addresses.note()

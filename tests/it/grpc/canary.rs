@@ -8,6 +8,7 @@ use sophic_auth::grpc::pb::{IntrospectRequest, Role, Scope};
 use sophic_auth::server::{self, Config};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
+use crate::faces::wire::Call;
 use crate::harness::Harness;
 use crate::stores::{Database, location, on_every_store};
 use crate::waits;
@@ -36,6 +37,15 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
         secrets.push(root.create_key("acme", &[Scope::Read]).await.token);
         secrets.push(root.create_pat(PLAIN, &[Scope::Read], Role::Owner).await.token);
     }
+    // First, because unreadable addresses are logged once a minute.
+    let http = first["http"].as_str().and_then(|url| url.strip_prefix("http://"));
+    let http = http.and_then(|address| address.parse().ok()).expect("an address");
+    let call = Call::get(&format!("/auth?client_ip_header={}", secrets[1]))
+        .header("x-sophic-auth-caller", &format!("Bearer {}", secrets[0]))
+        .header("authorization", &format!("Bearer {}", secrets[1]))
+        .header(&secrets[1], "no address");
+    errors.push(format!("{:?}", call.send(http).await));
+    assert!(found("the header that client_ip_header names", &[&log]), "it is logged");
     for token in secrets.clone() {
         root.introspect(&token, "acme", &[Scope::Capture]).await;
         // Tokens in the wrong fields are not repeated by answers either.

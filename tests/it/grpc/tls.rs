@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
-use rustls::pki_types::CertificateDer;
+use rustls::HandshakeKind;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse};
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
 use sophic_auth::service::{Context, CreateCaller};
 use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
@@ -23,7 +25,7 @@ use super::headers::greeting_and;
 use super::refusal::refused;
 use super::resets::frame;
 use crate::stores::{Database, Fixture, on_every_store};
-use crate::waits::within;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_client_certificate_authenticates_a_caller,
@@ -33,6 +35,7 @@ on_every_store! {
     a_certificate_of_another_authority_gets_no_connection,
     certificates_may_be_required_of_all,
     certificates_are_replaced_while_the_server_runs,
+    an_expired_certificate_ends_its_connection_and_no_session_resumes_it,
     a_silent_connection_is_closed_before_and_after_its_handshake,
 }
 
@@ -72,8 +75,13 @@ impl Authority {
     }
 
     fn issue(&self, names: &[SanType]) -> (String, String) {
+        self.issue_until(names, None)
+    }
+
+    fn issue_until(&self, names: &[SanType], end: Option<OffsetDateTime>) -> (String, String) {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.subject_alt_names = names.to_vec();
+        params.not_after = end.unwrap_or(params.not_after);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         (certificate.pem(), key.serialize_pem())
@@ -266,20 +274,98 @@ async fn certificates_are_replaced_while_the_server_runs(s: Secure) {
     s.running.stop().await;
 }
 
-/// Makes a handshake as a client that trusts the authority, and sends nothing after it.
-async fn encrypted(s: &Secure, to: SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {
+type Encrypted = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Settings of a client that trusts the authority and remembers its sessions.
+fn client(
+    authority: &Authority,
+    version: &'static rustls::SupportedProtocolVersion,
+    identity: Option<(String, String)>,
+) -> Arc<rustls::ClientConfig> {
+    let read = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
     let mut roots = rustls::RootCertStore::empty();
-    let pem = s.authority.pem();
-    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM")).expect("a root");
+    roots.add(read(&authority.pem())).expect("a root");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions");
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_protocol_versions(&[version]).expect("versions");
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+            builder.with_client_auth_cert(vec![read(&certificate)], key).expect("an identity")
+        }
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// Makes a handshake, and sends nothing after it.
+async fn handshake(
+    config: &Arc<rustls::ClientConfig>,
+    to: SocketAddr,
+) -> std::io::Result<Encrypted> {
     let stream = TcpStream::connect(to).await.expect("the port accepts");
     let name = "localhost".try_into().expect("a name");
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.expect("a handshake")
+    tokio_rustls::TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+}
+
+/// Makes a handshake and greets by HTTP/2. Returns the connection and the type of the server's first frame.
+async fn greet(
+    config: &Arc<rustls::ClientConfig>,
+    to: SocketAddr,
+) -> std::io::Result<(Encrypted, u8)> {
+    let mut stream = handshake(config, to).await?;
+    stream.write_all(&greeting_and(&[])).await?;
+    let first = next_frame(&mut stream).await?;
+    Ok((stream, first))
+}
+
+/// Reads an HTTP/2 frame, and returns its type.
+async fn next_frame(stream: &mut Encrypted) -> std::io::Result<u8> {
+    let mut head = [0; 9];
+    within("the server sends a frame", stream.read_exact(&mut head)).await?;
+    let size = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(size).expect("it fits")];
+    within("the frame is whole", stream.read_exact(&mut payload)).await?;
+    Ok(head[3])
+}
+
+async fn encrypted(s: &Secure, to: SocketAddr) -> Encrypted {
+    let config = client(&s.authority, &rustls::version::TLS13, None);
+    handshake(&config, to).await.expect("a handshake")
+}
+
+async fn an_expired_certificate_ends_its_connection_and_no_session_resumes_it(s: Secure) {
+    const GOAWAY: u8 = 7;
+    let Secure { database, running, authority } = s;
+    running.stop().await;
+    let mut config = config(&database, authority.files());
+    config.connection_age_max = Duration::ZERO;
+    let running = server::start(config).await.expect("the server starts");
+    let san = SanType::URI(SAN.try_into().expect("a URI"));
+    let end = OffsetDateTime::now_utc() + Duration::from_secs(8);
+    let identity = authority.issue_until(&[san], Some(end));
+    let mut open = Vec::new();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for port in [running.grpc, running.http] {
+            let config = client(&authority, version, Some(identity.clone()));
+            let (stream, _) = greet(&config, port).await.expect("the certificate is valid");
+            let (again, _) = greet(&config, port).await.expect("the certificate is valid");
+            assert_eq!(again.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+            open.push((config, port, stream));
+        }
+    }
+    for (config, port, mut stream) in open {
+        within("the server asks the connection to end", async {
+            while next_frame(&mut stream).await.expect("a frame") != GOAWAY {}
+        })
+        .await;
+        assert!(OffsetDateTime::now_utc() >= end - Duration::from_secs(1));
+        eventually("the certificate is refused", async || greet(&config, port).await.is_err())
+            .await;
+    }
+    running.stop().await;
 }
 
 async fn a_silent_connection_is_closed_before_and_after_its_handshake(s: Secure) {
