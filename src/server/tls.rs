@@ -132,6 +132,7 @@ impl ClientCertificate {
 
     /// Waits until the certificate has expired by this machine's clock, by which rustls verified it. Looks at the clock
     /// again and again, because a timer does not notice when the clock is set or the machine sleeps.
+    #[expect(clippy::disallowed_methods, reason = "rustls verified it by this clock too")]
     pub(super) async fn expired(self) {
         while let Ok(left) = self.not_after.duration_since(SystemTime::now()) {
             tokio::time::sleep(left.clamp(CLOCK_STEP_MIN, CLOCK_STEP_MAX)).await;
