@@ -42,19 +42,15 @@ const REFUSED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// that is made by [`Self::received`].
 struct Admitted<'c> {
     connection: &'c Connection,
-    caller: AuthenticatedCaller,
+    authenticated: AuthenticatedCaller,
     context: Context,
 }
 
 impl Admitted<'_> {
-    /// Authenticates and authorises the caller again, and returns the context of the call. For when the request's message
-    /// has been received.
+    /// Returns the context of the call, now that its message has been received.
     async fn received(self, service: &Service, rpc: Rpc) -> Result<Context> {
         let peer = Some(self.connection.peer());
-        let caller = service.authenticate_again(&self.caller, peer).await?;
-        let context = Context { requester: Requester::Caller(caller), ..self.context };
-        rpc.require(&context)?;
-        Ok(context)
+        service.admit_received(&self.authenticated, peer, rpc, self.context).await
     }
 }
 
@@ -189,13 +185,13 @@ impl Gate {
         let deadline = Instant::now() + timeout;
         let answer = async {
             let caller = connection.caller(&self.service, request.headers_mut());
-            let caller = self.requests.identify(connection.peer().network(), caller).await?;
+            let authenticated = self.requests.identify(connection.peer().network(), caller).await?;
             guard.in_flight.mark_authenticated();
-            let permits = self.requests.enter(&caller.caller)?;
+            let permits = self.requests.enter(&authenticated.caller)?;
             guard.caller_permit = Some(permits.clone());
             guard.memory = MemoryReservation::for_caller(permits.clone());
-            let context = context(Arc::clone(&caller.caller), connection, deadline);
-            let admitted = Admitted { connection, caller, context };
+            let context = context(Arc::clone(&authenticated.caller), connection, deadline);
+            let admitted = Admitted { connection, authenticated, context };
             permits.run(self.answer_admitted(request, buffered, rpc, admitted, guard)).await
         };
         let answer = tokio::time::timeout_at(deadline, answer).await;

@@ -93,39 +93,39 @@ impl HttpFace {
         };
         let service = &self.service;
         let identified = caller::authenticate(service, credentials, peer);
-        let caller = match peer {
+        let authenticated = match peer {
             Some(peer) => self.requests.identify(peer.network(), identified).await?,
             None => identified.await?,
         };
-        let permits = self.requests.enter(&caller.caller)?;
+        let permits = self.requests.enter(&authenticated.caller)?;
         if let Some(in_flight) = parts.extensions.get::<Arc<InFlightGuard>>() {
             in_flight.mark_authenticated();
         }
         let context = Context {
-            requester: Requester::Caller(Arc::clone(&caller.caller)),
+            requester: Requester::Caller(Arc::clone(&authenticated.caller)),
             remote_address: peer.map(|peer| peer.address.ip().to_string()),
             deadline: Some(deadline),
             recorded: Recorded::default(),
         };
-        permits.run(self.answer_admitted(endpoint, caller, context, parts, body)).await
+        permits.run(self.answer_admitted(endpoint, authenticated, context, parts, body)).await
     }
 
     /// Answers a request whose caller is known and has its permits.
     async fn answer_admitted(
         &self,
         endpoint: Endpoint,
-        caller: AuthenticatedCaller,
+        authenticated: AuthenticatedCaller,
         context: Context,
         parts: &Parts,
         body: Body,
     ) -> Result<Response<Body>, Problem> {
         let Some(action) = endpoint.rpc().row().action else {
-            return self.serve(endpoint, caller, context, parts, body).await;
+            return self.serve(endpoint, authenticated, context, parts, body).await;
         };
         // Refusals are recorded in the audit log, as in `grpc/gate.rs`. No endpoint has an acting user.
         let context = Context { recorded: Recorded::watched(), ..context };
         let attempt = Attempt::new(&context, action);
-        let answer = self.serve(endpoint, caller, context, parts, body).await;
+        let answer = self.serve(endpoint, authenticated, context, parts, body).await;
         if let Err(problem) = &answer {
             self.service.record_refusal(&attempt, problem.reason()).await;
         }
@@ -135,27 +135,29 @@ impl HttpFace {
     async fn serve(
         &self,
         endpoint: Endpoint,
-        caller: AuthenticatedCaller,
+        authenticated: AuthenticatedCaller,
         context: Context,
         parts: &Parts,
         body: Body,
     ) -> Result<Response<Body>, Problem> {
-        endpoint.rpc().require(&context)?;
+        let rpc = endpoint.rpc();
+        rpc.require(&context)?;
         let service = &self.service;
-        if let Endpoint::ForwardAuth = endpoint {
-            return forward_auth::answer(service, &context, parts).await;
-        }
-        let form = oauth2::read_form(parts, body).await?;
-        // As in `grpc/gate.rs`: the client decides how long its form takes.
-        let peer = parts.extensions.get::<Peer>();
-        let caller = service.authenticate_again(&caller, peer).await?;
-        let context = Context { requester: Requester::Caller(caller), ..context };
-        endpoint.rpc().require(&context)?;
+        let receive = async |context| -> Result<_, Problem> {
+            let form = oauth2::read_form(parts, body).await?;
+            let peer = parts.extensions.get::<Peer>();
+            Ok((form, service.admit_received(&authenticated, peer, rpc, context).await?))
+        };
         match endpoint {
-            Endpoint::Revoke => oauth2::revoke(service, context, &form).await,
-            Endpoint::Introspect | Endpoint::ForwardAuth => {
+            Endpoint::Introspect => {
+                let (form, context) = receive(context).await?;
                 oauth2::introspect(service, &context, &self.issuer, &form).await
             }
+            Endpoint::Revoke => {
+                let (form, context) = receive(context).await?;
+                oauth2::revoke(service, context, &form).await
+            }
+            Endpoint::ForwardAuth => forward_auth::answer(service, &context, parts).await,
         }
     }
 }

@@ -17,8 +17,8 @@ use super::audit::Entry;
 use super::commit::Effect;
 use super::page::Cursor;
 use super::{
-    Attempt, Context, Page, PageRequest, Peer, Reason, Requester, Result, Service, ServiceError,
-    Violations, view,
+    Attempt, Context, Page, PageRequest, Peer, Reason, Requester, Result, Rpc, Service,
+    ServiceError, Violations, view,
 };
 use crate::model::{
     AuditAction, AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest,
@@ -99,12 +99,27 @@ impl Service {
         Ok(AuthenticatedCaller { caller, presented, caller_drops })
     }
 
-    /// Authenticates the caller of a request again, once the request has been received whole. The client decides how
-    /// long that takes, and the caller may have been revoked or changed meanwhile.
+    /// Authenticates and authorises the caller of a request again, once the request has been received whole. The client
+    /// decides how long that takes, and the caller may have been revoked or changed meanwhile. Returns the context with
+    /// the caller as it is now.
     ///
     /// # Errors
     /// Those of [`Self::authenticate`]. [`Reason::CallerUnknown`] also if the credentials now identify another caller.
-    pub async fn authenticate_again(
+    /// [`Reason::PermissionMissing`].
+    pub async fn admit_received(
+        &self,
+        authenticated: &AuthenticatedCaller,
+        peer: Option<&Peer>,
+        rpc: Rpc,
+        context: Context,
+    ) -> Result<Context> {
+        let caller = self.authenticate_again(authenticated, peer).await?;
+        let context = Context { requester: Requester::Caller(caller), ..context };
+        rpc.require(&context)?;
+        Ok(context)
+    }
+
+    async fn authenticate_again(
         &self,
         authenticated: &AuthenticatedCaller,
         peer: Option<&Peer>,

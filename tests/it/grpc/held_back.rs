@@ -96,19 +96,23 @@ async fn has_backdoor(root: &Actor) -> bool {
     callers.expect("a page").into_inner().callers.iter().any(|caller| caller.name == "backdoor")
 }
 
+/// Sends the messages, and checks that each request is refused with this reason and has no effect.
+async fn all_refused(root: &Actor, held: Vec<HeldBack>, code: Code, expected: &str) {
+    for request in held {
+        let path = request.path.clone();
+        let status = request.finish().await;
+        assert_eq!((status.code(), &*reason(&status)), (code, expected), "{path}");
+    }
+    assert!(!has_backdoor(root).await);
+}
+
 async fn a_message_that_comes_after_its_caller_was_revoked_has_no_effect(h: Harness) {
     let (root, server) = (h.root().await, h.another(|_| {}).await);
     let victim = server.caller("victim", &ALL).await;
     let held = hold_back(&server, &victim).await;
     let revoke = RevokeCallerRequest { caller: "victim".to_owned() };
     root.admin().revoke_caller(revoke).await.expect("it is revoked");
-    for request in held {
-        let path = request.path.clone();
-        let status = request.finish().await;
-        let found = (status.code(), reason(&status));
-        assert_eq!(found, (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned()), "{path}");
-    }
-    assert!(!has_backdoor(&root).await);
+    all_refused(&root, held, Code::Unauthenticated, "CALLER_UNKNOWN").await;
     server.running.stop().await;
 }
 
@@ -120,13 +124,7 @@ async fn a_message_that_comes_after_its_caller_lost_a_permission_has_no_effect(h
     let permissions = vec!["audit.read".to_owned()];
     let fewer = UpdateCallerRequest { caller, permissions, ..Default::default() };
     root.admin().update_caller(fewer).await.expect("it has fewer permissions");
-    for request in held {
-        let path = request.path.clone();
-        let status = request.finish().await;
-        let found = (status.code(), reason(&status));
-        assert_eq!(found, (Code::PermissionDenied, "PERMISSION_MISSING".to_owned()), "{path}");
-    }
-    assert!(!has_backdoor(&root).await);
+    all_refused(&root, held, Code::PermissionDenied, "PERMISSION_MISSING").await;
     server.running.stop().await;
 }
 
