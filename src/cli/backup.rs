@@ -45,7 +45,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
     }
     let restoring = store::restore(&location, file).await?;
     // Before the copy gets an event of its own.
-    let endings = endings_since(restoring.replaced(), &restoring.copy, restoring.until).await;
+    let endings = endings_since(restoring.replaced(), &restoring.copy).await;
     let copy = server::open_uncached_service(
         &Location::Sqlite(restoring.copy.clone()),
         Options::default(),
@@ -87,15 +87,11 @@ struct Endings {
 }
 
 /// Compares the audit logs of the replaced store and of the backup. `None` if the replaced store cannot be read.
-async fn endings_since(
-    replaced: Option<&Path>,
-    copy: &Path,
-    until: Option<Timestamp>,
-) -> Option<Endings> {
+async fn endings_since(replaced: Option<&Path>, copy: &Path) -> Option<Endings> {
     let replaced = store::open_existing(&Location::Sqlite(replaced?.to_owned())).await.ok()?;
     let compared = match store::open_existing(&Location::Sqlite(copy.to_owned())).await {
         Ok(copy) => {
-            let compared = compare_logs(&*replaced, &*copy, until).await.ok();
+            let compared = compare_logs(&*replaced, &*copy).await.ok();
             copy.close().await;
             compared
         }
@@ -106,20 +102,14 @@ async fn endings_since(
 }
 
 /// An event is new if the backup has none with its id. Neither times nor ids tell, because a clock may have been set
-/// back. Both logs are read by id, a page at a time.
-async fn compare_logs(
-    replaced: &dyn AuditStore,
-    copy: &dyn AuditStore,
-    until: Option<Timestamp>,
-) -> store::Result<Endings> {
+/// back. Both logs are read by id, a page at a time. If the log was purged since, what the purges deleted is unknown: of
+/// several purges the last leaves its event, and may have deleted those of the others.
+async fn compare_logs(replaced: &dyn AuditStore, copy: &dyn AuditStore) -> store::Result<Endings> {
     let (mut replaced, mut copy) = (Log::new(replaced), Log::new(copy));
     let mut endings = Endings::default();
-    // Events of the backup that are purged, and the number that new events say were purged.
-    let (mut missing, mut deleted) = (0, 0);
     while let Some(event) = replaced.next().await? {
         while copy.peek().await?.is_some_and(|known| known.id < event.id) {
             copy.next().await?;
-            missing += 1;
         }
         if copy.peek().await?.is_some_and(|known| known.id == event.id) {
             copy.next().await?;
@@ -128,29 +118,19 @@ async fn compare_logs(
         if event.refusal.is_some() {
             continue;
         }
-        if let Some((count, cutoff)) = purge_of(&event) {
-            deleted += count;
-            endings.purged |= count > 0 && until.is_none_or(|until| cutoff > until);
-        }
+        endings.purged |= is_purge(&event);
         if AuditAction::may_narrow(&event.action) {
             endings.events.push(view::audit_event(&event));
         }
     }
-    while copy.next().await?.is_some() {
-        missing += 1;
-    }
-    endings.purged |= deleted > 0 && deleted != missing;
     Ok(endings)
 }
 
-/// Returns how many events a purge of the audit log deleted, and its cutoff.
-fn purge_of(event: &AuditEvent) -> Option<(u64, Timestamp)> {
-    if event.action != AuditAction::AuditPurge.as_str() {
-        return None;
-    }
-    let purged: serde_json::Value = serde_json::from_str(event.after.as_ref()?).ok()?;
-    let cutoff = Timestamp::parse(purged["cutoff"].as_str()?).ok()?;
-    Some((purged["purged_count"].as_u64()?, cutoff))
+/// Whether the event is of a purge of the audit log that deleted something.
+fn is_purge(event: &AuditEvent) -> bool {
+    let after = || serde_json::from_str::<serde_json::Value>(event.after.as_ref()?).ok();
+    event.action == AuditAction::AuditPurge.as_str()
+        && after().is_none_or(|after| after["purged_count"] != 0)
 }
 
 /// Reads an audit log by id.

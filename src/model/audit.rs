@@ -19,9 +19,9 @@ macro_rules! actions {
             }
 
             /// Returns whether events with this action may have taken access away. Restoring an older backup undoes
-            /// them.
+            /// them. So may an action that only a newer program knows.
             pub fn may_narrow(action: &str) -> bool {
-                match action { $($text => $narrows,)* _ => false }
+                match action { $($text => $narrows,)* _ => true }
             }
 
             /// Returns the kind of its target, for events whose target is unknown.

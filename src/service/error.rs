@@ -128,7 +128,7 @@ reasons! {
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,
         "the store is unreachable: try again";
     StoreFull, "STORE_FULL", Unavailable,
-        "the store's disk is full, so nothing was changed: changes are possible again once there is space";
+        "the store's disk is full, so this change was not made, nor the rest of a call that makes many: changes are possible again once there is space";
     StoreBusy, "STORE_BUSY", Unavailable,
         "another change held the store for too long: try again";
     StoreLost, "STORE_LOST", Unavailable,

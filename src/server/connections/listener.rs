@@ -28,7 +28,8 @@ use crate::service::{Activity, Peer};
 
 /// Time that a connection has to end after a graceful shutdown was requested.
 const AGE_GRACE: Duration = Duration::from_secs(20);
-/// The same for an evicted connection, and how many evicted connections may have it at a time. Others are dropped at once.
+/// The same for a connection whose client certificate has expired, and for an evicted one, and how many evicted
+/// connections may have it at a time. Others are dropped at once.
 const EVICTED_GRACE: Duration = Duration::from_secs(1);
 const EVICTED_MAX: usize = 64;
 /// Time limit for a caller to read an answer, as a multiple of the request timeout, and its minimum.
@@ -228,7 +229,7 @@ impl Connections {
                     (evicting.as_ref().map_or(Duration::ZERO, |_| EVICTED_GRACE), evicting)
                 }
                 () = aged => (AGE_GRACE, None),
-                () = expired => (AGE_GRACE, None),
+                () = expired => (EVICTED_GRACE, None),
                 () = end.cancelled() => (AGE_GRACE, None),
             };
             if !grace.is_zero() {

@@ -160,6 +160,8 @@ async fn a_purged_log_is_not_taken_for_a_log_without_endings() {
     assert_eq!((ended.len(), &answer["log_purged_since"]), (0, &false.into()), "{said}");
     p.run(&format!("key revoke {id}")).ok();
     p.run("audit purge --older-than 1ms").ok();
+    // The second deletes the event of the first, and as many events as the backup has.
+    p.run("audit purge --older-than 1ms").ok();
     let (ended, answer, said) = restored(&scene);
     assert_eq!((ended.len(), &answer["log_purged_since"]), (0, &true.into()), "{said}");
     assert!(said.contains("was purged since then"), "{said}");
