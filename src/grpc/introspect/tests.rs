@@ -13,7 +13,7 @@ use crate::grpc::{convert, pb};
 use crate::model::tests::samples;
 use crate::model::{
     CallerId, Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, Owner,
-    PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace,
+    PatPolicy, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace,
     WorkspaceId,
 };
 use crate::service::Introspection;
@@ -32,6 +32,7 @@ fn workspace(name: &str) -> Workspace {
         slug: Slug::parse("acme").expect("a well-formed slug"),
         display_name: named(name),
         disabled: false,
+        pat_policy: PatPolicy::default(),
         generation: 0,
         generation_time: None,
         create_time: at(0),
