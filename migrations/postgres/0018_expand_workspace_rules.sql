@@ -96,3 +96,15 @@ CREATE TABLE workspace_uses (
 );
 
 CREATE INDEX workspace_uses_credential ON workspace_uses (credential_id);
+
+CREATE OR REPLACE FUNCTION rules_in_use() RETURNS integer
+LANGUAGE sql STABLE
+SET search_path FROM CURRENT
+AS $$
+    SELECT CASE WHEN
+        EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+        OR EXISTS (
+            SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
+        )
+    THEN 1 ELSE 0 END
+$$;

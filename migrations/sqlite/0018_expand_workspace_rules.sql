@@ -84,3 +84,11 @@ CREATE TABLE workspace_uses (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX workspace_uses_credential ON workspace_uses (credential_id);
+
+DROP VIEW rules_in_use;
+
+CREATE VIEW rules_in_use (rules) AS
+SELECT EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+    OR EXISTS (
+        SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
+    );

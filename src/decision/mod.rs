@@ -220,14 +220,11 @@ fn refuse_address_or_workspace(
 /// The denial of rows 8 to 10. Rows 9 and 10 come after the membership, so that a denial says nothing about a workspace
 /// of which the user is not a member. A key has no role: its workspace is decided by row 6.
 fn standing(found: &FoundFacts) -> Result<(Role, RoleCap), Denial> {
-    let named = match found.credential.kind {
-        CredentialKind::Key => None,
-        CredentialKind::Pat => found.named_workspace.as_deref(),
-    };
-    let named = named.filter(|named| !named.disabled && named.delete_time.is_none());
-    let (Some(named), Some(membership)) = (named, found.membership()) else {
-        return Err(Denial::NotAMember);
-    };
+    let (named, membership) = match found.credential.kind {
+        CredentialKind::Key => return Err(Denial::NotAMember),
+        CredentialKind::Pat => found.joined_workspace().zip(found.membership()),
+    }
+    .ok_or(Denial::NotAMember)?;
     let credential = &*found.credential;
     if !credential.is_granted(named) {
         return Err(Denial::WorkspaceNotGranted);

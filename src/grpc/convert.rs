@@ -10,9 +10,8 @@ use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PatPolicy,
-    PatPolicyChange, PolicyChange,
-    PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    WorkspacePolicy, join_names,
+    PatPolicyChange, PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId,
+    Workspace, WorkspaceName, WorkspacePolicy, join_names,
 };
 use crate::service::{
     Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
@@ -173,13 +172,13 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
             overlap_min: policy.overlap_min.map(duration),
             overlap_max: policy.overlap_max.map(duration),
         }),
-        pat_policy: Some(workspace.pat_policy).filter(|policy| *policy != PatPolicy::default()).map(
-            |policy| pb::PatPolicy {
+        pat_policy: Some(workspace.pat_policy)
+            .filter(|policy| *policy != PatPolicy::default())
+            .map(|policy| pb::PatPolicy {
                 forbidden: Some(policy.forbidden),
                 expiry_required: Some(policy.expiry_required),
                 lifetime_max: policy.lifetime_max.map(duration),
-            },
-        ),
+            }),
     }
 }
 

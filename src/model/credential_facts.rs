@@ -97,13 +97,16 @@ impl CredentialFacts {
 
     /// Whether it is not limited to workspaces, or `workspace` is one of them.
     pub fn is_granted(&self, workspace: &Workspace) -> bool {
-        let granted = self.restrictions.as_ref().and_then(|restrictions| restrictions.granted.as_ref());
+        let granted =
+            self.restrictions.as_ref().and_then(|restrictions| restrictions.granted.as_ref());
         granted.is_none_or(|granted| granted.contains(workspace))
     }
 
     /// Whether the owners of `workspace` have barred it from there.
     pub fn is_barred(&self, workspace: &Workspace) -> bool {
-        self.restrictions.as_ref().is_some_and(|restrictions| restrictions.barred.contains(workspace))
+        self.restrictions
+            .as_ref()
+            .is_some_and(|restrictions| restrictions.barred.contains(workspace))
     }
 
     /// Returns the id of the workspace or user that owns it.

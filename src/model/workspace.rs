@@ -63,9 +63,9 @@ impl PatPolicy {
         }
         match expire_time {
             None => !self.expiry_required && self.lifetime_max.is_none(),
-            Some(expire_time) => {
-                self.lifetime_max.is_none_or(|most| expire_time.saturating_since(create_time) <= most)
-            }
+            Some(expire_time) => self
+                .lifetime_max
+                .is_none_or(|most| expire_time.saturating_since(create_time) <= most),
         }
     }
 

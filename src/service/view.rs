@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{CredentialEnd, Introspection};
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission, PrincipalFacts,
-    ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
+    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
+    PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
 
 /// A credential, with its state at `now`.
@@ -81,7 +81,9 @@ pub fn workspace(workspace: &Workspace) -> Value {
 /// A workspace's policy for the personal access tokens that act in it.
 fn pat_policy(policy: &PatPolicy) -> Value {
     let mut view = Map::new();
-    for (name, rule) in [("forbidden", policy.forbidden), ("expiry_required", policy.expiry_required)] {
+    for (name, rule) in
+        [("forbidden", policy.forbidden), ("expiry_required", policy.expiry_required)]
+    {
         if rule {
             view.insert(name.into(), true.into());
         }

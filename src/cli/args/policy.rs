@@ -105,7 +105,9 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
 
 /// Flags of `workspace put` for the personal access tokens that act in the workspace. A rule without a flag is unchanged.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Policy for the personal access tokens that act in the workspace (applies at once)")]
+#[command(
+    next_help_heading = "Policy for the personal access tokens that act in the workspace (applies at once)"
+)]
 pub(in crate::cli) struct PatPolicyArgs {
     /// Let no personal access token act in the workspace
     #[arg(long, conflicts_with = "no_pats_forbidden")]

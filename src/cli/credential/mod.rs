@@ -195,7 +195,8 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
         ip_allowlist: named_ips.then_some(changes.ip_allowlist),
         scopes: (!changes.scopes.is_empty()).then(|| changes.scopes.into_iter().collect()),
         expire_time,
-        granted_workspaces: Some(workspaces(&changes.workspaces)?).filter(|named| !named.is_empty()),
+        granted_workspaces: Some(workspaces(&changes.workspaces)?)
+            .filter(|named| !named.is_empty()),
         etag: quote_etag(args.etag),
         acting_user: String::new(),
     };

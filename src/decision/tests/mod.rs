@@ -12,8 +12,8 @@ use super::{Decision, Denial, Request, decide};
 use crate::model::tests::samples;
 use crate::model::{
     Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, IpAllowlist, Owner,
-    OwnerKind, PatPolicy, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId,
-    Workspace, WorkspaceId,
+    OwnerKind, PatPolicy, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts,
+    UserId, Workspace, WorkspaceId,
 };
 
 const READ: ScopeSet = ScopeSet::from_scopes(&[Scope::Read]);

@@ -3,7 +3,8 @@
 use crate::grpc::{convert, pb};
 use crate::model::limits::WORKSPACE_SET_MAX;
 use crate::model::{
-    Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp, WorkspaceName, WorkspaceSet,
+    Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
+    WorkspaceName, WorkspaceSet,
 };
 use crate::service::{Expiration, Violations};
 use crate::store::CredentialOrder;
@@ -59,9 +60,7 @@ pub(super) fn workspaces(
     violations.check(field, WorkspaceSet::check_count(texts.len()));
     let names = texts.iter().take(WORKSPACE_SET_MAX).enumerate();
     names
-        .filter_map(|(i, text)| {
-            convert::workspace_name(violations, &format!("{field}[{i}]"), text)
-        })
+        .filter_map(|(i, text)| convert::workspace_name(violations, &format!("{field}[{i}]"), text))
         .collect()
 }
 

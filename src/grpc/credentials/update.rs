@@ -9,8 +9,7 @@ use crate::grpc::{convert, pb};
 use crate::service::{Service, UpdateCredential, Violations};
 
 /// Description of a violation in the update mask.
-const UPDATABLE: &str =
-    "must name one or more of name, annotations, ip_allowlist, scopes, expire_time and granted_workspace_ids";
+const UPDATABLE: &str = "must name one or more of name, annotations, ip_allowlist, scopes, expire_time and granted_workspace_ids";
 
 pub(in crate::grpc) async fn update(
     service: &Arc<Service>,

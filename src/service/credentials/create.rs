@@ -134,7 +134,7 @@ impl Service {
             this.check_live_max(&mut *tx, &locked, create_time, 0).await?;
             let granted_workspaces = match &locked.owner {
                 Owner::User { id, .. } if !request.workspaces.is_empty() => {
-                    this.require_new_rules(&mut *tx).await?;
+                    Self::require_new_rules(&mut *tx).await?;
                     Some(this.granted_to_member(&mut *tx, id, &named).await?)
                 }
                 Owner::User { .. } | Owner::Workspace(_) => None,

@@ -63,7 +63,7 @@ impl Service {
             (Some(present), _) => limit.named.part_of(present),
             (None, Some(granted)) => {
                 let granted = granted?;
-                self.require_new_rules(tx).await?;
+                Self::require_new_rules(tx).await?;
                 Ok(granted)
             }
             (None, None) => Err(ServiceError::internal(&"a limit was removed")),
@@ -82,7 +82,8 @@ impl Service {
             found.push(self.store.find_workspace(name.as_str()).await?);
         }
         // Locked in the order of their ids, as in every transaction that locks several.
-        let ids: BTreeSet<_> = found.iter().flatten().map(|workspace| workspace.id.clone()).collect();
+        let ids: BTreeSet<_> =
+            found.iter().flatten().map(|workspace| workspace.id.clone()).collect();
         for id in &ids {
             let locked = tx.find_workspace_row(id, Lock::Share).await?;
             let locked = locked.filter(|workspace| workspace.delete_time.is_none());
@@ -160,10 +161,8 @@ fn check_limitable(
     let mut violations = Violations::default();
     match &credential.owner {
         Owner::User { .. } if !names.is_empty() => {}
-        Owner::User { .. } => violations.add(
-            field,
-            "must keep at least one workspace: to end the token everywhere, revoke it",
-        ),
+        Owner::User { .. } => violations
+            .add(field, "must keep at least one workspace: to end the token everywhere, revoke it"),
         Owner::Workspace(_) => violations.add(
             field,
             "must be empty for a key: only a personal access token can be limited to workspaces",

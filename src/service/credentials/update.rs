@@ -70,7 +70,8 @@ impl Service {
             let now = this.clock.now();
             let mut tx = this.begin("update_credential").await?;
             let id = request.id;
-            let limit = this.lock_limit(&mut *tx, id, request.granted_workspaces.as_deref()).await?;
+            let limit =
+                this.lock_limit(&mut *tx, id, request.granted_workspaces.as_deref()).await?;
             let before =
                 this.lock_credential(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             check_etag(&request.etag, &before)?;

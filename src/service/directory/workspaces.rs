@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::model::limits::{SLUG_RESERVATION, WORKSPACES_PUT_MAX};
 use crate::model::{
-    AuditAction, AuditTarget, Clock, DisplayName, Invalid, PatPolicy, PatPolicyChange, Permission, PolicyChange, Slug,
-    Timestamp, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditAction, AuditTarget, Clock, DisplayName, Invalid, PatPolicy, PatPolicyChange, Permission,
+    PolicyChange, Slug, Timestamp, Workspace, WorkspaceId, WorkspacePolicy,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect, Transaction};
@@ -149,7 +149,7 @@ impl Service {
         });
         let policy_before = before.as_ref().map(|before| before.pat_policy).unwrap_or_default();
         if after.pat_policy != policy_before && after.pat_policy != PatPolicy::default() {
-            self.require_new_rules(tx).await?;
+            Self::require_new_rules(tx).await?;
         }
         // A policy needs the row of its workspace.
         if same.is_none() {

@@ -69,12 +69,13 @@ enum LocalAnswer {
 }
 
 impl Introspection {
-    /// The workspace of the request: the key's workspace, or the named one if the personal access token may act in it.
+    /// The workspace of the request: the key's workspace, or the named one if the user is a member of it. A
+    /// member sees it in a denial too, so that a cache knows that the answer depends on it.
     pub fn workspace(&self) -> Option<&Workspace> {
         let found = self.found.as_ref().filter(|_| self.decision.is_active())?;
         match &found.principal {
             PrincipalFacts::Workspace(workspace) => Some(workspace),
-            PrincipalFacts::User(_) => self.decision.role.and(found.named_workspace.as_deref()),
+            PrincipalFacts::User(_) => found.joined_workspace(),
         }
     }
 }
@@ -205,11 +206,7 @@ impl Service {
     }
 
     /// Builds a denial at memory's revision, so that a malformed token looks like an unknown one.
-    fn without_look_up(
-        &self,
-        request: &IntrospectionRequest<'_>,
-        denial: Denial,
-    ) -> Introspection {
+    fn without_look_up(&self, request: &IntrospectionRequest<'_>, denial: Denial) -> Introspection {
         without_credential(request, denial, self.lookup.revision().0)
     }
 

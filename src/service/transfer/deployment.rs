@@ -9,8 +9,8 @@ use super::record::Record;
 use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
-    PatPolicy, Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
-    WorkspacePolicy,
+    PatPolicy, Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspacePolicy,
 };
 
 /// Start of the first line of a deployment file.
@@ -190,10 +190,12 @@ impl WorkspaceRecord {
             slug: Slug::parse(&self.slug)?,
             display_name: DisplayName::parse(&self.display_name)?,
             disabled: self.disabled,
-            pat_policy: self.pat_policy.as_ref().map_or_else(PatPolicy::default, |policy| PatPolicy {
-                forbidden: policy.forbidden,
-                expiry_required: policy.expiry_required,
-                lifetime_max: policy.lifetime_max_us.map(Duration::from_micros),
+            pat_policy: self.pat_policy.as_ref().map_or_else(PatPolicy::default, |policy| {
+                PatPolicy {
+                    forbidden: policy.forbidden,
+                    expiry_required: policy.expiry_required,
+                    lifetime_max: policy.lifetime_max_us.map(Duration::from_micros),
+                }
             }),
             generation: check_generation(self.generation)?,
             generation_time: time(self.generation_time.as_deref())?,

@@ -519,7 +519,7 @@ pub struct IntrospectResponse {
     /// `WWW-Authenticate` header for the answer to the client (RFC 6750 section 3). Empty if the request is allowed.
     #[prost(string, tag = "5")]
     pub www_authenticate: ::prost::alloc::string::String,
-    /// The workspace of the request: that of the key, or the named one if the personal access token may act in it.
+    /// The workspace of the request: that of the key, or the named one if the user is a member of it.
     #[prost(message, optional, tag = "8")]
     pub workspace: ::core::option::Option<IntrospectedWorkspace>,
     /// Effective role of a personal access token in that workspace.
