@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::barrier_wait::is_behind;
 use super::{BarrierError, BarrierWait, StallDetector};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{Replica, Replicas};
+use crate::store::{RULES, Replica, Replicas};
 
 /// How long after a wait began the rows are read without a pause. Nearly every wait is over by then, and a timer would
 /// add a millisecond.
@@ -169,7 +169,7 @@ impl<W> ReplicaMonitor<W> {
         MonitorAction::ReadRows
     }
 
-    /// Gives up the next stalled replica that a call waits for. Releases calls when there is no such replica left.
+    /// Gives up the next stalled replica that a call waits for, or that is of an earlier release. Releases calls when there is no such replica left.
     fn mark_next_ended(
         &mut self,
         rows: Replicas,
@@ -180,8 +180,11 @@ impl<W> ReplicaMonitor<W> {
         let newest = self.newest_awaited();
         while let Some((id, seq)) = stalled.pop() {
             let mut all = rows.replicas.iter();
-            let behind = |row: &&Replica| is_behind(row, newest, locally_applied(row, &rows));
-            if let Some(row) = all.find(|row| row.id == id).filter(behind) {
+            // While one of an earlier release seems to live, rules that it would ignore cannot be set.
+            let hinders = |row: &&Replica| {
+                row.rules < RULES || is_behind(row, newest, locally_applied(row, &rows))
+            };
+            if let Some(row) = all.find(|row| row.id == id).filter(hinders) {
                 let lease = row.lease;
                 self.state = State::MarkingEnded { id, lease, rows, stalled };
                 return MonitorAction::MarkEnded(id, seq);

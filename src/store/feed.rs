@@ -49,6 +49,8 @@ pub struct Replica {
     pub seq: i64,
     /// Time for which the replica may answer from memory after a sync.
     pub lease: Duration,
+    /// The rules that it knows; see [`RULES`](super::RULES).
+    pub rules: i32,
 }
 
 /// All replicas and the state of the store, from one snapshot.

@@ -12,8 +12,8 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
-    StoreError, StoredCredential, Synced, TakenCredential,
+    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
+    StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
@@ -460,6 +460,7 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
             seq: columns.int("seq")?,
             lease: columns
                 .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
+            rules: columns.number("rules", |number| i32::try_from(number).ok())?,
         });
     }
     Ok(Replicas { incarnation, revision, replicas, ended })

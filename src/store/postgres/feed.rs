@@ -39,7 +39,7 @@ impl FeedStore for PostgresStore {
                 .query(concat!(
                     "SELECT ",
                     origin!(),
-                    ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
+                    ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease, r.rules \
                      FROM counter LEFT JOIN replicas AS r ON true \
                      WHERE counter.id = 1"
                 ))

@@ -37,7 +37,7 @@ impl FeedStore for SqliteStore {
         read!(self, async |db| {
             let rows = sqlx::query(
                 "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, \
-                     r.end_time IS NOT NULL, r.applied, r.seq, r.lease \
+                     r.end_time IS NOT NULL, r.applied, r.seq, r.lease, r.rules \
                  FROM counter LEFT JOIN replicas AS r ON true \
                  WHERE counter.id = 1",
             )

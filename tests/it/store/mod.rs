@@ -24,6 +24,7 @@ mod plans;
 mod pooler;
 pub(crate) mod raw;
 mod retention;
+mod rules;
 mod samples;
 mod shell;
 mod silent_connections;
