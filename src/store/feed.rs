@@ -67,10 +67,14 @@ pub struct Replicas {
     pub ended: Vec<ReplicaId>,
 }
 
+/// Returns the host name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Returns the host name and process id of this process, which its row shows to operators.
 pub(super) fn process_name() -> String {
-    let system = rustix::system::uname();
-    format!("{} pid {}", system.nodename().to_string_lossy(), std::process::id())
+    format!("{} pid {}", host_name(), std::process::id())
 }
 
 /// Returns how long ago this process first registered a replica, which its row shows as the time of its start.

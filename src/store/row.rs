@@ -12,7 +12,7 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
+    NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
     StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
@@ -464,12 +464,6 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
         });
     }
     Ok(Replicas { incarnation, revision, replicas, ended })
-}
-
-/// Reads a replica's host and version.
-pub(super) fn old_replica(row: &impl Columns) -> Result<OldReplica> {
-    let mut columns = ColumnReader::new(row, "replicas");
-    Ok(OldReplica { host: columns.text("host")?, version: columns.maybe_text("version")? })
 }
 
 /// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row

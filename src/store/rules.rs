@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 
 use super::Result;
+use super::column_reader::{ColumnReader, Columns};
 
 /// The rules that this program knows, as its row in `replicas` states them. 0 are those of release 0.1. A release whose
 /// decision has a new rule raises the number.
@@ -27,4 +28,10 @@ pub trait RulesTx: Send {
     /// Returns a live replica that does not know all of [`RULES`], if there is one. Until this transaction ends, none
     /// can register.
     async fn require_rules(&mut self) -> Result<Option<OldReplica>>;
+}
+
+/// Reads a replica's host and version.
+pub(super) fn old_replica(row: &impl Columns) -> Result<OldReplica> {
+    let mut columns = ColumnReader::new(row, "replicas");
+    Ok(OldReplica { host: columns.text("host")?, version: columns.maybe_text("version")? })
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use super::transaction::{PostgresTx, run};
-use crate::store::{OldReplica, RULES, RulesTx, row};
+use crate::store::{OldReplica, RULES, RulesTx, rules};
 
 #[async_trait]
 impl RulesTx for PostgresTx {
@@ -23,7 +23,7 @@ impl RulesTx for PostgresTx {
                 .bind(RULES)
                 .fetch_optional(db.connection())
                 .await?;
-            row.as_ref().map(row::old_replica).transpose()
+            row.as_ref().map(rules::old_replica).transpose()
         })
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use super::transaction::{SqliteTx, run};
-use crate::store::{OldReplica, RULES, RulesTx, row};
+use crate::store::{OldReplica, RULES, RulesTx, rules};
 
 #[async_trait]
 impl RulesTx for SqliteTx {
@@ -18,7 +18,7 @@ impl RulesTx for SqliteTx {
             .bind(RULES)
             .fetch_optional(db)
             .await?;
-            row.as_ref().map(row::old_replica).transpose()
+            row.as_ref().map(rules::old_replica).transpose()
         })
     }
 }
