@@ -84,5 +84,9 @@ fn text(value: &Value) -> String {
 /// Returns a count as text: `12`, or `at least 1000000`.
 fn number(counted: &Value) -> Value {
     let count = &counted["count"];
-    if counted["at_least"] == json!(true) { format!("at least {count}").into() } else { count.clone() }
+    if counted["at_least"] == json!(true) {
+        format!("at least {count}").into()
+    } else {
+        count.clone()
+    }
 }

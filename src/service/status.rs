@@ -89,7 +89,8 @@ impl Counts {
             CredentialState::Expired,
             CredentialState::Revoked,
         ];
-        let all = CredentialKind::ALL.into_iter().flat_map(|kind| states.map(|state| (kind, state)));
+        let all =
+            CredentialKind::ALL.into_iter().flat_map(|kind| states.map(|state| (kind, state)));
         let number = |kind, state| {
             let of = |found: &&(CredentialKind, CredentialState, u64)| {
                 (found.0, found.1) == (kind, state)

@@ -12,8 +12,8 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
-    StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
+    NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
+    StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
