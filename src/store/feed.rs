@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Change, Result};
+use super::column_reader::{ColumnReader, Columns};
+use super::{Change, Result, StoreError, row};
 use crate::model::{ReplicaId, Revision};
 
 /// Text form of an [`Incarnation`](super::Incarnation), as replicas publish it. Opaque to its readers.
@@ -132,4 +133,29 @@ pub trait FeedStore: Send + Sync {
     /// Marks the replica's row as ended if it is still at `seq`, and returns whether it was. The replica finds out at
     /// its next sync.
     async fn mark_replica_ended(&self, id: ReplicaId, seq: i64) -> Result<bool>;
+}
+
+/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
+/// ended. A row without a replica id has no replica.
+pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
+    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+    let (incarnation, revision) = row::incarnation_and_revision(first)?;
+    let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let mut columns = ColumnReader { row, table: "replicas", next: 2 };
+        let Some(id) = columns.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
+        if columns.int("end_time")? != 0 {
+            ended.push(id);
+            continue;
+        }
+        replicas.push(Replica {
+            id,
+            applied: Revision(columns.number("applied", |number| u64::try_from(number).ok())?),
+            seq: columns.int("seq")?,
+            lease: columns
+                .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
+            rules: columns.number("rules", |number| i32::try_from(number).ok())?,
+        });
+    }
+    Ok(Replicas { incarnation, revision, replicas, ended })
 }

@@ -65,7 +65,7 @@ pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingE
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use request_ids::{ClaimedRequest, RequestIdTx};
-pub use rules::{OldReplica, RULES, RulesTx, VERSION};
+pub use rules::{OldReplica, RULES, RulesStore, RulesTx, VERSION};
 pub use sqlite::{PreparedRestore, SqliteStore};
 pub use status::{EntityCounts, ExpiringCount, ReplicaDetails, StatusStore, StoreKind};
 pub use transfer::{
@@ -100,6 +100,7 @@ pub trait ReadStore:
     + ChangeStore
     + FeedStore
     + StatusStore
+    + RulesStore
 {
     /// Checks that the database answers and accepts writes. It makes a test write, which leaves no rows behind, only if
     /// there is a doubt: at the start, and after a write failed because the disk was full or a right was missing.

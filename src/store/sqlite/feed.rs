@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use super::watched::Watched;
 use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
-use crate::store::feed::{process_age, process_name};
+use crate::store::feed::{self, process_age, process_name};
 use crate::store::{
     ChangeFeed, FeedStore, Hint, IncarnationId, Published, RULES, Replicas, StoreError, Synced,
     VERSION, row,
@@ -43,7 +43,7 @@ impl FeedStore for SqliteStore {
             )
             .fetch_all(db)
             .await?;
-            row::replicas(&rows)
+            feed::replicas(&rows)
         })
     }
 

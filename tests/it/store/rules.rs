@@ -19,6 +19,7 @@ on_every_store! {
     a_replica_of_an_earlier_release_does_not_register_while_a_rule_is_in_use,
     a_registration_waits_for_the_transaction_that_sets_a_rule,
     a_rule_waits_for_the_registration_in_flight_and_sees_it,
+    no_program_of_an_earlier_release_opens_the_store_while_a_rule_is_in_use,
 }
 
 /// Returns the statement by which a server of 0.1 registers, with an id of this number.
@@ -170,4 +171,42 @@ async fn a_rule_waits_for_the_registration_in_flight_and_sees_it(store: TestStor
         write(&*store, async |tx| assert_eq!(tx.require_rules().await.expect("a read"), None))
             .await;
     }
+}
+
+/// Returns whether a program of an earlier release opens the store: every migration that it does not know expands the
+/// schema.
+async fn opens_for_0_1(database: &Database) -> bool {
+    let text = "SELECT count(*) FROM _sqlx_migrations \
+                WHERE version > 16 AND description NOT LIKE 'expand%'";
+    let count: i64 = if database.is_postgres() {
+        let mut connection = PgConnection::connect(&database.url()).await.expect("it answers");
+        sqlx::query_scalar(text).fetch_one(&mut connection).await.expect("a count")
+    } else {
+        let mut connection = SqliteConnection::connect(&database.url()).await.expect("it opens");
+        sqlx::query_scalar(text).fetch_one(&mut connection).await.expect("a count")
+    };
+    count == 0
+}
+
+async fn no_program_of_an_earlier_release_opens_the_store_while_a_rule_is_in_use(store: TestStore) {
+    let database = &store.database;
+    users_are_rules(database, "ada").await;
+    assert_eq!(old_replica(&*store).await, None);
+    assert!(opens_for_0_1(database).await, "the transaction was rolled back");
+    write(&*store, async |tx| {
+        assert_eq!(tx.require_rules().await.expect("a read"), None);
+        tx.put_user(&user("ada")).await.expect("they are put");
+    })
+    .await;
+    assert!(!opens_for_0_1(database).await);
+    store.release_rules().await.expect("it is checked");
+    assert!(!opens_for_0_1(database).await, "the rule is in use");
+    // This program opens it, and migrates nothing.
+    let migrated = sophic_auth::store::migrate(&database.location()).await.expect("it opens");
+    assert_eq!(migrated.from, migrated.to);
+    database.open().await.close().await;
+    users_are_rules(database, "nobody").await;
+    assert!(!opens_for_0_1(database).await);
+    store.release_rules().await.expect("it is checked");
+    assert!(opens_for_0_1(database).await, "no rule is in use any more");
 }
