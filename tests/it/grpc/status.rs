@@ -12,7 +12,7 @@ use tonic::{Code, Request};
 use super::refusal::refused;
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
-use crate::store::rules::{end_all, registration_of_0_1};
+use crate::store::rules::{end_all, opens_for_0_1, registration_of_0_1};
 use crate::stores::on_every_store;
 use crate::waits::{eventually, eventually_some};
 
@@ -24,6 +24,8 @@ on_every_store! {
     a_call_that_waits_is_shown_and_the_wait_is_recorded_at_the_replica,
     a_rule_is_refused_while_a_server_of_an_earlier_release_runs,
     a_server_of_an_earlier_release_that_has_crashed_is_given_up_though_no_call_waits,
+    a_limited_token_and_a_server_of_an_earlier_release_exclude_each_other,
+    a_policy_for_tokens_excludes_a_server_of_an_earlier_release_until_it_is_cleared,
 }
 
 async fn replicas(actor: &Actor) -> Vec<pb::Replica> {
@@ -215,4 +217,66 @@ async fn a_server_of_an_earlier_release_that_has_crashed_is_given_up_though_no_c
     raw::run(&h.database, &registration).await;
     let given_up = async || set_rule(&h).await.is_ok();
     eventually("the replica is given up", given_up).await;
+}
+
+async fn a_limited_token_and_a_server_of_an_earlier_release_exclude_each_other(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    root.put_user("ada").await;
+    root.put_membership("acme", "ada", pb::Role::Member).await;
+    let create = async || {
+        let request = pb::CreatePatRequest {
+            user: "ada".to_owned(),
+            name: "ci".to_owned(),
+            scopes: vec![Scope::Read.into()],
+            workspaces: vec!["acme".to_owned()],
+            ..Default::default()
+        };
+        root.auth().create_pat(request).await
+    };
+    raw::run(&h.database, &registration_of_0_1(&h.database, 0xee)).await;
+    let too_old = (Code::FailedPrecondition, "REPLICA_TOO_OLD".to_owned());
+    assert_eq!(refused(create().await), too_old);
+    let unlimited = root.create_pat("ada", &[Scope::Read], pb::Role::Unspecified).await;
+    assert!(!unlimited.token.is_empty(), "what it knows is allowed");
+    assert!(opens_for_0_1(&h.database).await);
+    raw::run(&h.database, &end_all(&h.database)).await;
+    let token = create().await.expect("only this release runs").into_inner().token;
+    let another = registration_of_0_1(&h.database, 0xef);
+    raw::try_run(&h.database, &another).await.expect_err("it would ignore the limit");
+    h.running.service.release_rules().await.expect("it is checked");
+    assert!(!opens_for_0_1(&h.database).await);
+    root.revoke_token(&token).await;
+    h.running.service.release_rules().await.expect("it is checked");
+    assert!(opens_for_0_1(&h.database).await, "no rule is in use any more");
+    raw::run(&h.database, &another).await;
+}
+
+async fn a_policy_for_tokens_excludes_a_server_of_an_earlier_release_until_it_is_cleared(
+    h: Harness,
+) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    let put = async |pats_forbidden: bool| {
+        let policy = pb::PatPolicy { forbidden: Some(pats_forbidden), ..Default::default() };
+        let workspace = pb::Workspace {
+            id: "id-of-acme".to_owned(),
+            slug: "acme".to_owned(),
+            display_name: "Acme".to_owned(),
+            pat_policy: Some(policy),
+            ..Default::default()
+        };
+        let request = pb::PutWorkspaceRequest { workspace: Some(workspace) };
+        root.directory().put_workspace(request).await
+    };
+    let registration = registration_of_0_1(&h.database, 0xee);
+    raw::run(&h.database, &registration).await;
+    let too_old = (Code::FailedPrecondition, "REPLICA_TOO_OLD".to_owned());
+    assert_eq!(refused(put(true).await), too_old);
+    raw::run(&h.database, &end_all(&h.database)).await;
+    put(true).await.expect("only this release runs");
+    assert!(!opens_for_0_1(&h.database).await);
+    put(false).await.expect("it is cleared");
+    h.running.service.release_rules().await.expect("it is checked");
+    assert!(opens_for_0_1(&h.database).await, "no rule is in use any more");
 }

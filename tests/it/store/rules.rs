@@ -176,7 +176,7 @@ async fn a_rule_waits_for_the_registration_in_flight_and_sees_it(store: TestStor
 
 /// Returns whether a program of an earlier release opens the store: every migration that it does not know expands the
 /// schema.
-async fn opens_for_0_1(database: &Database) -> bool {
+pub(crate) async fn opens_for_0_1(database: &Database) -> bool {
     let text = "SELECT count(*) FROM _sqlx_migrations \
                 WHERE version > 16 AND description NOT LIKE 'expand%'";
     let count: i64 = if database.is_postgres() {
