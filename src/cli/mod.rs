@@ -30,6 +30,7 @@ mod progress;
 mod purge;
 mod serve;
 mod signals;
+mod status;
 mod store_url;
 mod token_input;
 mod transfer;
@@ -177,6 +178,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
+        Command::Status(args) => status::status(&global, args).await?,
+        Command::Replica(command) => status::replica(&global, command).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,

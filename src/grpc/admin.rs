@@ -1,10 +1,10 @@
-//! `AdminService`: callers and the audit log.
+//! `AdminService`: callers, the audit log, and the state of the service.
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{audit, convert, pb};
+use super::{audit, convert, pb, service_status};
 use crate::service::{CreateCaller, RotateCaller, Service, UpdateCaller, Violations};
 
 type RpcResult<T> = Result<Response<T>, Status>;
@@ -101,5 +101,31 @@ impl pb::admin_service_server::AdminService for AdminFace {
             events: page.items.into_iter().map(audit::event).collect(),
             next_page_token: page.next_token,
         }))
+    }
+
+    async fn list_replicas(
+        &self,
+        request: Request<pb::ListReplicasRequest>,
+    ) -> RpcResult<pb::ListReplicasResponse> {
+        let message = request.into_inner();
+        let page = convert::page_request(message.page_size, message.page_token);
+        let page = self.0.list_replicas(&page).await?;
+        Ok(Response::new(pb::ListReplicasResponse {
+            replicas: page.items.into_iter().map(service_status::replica).collect(),
+            next_page_token: page.next_token,
+        }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<pb::GetStatusRequest>,
+    ) -> RpcResult<pb::GetStatusResponse> {
+        let mut violations = Violations::default();
+        let within = request.into_inner().expiring_within.and_then(|within| {
+            convert::non_negative_duration(&mut violations, "expiring_within", within)
+        });
+        violations.finish()?;
+        let status = self.0.status(within).await?;
+        Ok(Response::new(service_status::status(status)))
     }
 }

@@ -26,11 +26,13 @@ pub enum Permission {
     AuditRead = 64,
     /// Manage callers.
     CallersAdmin = 128,
+    /// See the state of the service: its servers, and how much the store contains.
+    StatusRead = 256,
 }
 
 impl Permission {
     /// All permissions, in ascending order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Introspect,
         Self::CredentialsRead,
         Self::CredentialsWrite,
@@ -39,6 +41,7 @@ impl Permission {
         Self::DirectoryWrite,
         Self::AuditRead,
         Self::CallersAdmin,
+        Self::StatusRead,
     ];
 
     /// Returns its name.
@@ -52,6 +55,7 @@ impl Permission {
             Self::DirectoryWrite => "directory.write",
             Self::AuditRead => "audit.read",
             Self::CallersAdmin => "callers.admin",
+            Self::StatusRead => "status.read",
         }
     }
 }
@@ -79,7 +83,7 @@ pub struct PermissionSet(u16);
 
 impl PermissionSet {
     /// Every permission.
-    pub const ALL: Self = Self(0xff);
+    pub const ALL: Self = Self(0x1ff);
 
     /// Creates a set from the store's number. `None` if it is none. Bits of permissions that only a newer program knows
     /// are kept and permit nothing here, so that its callers can use this one too.

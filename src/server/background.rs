@@ -141,7 +141,7 @@ async fn write_pending_ends(service: Arc<Service>, stop: CancellationToken) {
     }
 }
 
-/// Regularly purges old rows. Retries a failure at the next interval.
+/// Regularly purges old rows, and lets programs of earlier releases open the store again once they may. Retries a failure at the next interval.
 async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: CancellationToken) {
     loop {
         let started = Instant::now();
@@ -157,6 +157,9 @@ async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: Cancella
 }
 
 async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
+    if let Err(error) = service.release_rules().await {
+        tracing::warn!(%error, "could not check whether programs of earlier releases may open the store");
+    }
     if !housekeeping.purge_dead_after.is_zero() {
         let cutoff = service.ago(housekeeping.purge_dead_after);
         match service.purge_dead(Context::operator("server"), cutoff, |_| ()).await {

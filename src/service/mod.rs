@@ -29,6 +29,7 @@ mod requests_in_flight;
 pub mod rpcs;
 mod rules;
 mod shared_quota;
+mod status;
 mod transfer;
 pub mod view;
 mod watch;
@@ -63,6 +64,7 @@ pub use readiness::Readiness;
 pub use request_limits::RequestLimits;
 pub use requests_in_flight::{CallPermits, CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;
+pub use status::{Count, Counts, EXPIRING_WITHIN_DEFAULT, ReplicaState, Status};
 pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
     Column, ColumnOptions, DEPLOYMENT_BEGINS, FoundToken, Import, ImportObserver, ImportOptions,
@@ -84,6 +86,7 @@ use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Tim
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
 use refusal_quota::RefusalQuota;
+use status::LastCounts;
 
 /// Result of a use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
@@ -102,6 +105,7 @@ pub struct Service {
     last_uses: LastUses,
     used_tokens: UsedTokens,
     refusal_quota: RefusalQuota,
+    last_counts: LastCounts,
     options: Options,
 }
 
@@ -249,6 +253,7 @@ impl Service {
             last_uses: LastUses::default(),
             used_tokens: UsedTokens::default(),
             refusal_quota: RefusalQuota::default(),
+            last_counts: LastCounts::default(),
             options,
         }
     }

@@ -96,6 +96,7 @@ const DIRECTORY_WRITE: Rule = Rule::AnyOf(&[Permission::DirectoryWrite]);
 const CALLERS: Rule = Rule::AnyOf(&[Permission::CallersAdmin]);
 const CALLERS_AND_HELD: Rule = Rule::AnyOfAndHeld(&[Permission::CallersAdmin]);
 const AUDIT_READ: Rule = Rule::AnyOf(&[Permission::AuditRead]);
+const STATUS_READ: Rule = Rule::AnyOf(&[Permission::StatusRead]);
 
 // Name = path:
 //     rule, largest request, call type, action in the audit log, field `acting_user`;
@@ -174,6 +175,10 @@ rpcs! {
         CALLERS, 16 * KIB, Unary, Some(AuditAction::CallerList), None;
     ListAuditEvents = "/sophic.auth.v1.AdminService/ListAuditEvents":
         AUDIT_READ, 16 * KIB, Unary, Some(AuditAction::AuditList), None;
+    ListReplicas = "/sophic.auth.v1.AdminService/ListReplicas":
+        STATUS_READ, 16 * KIB, Unary, None, None;
+    GetStatus = "/sophic.auth.v1.AdminService/GetStatus":
+        STATUS_READ, 16 * KIB, Unary, None, None;
 
     Check = "/envoy.service.auth.v3.Authorization/Check":
         INTROSPECT, HEADERS, Unary, None, None;

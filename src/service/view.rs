@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CredentialEnd, Introspection};
+use super::{Count, CredentialEnd, Introspection, ReplicaState, Status};
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
     PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
+use crate::store::ReplicaDetails;
 
 /// A credential, with its state at `now`.
 pub fn credential(credential: &Credential, now: Timestamp) -> Value {
@@ -60,6 +61,53 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
         view.insert("predecessor_id".into(), id.to_string().into());
     }
     Value::Object(view)
+}
+
+/// A replica.
+pub fn replica(replica: &ReplicaDetails) -> Value {
+    let newest = replica.read.0;
+    let mut view = object(json!({
+        "id": replica.id.to_string(),
+        "host": replica.host,
+        "state": ReplicaState::of(replica).as_str(),
+        "applied_revision": replica.applied.0,
+        "revision_lag": newest.0.saturating_sub(replica.applied.0),
+        "lease": format!("{}s", replica.lease.as_secs_f64()),
+        "sync_time": replica.sync_time.to_string(),
+        "waited_count": replica.waited_count,
+    }));
+    if let Some(id) = replica.process_id {
+        view.insert("process_id".into(), id.into());
+    }
+    if let Some(version) = &replica.version {
+        view.insert("version".into(), version.as_str().into());
+    }
+    insert_time(&mut view, "start_time", replica.start_time);
+    insert_time(&mut view, "waited_time", replica.waited_time);
+    insert_time(&mut view, "end_time", replica.end_time);
+    Value::Object(view)
+}
+
+/// The state of the store, as a command shows it: without that of this process, which is no replica.
+pub fn status(status: &Status) -> Value {
+    let count = |count: Count| json!({"count": count.count, "at_least": count.at_least});
+    let counts = &status.counts;
+    let credentials = counts.credentials.iter().map(|(kind, state, number)| {
+        json!({"kind": kind.as_str(), "state": state.as_str(), "count": count(*number)})
+    });
+    let expiring = status.expiring_credentials.iter();
+    let expiring = expiring.map(|expiring| credential(expiring, counts.time));
+    json!({
+        "store_kind": status.store_kind.as_str(),
+        "revision": status.revision.0,
+        "credential_counts": credentials.collect::<Vec<_>>(),
+        "workspaces": count(counts.workspaces),
+        "users": count(counts.users),
+        "callers": count(counts.callers),
+        "count_time": counts.time.to_string(),
+        "expiring": count(status.expiring),
+        "expiring_credentials": expiring.collect::<Vec<_>>(),
+    })
 }
 
 /// A workspace.

@@ -35,6 +35,7 @@ mod request_ids;
 mod row;
 mod rules;
 mod sql;
+mod status;
 mod transfer;
 mod write_health;
 
@@ -48,7 +49,9 @@ pub use changes::{Change, ChangeStore, ChangedEntity};
 pub use credentials::{CredentialStore, CredentialTx};
 pub use directory::{DirectoryStore, DirectoryTx, NameHolder};
 pub use error::{StoreError, Unique};
-pub use feed::{ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced};
+pub use feed::{
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced, host_name,
+};
 pub use lineage::{Admitted, Floor, Incarnation, Lineage, Origin, StaleOrigin};
 pub use listing::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
@@ -62,8 +65,9 @@ pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingE
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use request_ids::{ClaimedRequest, RequestIdTx};
-pub use rules::{OldReplica, RULES, RulesTx, VERSION};
+pub use rules::{OldReplica, RULES, RulesStore, RulesTx, VERSION};
 pub use sqlite::{PreparedRestore, SqliteStore};
+pub use status::{EntityCounts, ExpiringCount, ReplicaDetails, StatusStore, StoreKind};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
@@ -95,6 +99,8 @@ pub trait ReadStore:
     + PendingEndsStore
     + ChangeStore
     + FeedStore
+    + StatusStore
+    + RulesStore
 {
     /// Checks that the database answers and accepts writes. It makes a test write, which leaves no rows behind, only if
     /// there is a doubt: at the start, and after a write failed because the disk was full or a right was missing.

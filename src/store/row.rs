@@ -12,15 +12,15 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
-    StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
+    NameHolder, Origin, PendingEnds, PendingEndsOwner, Result, StaleOrigin, StoreError,
+    StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
     FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy,
-    PermissionSet, PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId,
-    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    PermissionSet, PreviousToken, PrincipalFacts, RequestId, Revision, Role, RotationId, ScopeSet,
+    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
     WorkspaceSet,
 };
 
@@ -457,36 +457,6 @@ pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
 /// Reads the store's incarnation and newest revision.
 pub(super) fn incarnation_and_revision(row: &impl Columns) -> Result<(IncarnationId, Revision)> {
     ColumnReader::new(row, "counter").incarnation_and_revision()
-}
-
-/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
-/// ended. A row without a replica id has no replica.
-pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
-    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-    let (incarnation, revision) = self::incarnation_and_revision(first)?;
-    let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
-    for row in rows {
-        let mut columns = ColumnReader { row, table: "replicas", next: 2 };
-        let Some(id) = columns.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
-        if columns.int("end_time")? != 0 {
-            ended.push(id);
-            continue;
-        }
-        replicas.push(Replica {
-            id,
-            applied: Revision(columns.number("applied", |number| u64::try_from(number).ok())?),
-            seq: columns.int("seq")?,
-            lease: columns
-                .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
-        });
-    }
-    Ok(Replicas { incarnation, revision, replicas, ended })
-}
-
-/// Reads a replica's host and version.
-pub(super) fn old_replica(row: &impl Columns) -> Result<OldReplica> {
-    let mut columns = ColumnReader::new(row, "replicas");
-    Ok(OldReplica { host: columns.text("host")?, version: columns.maybe_text("version")? })
 }
 
 /// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row

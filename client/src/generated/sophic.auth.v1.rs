@@ -1051,7 +1051,7 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission callers.admin. A caller can grant only
     /// permissions that it holds itself.
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
@@ -1299,6 +1299,61 @@ pub mod admin_service_client {
                 .insert(
                     GrpcMethod::new("sophic.auth.v1.AdminService", "ListAuditEvents"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the servers on the store, oldest first, with those that ended within the last hour. Permission: status.read.
+        pub async fn list_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::sophic_auth_protocol::pb::ListReplicasRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AdminService/ListReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "ListReplicas"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the state of the server that answers, what the store contains, and which credentials expire soon. Cheap
+        /// enough to be called by a monitor. Permission: status.read.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::sophic_auth_protocol::pb::GetStatusRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AdminService/GetStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
     }

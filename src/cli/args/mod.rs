@@ -7,6 +7,7 @@ pub(super) mod credential;
 pub(super) mod policy;
 pub(super) mod record;
 pub(super) mod serve;
+pub(super) mod status;
 pub(super) mod transfer;
 
 use std::net::IpAddr;
@@ -23,6 +24,7 @@ use credential::{CredentialsCommand, KeyCommand, PatCommand};
 use policy::{PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
+use status::{ReplicaCommand, StatusArgs};
 
 /// API keys and personal access tokens: create, introspect, revoke
 #[derive(Debug, Parser)]
@@ -148,6 +150,12 @@ pub(super) enum Command {
     /// Delete credentials that were revoked or expired long ago, and old rows of the change log. The server does this
     /// regularly
     Purge(PurgeArgs),
+    /// Show what the store contains, and which credentials expire soon. What reaches 1,000,000 is not counted further
+    #[command(after_help = "Example:\n  sophic-auth status --expiring-within 30d")]
+    Status(StatusArgs),
+    /// The servers on the store
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
     /// Introspect the token on standard input: whose it is, and whether it may do what is asked. Exit code 0: allowed; 1:
     /// refused; 2: the command failed
     #[command(
@@ -221,7 +229,7 @@ pub(super) enum CallerCommand {
         /// Name: 1 to 63 characters of a-z, 0-9, '.' and '-'
         name: String,
         /// Permission: introspect, credentials.read, credentials.write, credentials.admin, directory.read, directory.write,
-        /// audit.read or callers.admin. Repeatable
+        /// audit.read, callers.admin or status.read. Repeatable
         #[arg(long = "permission", required = true, value_name = "PERMISSION")]
         permissions: Vec<Permission>,
         /// DNS name or URI in the caller's client certificate. The caller then has no service token

@@ -2053,8 +2053,25 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListAuditEventsResponse>,
             tonic::Status,
         >;
+        /// Lists the servers on the store, oldest first, with those that ended within the last hour. Permission: status.read.
+        async fn list_replicas(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListReplicasResponse>,
+            tonic::Status,
+        >;
+        /// Returns the state of the server that answers, what the store contains, and which credentials expire soon. Cheap
+        /// enough to be called by a monitor. Permission: status.read.
+        async fn get_status(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::GetStatusResponse>,
+            tonic::Status,
+        >;
     }
-    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission callers.admin. A caller can grant only
     /// permissions that it holds itself.
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -2406,6 +2423,102 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditEventsSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AdminService/ListReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReplicasSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::ListReplicasRequest,
+                    > for ListReplicasSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::ListReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::ListReplicasRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_replicas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReplicasSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AdminService/GetStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatusSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::GetStatusRequest,
+                    > for GetStatusSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::GetStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::GetStatusRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatusSvc(inner);
                         let codec = crate::grpc::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -116,6 +116,7 @@ fn a_permission_parses_from_its_name_only() {
         "directory.write",
         "audit.read",
         "callers.admin",
+        "status.read",
     ];
     assert_eq!(Permission::ALL.map(Permission::as_str), names);
     for permission in Permission::ALL {

@@ -29,6 +29,7 @@ mod rights;
 mod rules;
 mod session;
 mod shared_pool;
+mod status;
 mod transaction;
 mod transfer;
 mod url;

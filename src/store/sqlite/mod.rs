@@ -23,6 +23,7 @@ mod request_ids;
 mod restore;
 mod rights;
 mod rules;
+mod status;
 mod transaction;
 mod transfer;
 mod watched;

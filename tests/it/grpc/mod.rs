@@ -47,6 +47,7 @@ mod same_answers;
 mod shares;
 mod shares_cancelled;
 mod shutdown;
+mod status;
 mod switch;
 mod texts;
 mod tls;

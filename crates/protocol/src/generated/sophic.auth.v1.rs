@@ -2262,6 +2262,344 @@ impl ::prost::Name for DeleteMembershipResponse {
         "/sophic.auth.v1.DeleteMembershipResponse".into()
     }
 }
+/// A running server, as the other servers see it. Its row in the store remains for an hour or more after its end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    /// UUIDv7, lower case. New at each start, and after the server was given up.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Host name of its machine.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// Process id on that machine.
+    #[prost(int64, tag = "3")]
+    pub process_id: i64,
+    /// Release of its program. Empty: older than 0.2.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// When its process started to serve. Unset for a release older than 0.2.
+    #[prost(message, optional, tag = "5")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether it runs, by the clock of the store.
+    #[prost(enumeration = "ReplicaState", tag = "6")]
+    pub state: i32,
+    /// It has applied the changes up to this revision.
+    #[prost(uint64, tag = "7")]
+    pub applied_revision: u64,
+    /// Number of revisions by which that is behind the newest one.
+    #[prost(uint64, tag = "8")]
+    pub revision_lag: u64,
+    /// How long it may answer from memory after a sync with the store.
+    #[prost(message, optional, tag = "9")]
+    pub lease: ::core::option::Option<::prost_types::Duration>,
+    /// Its last sync.
+    #[prost(message, optional, tag = "10")]
+    pub sync_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When a call last waited for it for longer than a second before it took effect. Unset: none has.
+    #[prost(message, optional, tag = "11")]
+    pub waited_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Number of such waits. Calls that wait at the same time count once.
+    #[prost(int64, tag = "12")]
+    pub waited_count: i64,
+    /// When it stopped or was given up. Unset while it runs.
+    #[prost(message, optional, tag = "13")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for Replica {
+    const NAME: &'static str = "Replica";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.Replica".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.Replica".into()
+    }
+}
+/// Request of ListReplicas.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReplicasRequest {
+    /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// The next_page_token of the previous page. Empty: the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListReplicasRequest {
+    const NAME: &'static str = "ListReplicasRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListReplicasRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListReplicasRequest".into()
+    }
+}
+/// A page of replicas, oldest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReplicasResponse {
+    /// The replicas.
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// Fetches the next page. Empty: this was the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListReplicasResponse {
+    const NAME: &'static str = "ListReplicasResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListReplicasResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListReplicasResponse".into()
+    }
+}
+/// Request of GetStatus.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    /// Credentials that expire within this time are counted and listed, at most 366 days. Unset: 7 days.
+    #[prost(message, optional, tag = "1")]
+    pub expiring_within: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for GetStatusRequest {
+    const NAME: &'static str = "GetStatusRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.GetStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.GetStatusRequest".into()
+    }
+}
+/// Response of GetStatus: the server that answers, and what the store contains.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// Host name of the server that answers.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// Release of its program.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Kind of the store.
+    #[prost(enumeration = "StoreKind", tag = "3")]
+    pub store_kind: i32,
+    /// Newest revision in the store.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// The server that answers has applied the changes up to this revision. 0 before its first sync.
+    #[prost(uint64, tag = "5")]
+    pub applied_revision: u64,
+    /// Number of revisions by which that is behind the newest one.
+    #[prost(uint64, tag = "6")]
+    pub revision_lag: u64,
+    /// Whether the server answers from memory now. If not, it reads the store for every answer.
+    #[prost(bool, tag = "7")]
+    pub answers_from_memory: bool,
+    /// The calls at this server that wait for replicas now. Unset if none does.
+    #[prost(message, optional, tag = "8")]
+    pub barrier_wait: ::core::option::Option<BarrierWait>,
+    /// Number of credentials of each kind and state, including zeros.
+    #[prost(message, repeated, tag = "9")]
+    pub credential_counts: ::prost::alloc::vec::Vec<CredentialCount>,
+    /// Number of workspaces, disabled ones included.
+    #[prost(message, optional, tag = "10")]
+    pub workspaces: ::core::option::Option<Count>,
+    /// Number of users, disabled ones included.
+    #[prost(message, optional, tag = "11")]
+    pub users: ::core::option::Option<Count>,
+    /// Number of callers that are not revoked.
+    #[prost(message, optional, tag = "12")]
+    pub callers: ::core::option::Option<Count>,
+    /// When the numbers above were counted: at most 10 seconds ago.
+    #[prost(message, optional, tag = "13")]
+    pub count_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Number of credentials that expire within the requested time and are not revoked.
+    #[prost(message, optional, tag = "14")]
+    pub expiring: ::core::option::Option<Count>,
+    /// The first 10 of them, soonest first.
+    #[prost(message, repeated, tag = "15")]
+    pub expiring_credentials: ::prost::alloc::vec::Vec<ExpiringCredential>,
+}
+impl ::prost::Name for GetStatusResponse {
+    const NAME: &'static str = "GetStatusResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.GetStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.GetStatusResponse".into()
+    }
+}
+/// Calls of one server that wait until no replica answers as before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BarrierWait {
+    /// The newest revision that one of them waits for.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Ids of the replicas that have not applied it. Empty while the store is unreachable.
+    #[prost(string, repeated, tag = "2")]
+    pub replica_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for BarrierWait {
+    const NAME: &'static str = "BarrierWait";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.BarrierWait".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.BarrierWait".into()
+    }
+}
+/// A number of entities. Counting stops at 1,000,000.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Count {
+    /// The number.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+    /// Whether there may be more.
+    #[prost(bool, tag = "2")]
+    pub at_least: bool,
+}
+impl ::prost::Name for Count {
+    const NAME: &'static str = "Count";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.Count".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.Count".into()
+    }
+}
+/// Number of credentials of one kind in one state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CredentialCount {
+    /// The kind.
+    #[prost(enumeration = "CredentialKind", tag = "1")]
+    pub kind: i32,
+    /// The state.
+    #[prost(enumeration = "CredentialState", tag = "2")]
+    pub state: i32,
+    /// The number.
+    #[prost(message, optional, tag = "3")]
+    pub count: ::core::option::Option<Count>,
+}
+impl ::prost::Name for CredentialCount {
+    const NAME: &'static str = "CredentialCount";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.CredentialCount".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.CredentialCount".into()
+    }
+}
+/// A credential that expires soon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpiringCredential {
+    /// Id of the credential.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Its kind.
+    #[prost(enumeration = "CredentialKind", tag = "2")]
+    pub kind: i32,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// The token's prefix and the last four characters of its body.
+    #[prost(string, tag = "4")]
+    pub hint: ::prost::alloc::string::String,
+    /// The workspace of a key. Empty for a personal access token.
+    #[prost(string, tag = "5")]
+    pub workspace_id: ::prost::alloc::string::String,
+    /// The user of a personal access token. Empty for a key.
+    #[prost(string, tag = "6")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The first instant at which it is expired.
+    #[prost(message, optional, tag = "7")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for ExpiringCredential {
+    const NAME: &'static str = "ExpiringCredential";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExpiringCredential".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExpiringCredential".into()
+    }
+}
+/// Whether a replica runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaState {
+    /// Not set.
+    Unspecified = 0,
+    /// It has synced within its lease, so it may answer from memory.
+    Active = 1,
+    /// It has not synced within its lease. It has crashed, hangs or cannot reach the store. A call that removes access
+    /// waits for it until it is given up, which takes little more than its lease.
+    Stalled = 2,
+    /// It has stopped or was given up. No call waits for it.
+    Ended = 3,
+}
+impl ReplicaState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLICA_STATE_UNSPECIFIED",
+            Self::Active => "REPLICA_STATE_ACTIVE",
+            Self::Stalled => "REPLICA_STATE_STALLED",
+            Self::Ended => "REPLICA_STATE_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLICA_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLICA_STATE_ACTIVE" => Some(Self::Active),
+            "REPLICA_STATE_STALLED" => Some(Self::Stalled),
+            "REPLICA_STATE_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+/// Kind of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StoreKind {
+    /// Not set.
+    Unspecified = 0,
+    /// An SQLite file.
+    Sqlite = 1,
+    /// A Postgres database.
+    Postgres = 2,
+}
+impl StoreKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STORE_KIND_UNSPECIFIED",
+            Self::Sqlite => "STORE_KIND_SQLITE",
+            Self::Postgres => "STORE_KIND_POSTGRES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STORE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "STORE_KIND_SQLITE" => Some(Self::Sqlite),
+            "STORE_KIND_POSTGRES" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+}
 /// A service that calls this service.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Caller {
@@ -2272,7 +2610,7 @@ pub struct Caller {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Permissions, in ascending order: introspect, credentials.read, credentials.write, credentials.admin,
-    /// directory.read, directory.write, audit.read, callers.admin.
+    /// directory.read, directory.write, audit.read, callers.admin, status.read.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The service token's prefix and the last four characters of its body. Empty for a caller with a certificate.
