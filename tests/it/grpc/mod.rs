@@ -17,6 +17,7 @@ mod coherence;
 mod connections;
 mod deleted;
 mod directory;
+mod error_info;
 mod errors;
 mod framing;
 mod frozen;
