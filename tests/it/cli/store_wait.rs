@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
 use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
-use tonic::{Code, Status};
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::program::{Serving, command, run};
-use crate::grpc::reason;
+use crate::grpc::refusal::reason;
 use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
 use crate::waits::{self, eventually};
@@ -51,7 +51,8 @@ async fn status(grpc: &str) -> ServingStatus {
 
 /// Asks for the health of a service that does not exist.
 async fn unknown_service(grpc: &str) -> Status {
-    let mut client = HealthClient::connect(grpc.to_owned()).await.expect("the server accepts");
+    let channel = Channel::from_shared(grpc.to_owned()).expect("a URL").connect().await;
+    let mut client = HealthClient::new(channel.expect("the server accepts the connection"));
     let request = HealthCheckRequest { service: "no.such.Service".to_owned() };
     client.check(request).await.expect_err("there is none")
 }

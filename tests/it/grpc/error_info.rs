@@ -6,12 +6,15 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use prost_types::FileDescriptorProto;
+use protox::prost_reflect::{DescriptorPool, DynamicMessage};
 use sophic_auth::grpc::pb::{CreateKeyRequest, GetUserRequest, IntrospectRequest};
 use sophic_auth::service::Reason;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use super::refusal::reason;
 use super::wire::{self, Frames};
@@ -24,6 +27,7 @@ on_every_store! {
     health_and_reflection_send_error_info_too,
     limits_on_time_and_requests_send_error_info,
     a_service_that_is_switched_off_is_an_unknown_method,
+    reflection_describes_the_details_of_an_error,
     what_is_not_grpc_gets_no_grpc_status,
 }
 
@@ -172,8 +176,7 @@ async fn limits_on_time_and_requests_send_error_info(h: Harness) {
     let narrow = h.another(|config| config.limits.requests_max = 1).await;
     // One of them stays open, and the others are refused.
     let open = (0..8).map(|_| Box::pin(wire::send(&narrow, GET_USER, never_whole())));
-    let (refused, _, _) =
-        within("a request is refused", futures::future::select_all(open)).await;
+    let (refused, _, _) = within("a request is refused", futures::future::select_all(open)).await;
     check("one too many", &refused.status(), Code::ResourceExhausted, "OVERLOADED");
     narrow.running.stop().await;
     let brief = h.another(|config| config.limits.request_timeout = Duration::from_millis(20)).await;
@@ -191,6 +194,72 @@ async fn a_service_that_is_switched_off_is_an_unknown_method(h: Harness) {
         check("no reflection", &status, Code::Unimplemented, "METHOD_UNKNOWN");
     }
     silent.running.stop().await;
+}
+
+/// Decodes the details of an error as grpcurl does, from what reflection says about their types.
+async fn reflection_describes_the_details_of_an_error(h: Harness) {
+    let root = h.root().await.authorization().expect("it has a token");
+    let invalid = IntrospectRequest { required_scopes: vec![99], ..Default::default() };
+    let invalid = Frames::of(&[&invalid.encode_to_vec()]).with("authorization", &root);
+    let status = wire::status(&h, INTROSPECT, invalid).await;
+    let mut described = Described { h: &h, pool: DescriptorPool::new() };
+    described.add(MessageRequest::FileContainingSymbol("google.rpc.Status".to_owned())).await;
+    let status = described.decode("google.rpc.Status", status.details());
+    let details = status.get_field_by_name("details").expect("a field").into_owned();
+    let mut decoded = Vec::new();
+    for any in details.as_list().expect("a list") {
+        let any = any.as_message().expect("an Any");
+        let text = any.get_field_by_name("type_url").expect("a type").as_str().map(str::to_owned);
+        let name = text.expect("a text").rsplit('/').next().expect("a name").to_owned();
+        let value = any.get_field_by_name("value").expect("a value").as_bytes().cloned();
+        described.add(MessageRequest::FileContainingSymbol(name.clone())).await;
+        decoded.push(described.decode(&name, &value.expect("bytes")));
+    }
+    let shown = format!("{decoded:?}");
+    for part in ["ARGUMENT_INVALID", "auth.sophic.so", "required_scopes"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}
+
+/// What reflection has said so far.
+struct Described<'a> {
+    h: &'a Harness,
+    pool: DescriptorPool,
+}
+
+impl Described<'_> {
+    /// Asks for a file, and for those that it imports.
+    async fn add(&mut self, question: MessageRequest) {
+        let files = within("the files are described", async {
+            let (mut open, mut files) = (vec![question], Vec::new());
+            while let Some(question) = open.pop() {
+                let file = self.ask(question).await;
+                let imported = file.dependency.iter().cloned();
+                open.extend(imported.map(MessageRequest::FileByFilename));
+                files.push(file);
+            }
+            files
+        })
+        .await;
+        self.pool.add_file_descriptor_protos(files).expect("well-formed files");
+    }
+
+    async fn ask(&self, question: MessageRequest) -> FileDescriptorProto {
+        let request = Some(question);
+        let request = ServerReflectionRequest { message_request: request, ..Default::default() };
+        let frames = Frames::of(&[&request.encode_to_vec()]);
+        let answer = wire::send(self.h, REFLECTION, frames).await;
+        let answer = ServerReflectionResponse::decode(&answer.body[5..]).expect("a message");
+        let Some(MessageResponse::FileDescriptorResponse(found)) = answer.message_response else {
+            panic!("no file: {answer:?}")
+        };
+        FileDescriptorProto::decode(&*found.file_descriptor_proto[0]).expect("a file")
+    }
+
+    fn decode(&self, name: &str, bytes: &[u8]) -> DynamicMessage {
+        let message = self.pool.get_message_by_name(name).unwrap_or_else(|| panic!("no {name}"));
+        DynamicMessage::decode(message, bytes).expect("a message of this type")
+    }
 }
 
 async fn what_is_not_grpc_gets_no_grpc_status(h: Harness) {

@@ -37,7 +37,7 @@ mod pools;
 mod purge;
 mod put;
 mod reasons;
-mod refusal;
+pub(crate) mod refusal;
 mod reserved_slugs;
 mod resets;
 pub(crate) mod retried;
