@@ -64,8 +64,11 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%v: %s: %s\n", status.Code(err), reason(err), status.Convert(err).Message())
 		os.Exit(2)
 	}
+	// A request without scopes asks only whose token it is, and permits nothing.
+	allowed := answer.Allowed && !answer.IdentityOnly && len(scopes) > 0
 	shown := map[string]interface{}{
-		"allowed":          answer.Allowed,
+		"allowed":          allowed,
+		"identity_only":    len(scopes) == 0,
 		"http_status":      answer.HttpStatus,
 		"www_authenticate": answer.WwwAuthenticate,
 		"workspace":        answer.GetWorkspace().GetSlug(),
@@ -78,7 +81,7 @@ func main() {
 		shown["denial"] = strings.TrimPrefix(answer.Denial.String(), "DENIAL_")
 	}
 	json.NewEncoder(os.Stdout).Encode(shown)
-	if !answer.Allowed {
+	if !allowed {
 		os.Exit(1)
 	}
 }
