@@ -11,7 +11,8 @@ import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 
 const protos = process.env.SOPHIC_AUTH_PROTOS ?? fileURLToPath(new URL('../../proto', import.meta.url));
-const definition = protoLoader.loadSync('sophic/auth/v1/auth_service.proto', {
+const files = ['sophic/auth/v1/auth_service.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'];
+const definition = protoLoader.loadSync(files, {
   includeDirs: [protos],
   enums: String,
   longs: String,
@@ -67,6 +68,14 @@ export class SophicAuth {
   }
 }
 
+// The reason of an error, for programs: one of docs/errors.md. Empty if the service itself did not answer.
+export function reason(error) {
+  const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? [];
+  const { details } = bytes ? definition['google.rpc.Status'].deserialize(bytes) : { details: [] };
+  const info = details.find((detail) => detail.type_url.endsWith('/google.rpc.ErrorInfo'));
+  return info ? definition['google.rpc.ErrorInfo'].deserialize(info.value).reason : '';
+}
+
 const [workspace, ...scopes] = process.argv.slice(2);
 const service = new SophicAuth(process.env.SOPHIC_AUTH_ENDPOINT, process.env.SOPHIC_AUTH_CALLER_TOKEN);
 try {
@@ -82,7 +91,7 @@ try {
   }));
   process.exitCode = answer.allowed ? 0 : 1;
 } catch (error) {
-  console.error(`${grpc.status[error.code] ?? 'ERROR'}: ${error.details ?? error.message}`);
+  console.error(`${grpc.status[error.code] ?? 'ERROR'}: ${reason(error)}: ${error.details ?? error.message}`);
   process.exitCode = 2;
 } finally {
   service.close();

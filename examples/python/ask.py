@@ -1,6 +1,6 @@
 """Asks sophic-auth who a token belongs to, and whether it may act in a workspace with a scope.
 
-    pip install grpcio grpcio-tools
+    pip install grpcio grpcio-status grpcio-tools
     python -m grpc_tools.protoc -I proto --python_out=generated --grpc_python_out=generated proto/sophic/auth/v1/*.proto
     printf %s "$TOKEN" | PYTHONPATH=generated python examples/python/ask.py --workspace acme --scope read
 
@@ -14,6 +14,8 @@ import sys
 from urllib.parse import urlsplit
 
 import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
 from sophic.auth.v1.auth_service_pb2 import IntrospectRequest
 from sophic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 from sophic.auth.v1.credential_pb2 import Scope
@@ -60,6 +62,16 @@ class SophicAuth:
         return self.auth.Introspect(request, metadata=self.metadata)
 
 
+def reason(error):
+    """The reason of an error, for programs: one of docs/errors.md. Empty if the service itself did not answer."""
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info = ErrorInfo()
+        if detail.Unpack(info) and info.domain == "auth.sophic.so":
+            return info.reason
+    return ""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", default="")
@@ -69,7 +81,7 @@ def main():
     try:
         answer = service.introspect(sys.stdin.read(), arguments.workspace, arguments.scope)
     except grpc.RpcError as error:
-        print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+        print(f"{error.code().name}: {reason(error)}: {error.details()}", file=sys.stderr)
         return 2
     print(json.dumps({
         "allowed": answer.allowed,

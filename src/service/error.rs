@@ -75,6 +75,8 @@ reasons! {
         "the user is not a member of the workspace";
     CallerNotFound, "CALLER_NOT_FOUND", NotFound,
         "no such caller";
+    NameNotFound, "NAME_NOT_FOUND", NotFound,
+        "the server has no service, symbol or file of this name";
     SlugTaken, "SLUG_TAKEN", AlreadyExists,
         "the slug is, or was within the last 30 days, another workspace's slug or id";
     WorkspaceIdTaken, "WORKSPACE_ID_TAKEN", AlreadyExists,
