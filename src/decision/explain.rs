@@ -94,8 +94,35 @@ pub fn explain(
     now: Timestamp,
     tells_workspace: bool,
 ) -> Explanation {
-    let mut seen = Vec::new();
-    let mut see = |denial, denies| seen.push((denial, denies));
+    let (decision, outcomes) = outcomes(presented, found, request, now);
+    let grounds = Grounds { found, request, now, decision, tells_workspace };
+    let mut rows = Vec::new();
+    for (denial, outcome) in Denial::ALL.into_iter().zip(outcomes) {
+        let Some((number, text)) = row_of(denial) else { continue };
+        let facts = match outcome {
+            RowOutcome::Passed | RowOutcome::Denied => grounds.facts(denial, outcome),
+            RowOutcome::NotApplicable | RowOutcome::NotReached => Vec::new(),
+        };
+        rows.push(ExplainedRow { number, denial: Some(denial), outcome, text, facts });
+    }
+    let allowed = decision.is_allowed();
+    let outcome = if allowed { RowOutcome::Passed } else { RowOutcome::NotReached };
+    let (number, text) = (LAST_ROW, "the request is allowed");
+    rows.push(ExplainedRow { number, denial: None, outcome, text, facts: Vec::new() });
+    Explanation { decision, rows }
+}
+
+/// Decides, and returns what became of the request at the row of each denial, in the order of [`Denial::ALL`].
+pub(super) fn outcomes(
+    presented: PresentedText,
+    found: &FoundFacts,
+    request: &Request<'_>,
+    now: Timestamp,
+) -> (Decision, [RowOutcome; Denial::ALL.len()]) {
+    let mut outcomes = [RowOutcome::NotApplicable; Denial::ALL.len()];
+    let mut see = |row: Denial, denies: bool| {
+        outcomes[row as usize] = if denies { RowOutcome::Denied } else { RowOutcome::Passed };
+    };
     if presented != PresentedText::NotGiven {
         see(Denial::TokenMissing, false);
         see(Denial::TokenUnknown, presented == PresentedText::NotAccepted);
@@ -105,28 +132,11 @@ pub fn explain(
     } else {
         walk(found, request, now, &mut see)
     };
-    let grounds = Grounds { found, request, now, decision, tells_workspace };
-    let mut rows = Vec::new();
-    let mut denied = false;
-    for denial in Denial::ALL {
-        let Some((number, text)) = row_of(denial) else { continue };
-        let outcome = match seen.iter().find(|(row, _)| *row == denial) {
-            Some((_, true)) => RowOutcome::Denied,
-            Some((_, false)) => RowOutcome::Passed,
-            None if denied => RowOutcome::NotReached,
-            None => RowOutcome::NotApplicable,
-        };
-        denied |= outcome == RowOutcome::Denied;
-        let facts = match outcome {
-            RowOutcome::Passed | RowOutcome::Denied => grounds.facts(denial, outcome),
-            RowOutcome::NotApplicable | RowOutcome::NotReached => Vec::new(),
-        };
-        rows.push(ExplainedRow { number, denial: Some(denial), outcome, text, facts });
+    let denied = outcomes.iter().position(|outcome| *outcome == RowOutcome::Denied);
+    if let Some(denied) = denied {
+        outcomes[denied + 1..].fill(RowOutcome::NotReached);
     }
-    let outcome = if denied { RowOutcome::NotReached } else { RowOutcome::Passed };
-    let (number, text) = (LAST_ROW, "the request is allowed");
-    rows.push(ExplainedRow { number, denial: None, outcome, text, facts: Vec::new() });
-    Explanation { decision, rows }
+    (decision, outcomes)
 }
 
 /// Number of the row that allows the request.
