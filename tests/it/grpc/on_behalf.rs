@@ -335,6 +335,6 @@ async fn the_audit_log_alone_tells_a_hidden_token_from_an_unknown_text(h: Harnes
         .collect();
     assert_eq!(
         logged,
-        [("", "adam", r#"{"permitted":false,"real":true}"#), ("", "adam", r#"{"real":false}"#)]
+        [("", "adam", r#"{"real":true,"permitted":false}"#), ("", "adam", r#"{"real":false}"#)]
     );
 }
