@@ -140,7 +140,7 @@ pub(super) fn outcomes(
 }
 
 /// Number of the row that allows the request.
-const LAST_ROW: u8 = 11;
+const LAST_ROW: u8 = 13;
 
 /// Returns the number of a denial's row in `docs/decisions.md`, and what the row demands. `None` if it has no row.
 const fn row_of(denial: Denial) -> Option<(u8, &'static str)> {
@@ -157,8 +157,12 @@ const fn row_of(denial: Denial) -> Option<(u8, &'static str)> {
         Denial::WorkspaceMismatch => (6, "a key is used in its own workspace only"),
         Denial::WorkspaceRequired => (7, "a PAT is used in a workspace that the request names"),
         Denial::NotAMember => (8, "the workspace exists, is enabled, and has the user as a member"),
-        Denial::UserCredentialRequired => (9, "capture is not required of a key"),
-        Denial::InsufficientScope => (10, "every required scope is in effect"),
+        Denial::WorkspaceNotGranted => (9, "a limited PAT is limited to this workspace too"),
+        Denial::PatNotPermitted => {
+            (10, "the workspace's policy permits the PAT, and its owners have not barred it")
+        }
+        Denial::UserCredentialRequired => (11, "capture is not required of a key"),
+        Denial::InsufficientScope => (12, "every required scope is in effect"),
         // Only a batch has it, and it says nothing about the token.
         Denial::UnknownTokensTooMany => return None,
     })
@@ -200,6 +204,12 @@ impl Grounds<'_> {
             Denial::WorkspaceMismatch => vec![self.owner(), self.named_workspace()],
             Denial::WorkspaceRequired => vec![self.named_workspace()],
             Denial::NotAMember => self.membership(outcome),
+            Denial::WorkspaceNotGranted => {
+                let granted =
+                    found.joined_workspace().is_some_and(|named| credential.is_granted(named));
+                vec![yes_or_no("workspace_granted", granted)]
+            }
+            Denial::PatNotPermitted => self.pat_policy(),
             Denial::UserCredentialRequired => {
                 vec![scopes("required_scopes", request.required_scopes)]
             }
@@ -241,6 +251,22 @@ impl Grounds<'_> {
             facts.push(fact("membership_role", role.unwrap_or_else(|| NONE.to_owned())));
         }
         facts
+    }
+
+    /// The facts of row 10. The user is a member of the workspace.
+    fn pat_policy(&self) -> Vec<RowFact> {
+        let credential = &*self.found.credential;
+        let Some(named) = self.found.joined_workspace() else { return Vec::new() };
+        let policy = &named.pat_policy;
+        let most = policy.lifetime_max.map(|most| format!("{}s", most.as_secs_f64()));
+        vec![
+            yes_or_no("pats_forbidden", policy.forbidden),
+            yes_or_no("pat_expiry_required", policy.expiry_required),
+            fact("pat_lifetime_max", most.unwrap_or_else(|| NONE.to_owned())),
+            time("create_time", Some(credential.create_time)),
+            time("expire_time", credential.expire_time),
+            yes_or_no("barred", credential.is_barred(named)),
+        ]
     }
 
     /// The facts of the row about scopes: how the effective ones come about, and which are missing.

@@ -107,7 +107,7 @@ pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str
     decision.denial.map_or("", |denial| denial.challenge(decision.lack, required))
 }
 
-/// Decides rows 3 to 11 of the table. Rows 1 and 2 apply where no credential was found.
+/// Decides rows 3 to 13 of the table. Rows 1 and 2 apply where no credential was found.
 pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
     walk(found, request, now, &mut |_, _| {})
 }
@@ -159,7 +159,7 @@ fn refuse_inactive(
         .or_else(|| row(see, Denial::PrincipalDisabled, principal.is_disabled()))
 }
 
-/// Decides rows 5 to 11. The effective role and scopes come first, because refusals report them too.
+/// Decides rows 5 to 13. The effective role and scopes come first, because refusals report them too.
 #[inline]
 fn decide_active(
     found: &FoundFacts,
@@ -167,7 +167,8 @@ fn decide_active(
     see: &mut impl FnMut(Denial, bool),
 ) -> Decision {
     let credential = &*found.credential;
-    let role = effective_role(found);
+    let standing = standing(found);
+    let role = standing.ok();
     let scopes = match (credential.kind, role) {
         (CredentialKind::Key, _) => credential.scopes.difference(ScopeSet::CAPTURE),
         (CredentialKind::Pat, Some((role, _))) => {
@@ -176,7 +177,7 @@ fn decide_active(
         (CredentialKind::Pat, None) => ScopeSet::NONE,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
-    decision.denial = refuse_address_or_workspace(found, request, role, see);
+    decision.denial = refuse_address_or_workspace(found, request, standing.err(), see);
     if decision.denial.is_some() {
         return decision;
     }
@@ -218,11 +219,11 @@ fn find_lack(found: &FoundFacts, decision: Decision) -> Lack {
     }
 }
 
-/// Decides rows 5 to 8: the client's address and the workspace.
+/// Decides rows 5 to 10: the client's address and the workspace. `refused` is the result of [`standing`].
 fn refuse_address_or_workspace(
     found: &FoundFacts,
     request: &Request<'_>,
-    role: Option<(Role, RoleCap)>,
+    refused: Option<Denial>,
     see: &mut impl FnMut(Denial, bool),
 ) -> Option<Denial> {
     let outside = !found.credential.ip_allowlist.allows(request.client_ip);
@@ -240,23 +241,44 @@ fn refuse_address_or_workspace(
             row(see, Denial::WorkspaceMismatch, !named.is_none_or(is_own))
         }
         (CredentialKind::Pat, named) => row(see, Denial::WorkspaceRequired, named.is_none())
-            .or_else(|| row(see, Denial::NotAMember, role.is_none())),
+            .or_else(|| refuse_standing(refused, see)),
     }
 }
 
-/// Returns the lower of the membership's role and the downscope. `None` without an active workspace or without a
-/// membership.
-fn effective_role(found: &FoundFacts) -> Option<(Role, RoleCap)> {
-    match found.credential.kind {
-        CredentialKind::Key => return None,
-        CredentialKind::Pat => {}
+/// Shows rows 8 to 10, and returns `refused`, the denial of [`standing`].
+#[inline]
+fn refuse_standing(refused: Option<Denial>, see: &mut impl FnMut(Denial, bool)) -> Option<Denial> {
+    for denial in [Denial::NotAMember, Denial::WorkspaceNotGranted, Denial::PatNotPermitted] {
+        let denies = refused == Some(denial);
+        see(denial, denies);
+        if denies {
+            break;
+        }
     }
-    let named = found.named_workspace.as_deref()?;
-    if named.disabled || named.delete_time.is_some() {
-        return None;
+    refused
+}
+
+/// Returns the effective role in the named workspace: the lower of the membership's role and the downscope.
+///
+/// # Errors
+/// The denial of rows 8 to 10. Rows 9 and 10 come after the membership, so that a denial says nothing about a workspace
+/// of which the user is not a member. A key has no role: its workspace is decided by row 6.
+fn standing(found: &FoundFacts) -> Result<(Role, RoleCap), Denial> {
+    let (named, membership) = match found.credential.kind {
+        CredentialKind::Key => return Err(Denial::NotAMember),
+        CredentialKind::Pat => found.joined_workspace().zip(found.membership()),
     }
-    let (max_role, membership) = (found.credential.max_role, found.membership()?);
-    Some(if max_role < membership {
+    .ok_or(Denial::NotAMember)?;
+    let credential = &*found.credential;
+    if !credential.is_granted(named) {
+        return Err(Denial::WorkspaceNotGranted);
+    }
+    let permitted = named.pat_policy.permits(credential.create_time, credential.expire_time);
+    if !permitted || credential.is_barred(named) {
+        return Err(Denial::PatNotPermitted);
+    }
+    let max_role = credential.max_role;
+    Ok(if max_role < membership {
         (max_role, RoleCap::Token)
     } else {
         (membership, RoleCap::Membership)

@@ -217,7 +217,9 @@ fn expected_answer(s: &Situation) -> Answer {
 /// the decision's, what is before it has passed or is about the other kind, and what is behind it is not reached.
 fn expected_rows(s: &Situation, denial: &str) -> [RowOutcome; Denial::ALL.len()] {
     let other_kind = match s.kind {
-        Kind::Key => &["WORKSPACE_REQUIRED", "NOT_A_MEMBER"][..],
+        Kind::Key => {
+            &["WORKSPACE_REQUIRED", "NOT_A_MEMBER", "WORKSPACE_NOT_GRANTED", "PAT_NOT_PERMITTED"][..]
+        }
         Kind::Pat => &["WORKSPACE_MISMATCH", "USER_CREDENTIAL_REQUIRED"][..],
     };
     let mut denied = false;

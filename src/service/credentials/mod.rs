@@ -5,6 +5,7 @@ mod bulk_scope;
 mod create;
 mod find_end;
 mod get;
+mod granted;
 mod list;
 mod owner;
 mod pending_ends;

@@ -1,10 +1,11 @@
 //! Explanation of a decision, row by row. It reads the store, and notes no use of the credential.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::{Introspection, without_credential};
+use super::Introspection;
 use crate::decision::{
-    Denial, ExplainedRow, Explanation, PresentedText, Request, explain, www_authenticate,
+    ExplainedRow, Explanation, PresentedText, Request, explain, www_authenticate,
 };
 use crate::model::{Credential, CredentialId, Facts, Permission, ScopeSet, WorkspaceName};
 use crate::service::{Context, CredentialChoice, Reason, Result, Service};
@@ -67,18 +68,17 @@ impl Service {
         let now = self.clock.now();
         let Explanation { decision, rows } =
             explain(presented, &found, &asked, now, tells_workspace);
-        let revision = facts.revision.0;
-        let introspection = if presented == PresentedText::NotAccepted {
-            without_credential(Denial::TokenUnknown, revision)
-        } else {
-            Introspection {
-                decision,
-                www_authenticate: www_authenticate(&decision, asked.required_scopes),
-                cache_ttl: self.cache_ttl(found.credential.expire_time, now),
-                revision,
-                stale: false,
-                found: Some(found),
-            }
+        // Introspection looks nothing up for text that it does not accept.
+        let found = Some(found).filter(|_| presented != PresentedText::NotAccepted);
+        let expire_time = found.as_ref().map(|found| found.credential.expire_time);
+        let introspection = Introspection {
+            decision,
+            www_authenticate: www_authenticate(&decision, asked.required_scopes),
+            cache_ttl: expire_time.map_or(Duration::ZERO, |time| self.cache_ttl(time, now)),
+            revision: facts.revision.0,
+            stale: false,
+            identity_only: asked.required_scopes.is_empty(),
+            found,
         };
         Ok(Explained { credential, introspection, rows })
     }
