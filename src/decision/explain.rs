@@ -2,7 +2,7 @@
 //! disagree.
 
 use super::{Decision, Denial, Request, walk};
-use crate::model::{FoundFacts, PrincipalFacts, ScopeSet, Timestamp};
+use crate::model::{FoundFacts, PrincipalFacts, ScopeSet, Timestamp, WorkspaceName};
 
 /// Stands for a value that is absent or empty.
 const NONE: &str = "none";
@@ -233,7 +233,15 @@ impl Grounds<'_> {
     }
 
     fn named_workspace(&self) -> RowFact {
-        fact("named_workspace", or_none(self.request.workspace.unwrap_or_default().to_owned()))
+        fact(
+            "named_workspace",
+            match self.request.workspace {
+                None => NONE,
+                Some(name) if WorkspaceName::is_spelled(name) => name,
+                // Any text of any length.
+                Some(_) => "not the name of a workspace",
+            },
+        )
     }
 
     /// The facts of row 8. Where it denies, they tell no more than the decision, unless that is wanted.

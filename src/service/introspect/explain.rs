@@ -9,7 +9,7 @@ use crate::decision::{
 };
 use crate::model::{Credential, CredentialId, Facts, Permission, ScopeSet, WorkspaceName};
 use crate::service::{Context, CredentialChoice, Reason, Result, Service};
-use crate::token::digest_of_presented;
+use crate::token::{digest_of_presented, redact_tokens};
 
 /// Reads of a credential whose token is being replaced. A retried creation replaces it.
 const READS_MAX: u32 = 3;
@@ -66,8 +66,12 @@ impl Service {
         // The decision does not tell whether a workspace exists, nor who its members are.
         let tells_workspace = acting_user.is_empty() && context.permits(Permission::DirectoryRead);
         let now = self.clock.now();
-        let Explanation { decision, rows } =
+        let Explanation { decision, mut rows } =
             explain(presented, &found, &asked, now, tells_workspace);
+        for fact in rows.iter_mut().flat_map(|row| &mut row.facts) {
+            // A token may have been sent in the wrong field.
+            fact.value = redact_tokens(&fact.value).into_owned();
+        }
         // Introspection looks nothing up for text that it does not accept.
         let found = Some(found).filter(|_| presented != PresentedText::NotAccepted);
         let expire_time = found.as_ref().map(|found| found.credential.expire_time);
