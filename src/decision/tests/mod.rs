@@ -6,6 +6,7 @@ mod explained;
 mod oracle;
 mod rows;
 mod scopes;
+mod situation;
 
 use std::sync::Arc;
 

@@ -33,6 +33,7 @@ mod lists;
 mod on_behalf;
 mod outage;
 mod pages;
+mod pat_limits;
 mod permissions;
 mod policy;
 mod pools;
