@@ -29,7 +29,7 @@ pub enum RevokeTarget {
 /// What a token text was found to be.
 enum ByToken {
     /// The token of this credential, which is locked, as is its transaction.
-    Locked(Transaction, Credential),
+    Locked(Transaction, Box<Credential>),
     /// The token of no credential.
     Unknown,
     /// The token of a credential that the acting user may not manage. Answered like [`Self::Unknown`].
@@ -88,7 +88,7 @@ impl Service {
                     let mut tx = this.begin("revoke").await?;
                     let locked =
                         this.lock_credential(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
-                    ByToken::Locked(tx, locked)
+                    ByToken::Locked(tx, Box::new(locked))
                 }
             };
             let of_kind = |found: &Credential| match &target {
@@ -98,7 +98,7 @@ impl Service {
             let found = match found {
                 ByToken::Locked(tx, before) if of_kind(&before) => {
                     let acting_user = acting_user.as_ref();
-                    return this.revoke_locked(&context, tx, before, acting_user, why).await;
+                    return this.revoke_locked(&context, tx, *before, acting_user, why).await;
                 }
                 _ if matches!(target, RevokeTarget::KnownToken(..)) => {
                     return Err(Reason::CredentialNotFound.into());
@@ -177,6 +177,9 @@ impl Service {
         }
         // The retry of a creation may have replaced the token since it was looked up.
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
-        Ok(credential.map_or(ByToken::Unknown, |credential| ByToken::Locked(tx, credential)))
+        Ok(match credential {
+            Some(credential) => ByToken::Locked(tx, Box::new(credential)),
+            None => ByToken::Unknown,
+        })
     }
 }
