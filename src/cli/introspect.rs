@@ -84,7 +84,7 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
 }
 
 /// Describes the credential, and when and by whom it was ended.
-fn end_summary(ended: &CredentialEnd) -> String {
+pub(super) fn end_summary(ended: &CredentialEnd) -> String {
     let CredentialEnd { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
@@ -109,7 +109,8 @@ fn end_summary(ended: &CredentialEnd) -> String {
     lines.join("\n")
 }
 
-fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
+/// Describes the answer, in lines.
+pub(super) fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
     let mut lines = vec![match (decision.denial, invalid_because) {
         (None, _) => "ALLOWED     200".to_owned(),

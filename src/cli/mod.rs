@@ -4,8 +4,8 @@
 //!
 //! - 0: done, or allowed
 //! - 1: refused, or failed
-//! - 2: wrong usage (flags, variables, URLs, missing stores and files), or any failure of `introspect` and
-//!   `credentials expiring`
+//! - 2: wrong usage (flags, variables, URLs, missing stores and files), or any failure of `introspect`, `explain`
+//!   and `credentials expiring`
 //! - 3: committed, but not yet confirmed by every server
 //! - 128 and more: ended by a signal
 //!
@@ -16,6 +16,7 @@ mod audit;
 mod backup;
 mod caller;
 mod credential;
+mod explain;
 mod failure;
 mod files;
 mod introspect;
@@ -181,6 +182,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Status(args) => status::status(&global, args).await?,
         Command::Replica(command) => status::replica(&global, command).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
+        Command::Explain(args) => return explain::run(&global, args).await,
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,
         Command::Backup { file } => backup::run(&global, &file).await?,

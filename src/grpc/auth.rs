@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use super::credentials::{
-    RpcResult, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
+    RpcResult, bulk_revoke, create, explain, list, revoke, revoke_leaked, rotate, switch, update,
     workspace_pats,
 };
 use super::introspect::decoded;
@@ -50,6 +50,13 @@ impl pb::auth_service_server::AuthService for AuthFace {
         request: Request<pb::GetCredentialRequest>,
     ) -> RpcResult<pb::GetCredentialResponse> {
         list::get(&self.0, request).await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> RpcResult<pb::ExplainResponse> {
+        explain::explain(&self.0, request).await
     }
 
     async fn list_credentials(

@@ -126,7 +126,7 @@ reasons! {
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
-        "committed, but not every replica has confirmed it yet: the same call again waits; it may then answer that the change is made already";
+        "committed, or nothing was left to change, but not every replica has confirmed that yet: the same call again waits; it may then answer that the change is made already";
     RefusalPending, "REFUSAL_PENDING", DeadlineExceeded,
         "refused, and this call changed nothing; if it repeats an earlier one, not every replica has confirmed that one yet: the same call again waits";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,

@@ -48,14 +48,15 @@ pub use clock::StoreClock;
 pub use commit::{Commits, ReplicaWait, WaitCause};
 pub use connection_activity::{Activity, ConnectionRank, InFlightGuard};
 pub use credentials::{
-    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,
-    LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
-    SwitchCredential, UpdateCredential,
+    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialChoice, CredentialEnd,
+    Expiration, LeakedToken, LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked,
+    Rotate, Rotated, SwitchCredential, UpdateCredential,
 };
 pub use directory::{PutUser, PutWorkspace};
 pub use error::{FieldViolation, Kind, RETRY_DELAY, Reason, ServiceError};
 pub use introspect::{
-    Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
+    Explain, Explained, Introspection, IntrospectionRequest, LastUses, UnknownRate,
+    UnreadableAddresses,
 };
 pub use page::{Page, PageRequest};
 pub use peer::Peer;

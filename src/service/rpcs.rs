@@ -113,6 +113,8 @@ rpcs! {
         MANAGE, 64 * KIB, Unary, Some(AuditAction::PatCreate), Some(8);
     GetCredential = "/sophic.auth.v1.AuthService/GetCredential":
         READ, 64 * KIB, Unary, None, None;
+    Explain = "/sophic.auth.v1.AuthService/Explain":
+        READ, 64 * KIB, Unary, None, None;
     ListCredentials = "/sophic.auth.v1.AuthService/ListCredentials":
         READ, 64 * KIB, Unary, None, None;
     UpdateCredential = "/sophic.auth.v1.AuthService/UpdateCredential":
@@ -126,7 +128,7 @@ rpcs! {
     Revoke = "/sophic.auth.v1.AuthService/Revoke":
         REVOKE, 64 * KIB, Unary, Some(AuditAction::CredentialRevoke), Some(3);
     BulkRevoke = "/sophic.auth.v1.AuthService/BulkRevoke":
-        CREDENTIALS_ADMIN, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
+        MANAGE, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
     ListWorkspacePats = "/sophic.auth.v1.AuthService/ListWorkspacePats":
         READ, 64 * KIB, Unary, None, None;
     BarPat = "/sophic.auth.v1.AuthService/BarPat":

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Count, CredentialEnd, Introspection, ReplicaState, Status};
+use crate::decision::ExplainedRow;
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
     PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
@@ -306,6 +307,39 @@ pub fn introspection(answer: &Introspection) -> Value {
     insert_time(&mut summary, "expire_time", credential.expire_time);
     view.insert("credential".into(), Value::Object(summary));
     Value::Object(view)
+}
+
+/// A row of the decision table, as it applied. Without the fields that are empty.
+pub fn explained_row(row: &ExplainedRow) -> Value {
+    let mut view = object(json!({
+        "number": row.number,
+        "outcome": row.outcome.as_str(),
+        "demands": row.text,
+    }));
+    if let Some(denial) = row.denial {
+        view.insert("denial".into(), denial.as_str().into());
+    }
+    if !row.facts.is_empty() {
+        let facts = row.facts.iter().map(|fact| format!("{}={}", fact.name, fact.value).into());
+        view.insert("judged".into(), Value::Array(facts.collect()));
+    }
+    Value::Object(view)
+}
+
+/// Adds to a credential's view who ended it, and why.
+pub fn add_end(view: &mut Value, end: &CredentialEnd) {
+    let end = object(ended(end));
+    let names = [
+        ("by", "ended_by"),
+        ("acting_user", "ended_for"),
+        ("action", "end_action"),
+        ("reason", "end_reason"),
+    ];
+    for (name, shown) in names {
+        if let Some(value) = end.get(name) {
+            view[shown] = value.clone();
+        }
+    }
 }
 
 /// How a credential ended. For the operator.

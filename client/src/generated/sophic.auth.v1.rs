@@ -208,7 +208,10 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "CreatePat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns one credential. Permission: credentials.read, credentials.write (with an acting user) or credentials.admin.
+        /// Returns one credential, by its id or its token, and how it ended. Permission: credentials.read, credentials.write
+        /// (with an acting user) or credentials.admin. On behalf of an acting user: only a credential that this user may
+        /// manage; any other is NOT_FOUND, like one that does not exist. Unknown texts count toward the rate of unknown tokens,
+        /// as with Introspect: above the rate an unknown text is RESOURCE_EXHAUSTED.
         pub async fn get_credential(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -233,6 +236,34 @@ pub mod auth_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "GetCredential"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Explains how a request with a credential would be decided: the rows of the decision table (docs/decisions.md) one by
+        /// one, and the decision that Introspect would give. Reads the store, and does not count as a use of the credential.
+        /// Permission: credentials.read, credentials.write (with an acting user) or credentials.admin. On behalf of an acting
+        /// user: as GetCredential. An unknown token is NOT_FOUND, and counts toward the rate of unknown tokens.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AuthService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
         /// Lists credentials. Permission: credentials.read, credentials.write (with an acting user) or
@@ -376,8 +407,9 @@ pub mod auth_service_client {
         }
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
         /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
-        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
-        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// the holder of a token may revoke it. On behalf of an acting user, only a credential that this user may manage is
+        /// revoked: the token of any other is answered like an unknown text. Unknown texts count toward the rate of unknown
+        /// tokens, as with Introspect. Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -402,7 +434,9 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Revoke"));
             self.inner.unary(req, path, codec).await
         }
-        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.write (with an acting user) or
+        /// credentials.admin. On behalf of an acting user: keys of a workspace of which the user is an admin or owner, or the
+        /// user's own personal access tokens.
         pub async fn bulk_revoke(
             &mut self,
             request: impl tonic::IntoRequest<

@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::monitor::CommandMonitor;
 use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
-use credential::{CredentialsCommand, KeyCommand, PatCommand};
+use credential::{CredentialsCommand, ExplainArgs, KeyCommand, PatCommand};
 use policy::{PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
@@ -162,6 +162,10 @@ pub(super) enum Command {
         after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
     )]
     Introspect(IntrospectArgs),
+    /// Explain how a request with a credential would be decided: each row of the decision table with what it judged, and
+    /// the decision. Exit code 0: allowed; 1: refused; 2: the command failed
+    #[command(after_help = credential::EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Import credentials, with their digests or tokens, from CSV or JSON lines
     #[command(after_help = transfer::IMPORT_EXAMPLES, after_long_help = transfer::import_long_help())]
     Import(transfer::ImportArgs),

@@ -30,11 +30,18 @@ pub(in crate::cli) struct BulkRevokeArgs {
     pub(in crate::cli) created_before: Option<String>,
     /// Only credentials that were last used before this time, or never used. To spare new credentials, also
     /// give --created-before
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with = "unused_for")]
     pub(in crate::cli) last_used_before: Option<String>,
+    /// Only credentials that are at least this old, such as 90d, and were not used for this long
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub(in crate::cli) unused_for: Option<Duration>,
     /// Print the number of matching credentials and a sample, and revoke none
     #[arg(long)]
     pub(in crate::cli) dry_run: bool,
+    /// Act on behalf of this user, by id. Requires --workspace, of which they must be an admin or owner, or --user with
+    /// the same id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "USER")]
+    pub(in crate::cli) acting_user: String,
     /// Reason, for the audit log
     #[arg(long, default_value = "")]
     pub(in crate::cli) reason: String,

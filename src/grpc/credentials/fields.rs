@@ -6,7 +6,7 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
     WorkspaceName, WorkspaceSet,
 };
-use crate::service::{Expiration, Violations};
+use crate::service::{CredentialEnd, Expiration, Violations};
 use crate::store::CredentialOrder;
 
 pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
@@ -102,6 +102,22 @@ const fn pb_state(state: CredentialState) -> pb::CredentialState {
         CredentialState::Disabled => pb::CredentialState::Disabled,
         CredentialState::Expired => pb::CredentialState::Expired,
         CredentialState::Revoked => pb::CredentialState::Revoked,
+    }
+}
+
+/// Converts how a credential ended.
+pub(super) fn end(end: CredentialEnd) -> pb::CredentialEnd {
+    let (time, state) = (Some(convert::timestamp(end.time)), pb_state(end.state).into());
+    let Some(event) = end.event else {
+        return pb::CredentialEnd { state, time, ..pb::CredentialEnd::default() };
+    };
+    pb::CredentialEnd {
+        state,
+        time,
+        caller: event.caller,
+        acting_user: event.acting_user.map(|user| user.to_string()).unwrap_or_default(),
+        reason: event.reason.unwrap_or_default(),
+        action: event.action,
     }
 }
 

@@ -48,12 +48,26 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::CreatePatResponse>,
             tonic::Status,
         >;
-        /// Returns one credential. Permission: credentials.read, credentials.write (with an acting user) or credentials.admin.
+        /// Returns one credential, by its id or its token, and how it ended. Permission: credentials.read, credentials.write
+        /// (with an acting user) or credentials.admin. On behalf of an acting user: only a credential that this user may
+        /// manage; any other is NOT_FOUND, like one that does not exist. Unknown texts count toward the rate of unknown tokens,
+        /// as with Introspect: above the rate an unknown text is RESOURCE_EXHAUSTED.
         async fn get_credential(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::GetCredentialRequest>,
         ) -> std::result::Result<
             tonic::Response<::sophic_auth_protocol::pb::GetCredentialResponse>,
+            tonic::Status,
+        >;
+        /// Explains how a request with a credential would be decided: the rows of the decision table (docs/decisions.md) one by
+        /// one, and the decision that Introspect would give. Reads the store, and does not count as a use of the credential.
+        /// Permission: credentials.read, credentials.write (with an acting user) or credentials.admin. On behalf of an acting
+        /// user: as GetCredential. An unknown token is NOT_FOUND, and counts toward the rate of unknown tokens.
+        async fn explain(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ExplainResponse>,
             tonic::Status,
         >;
         /// Lists credentials. Permission: credentials.read, credentials.write (with an acting user) or
@@ -104,8 +118,9 @@ pub mod auth_service_server {
         >;
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
         /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
-        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
-        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// the holder of a token may revoke it. On behalf of an acting user, only a credential that this user may manage is
+        /// revoked: the token of any other is answered like an unknown text. Unknown texts count toward the rate of unknown
+        /// tokens, as with Introspect. Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         async fn revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -113,7 +128,9 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RevokeResponse>,
             tonic::Status,
         >;
-        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.write (with an acting user) or
+        /// credentials.admin. On behalf of an acting user: keys of a workspace of which the user is an admin or owner, or the
+        /// user's own personal access tokens.
         async fn bulk_revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::BulkRevokeRequest>,
@@ -479,6 +496,54 @@ pub mod auth_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCredentialSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AuthService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: AuthService>(pub Arc<T>);
+                    impl<
+                        T: AuthService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::ExplainRequest,
+                    > for ExplainSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::ExplainRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
                         let codec = crate::grpc::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,6 +1,7 @@
 //! Keys and personal access tokens: one file for each operation, and the parts that they share.
 
 mod bulk_revoke;
+mod bulk_scope;
 mod create;
 mod find_end;
 mod get;
@@ -19,6 +20,7 @@ pub use bulk_revoke::{BulkRevoke, BulkRevoked};
 pub(super) use create::check_request_id;
 pub use create::{CreateCredential, Created, Expiration};
 pub use find_end::CredentialEnd;
+pub use get::CredentialChoice;
 pub use list::ListCredentials;
 pub use owner::NewOwner;
 pub(super) use retry::Fingerprint;

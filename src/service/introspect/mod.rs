@@ -2,11 +2,13 @@
 
 mod admission;
 mod client_address;
+mod explain;
 mod last_use;
 mod unknown_rate;
 
 pub(super) use admission::LookupOrigin;
 pub use client_address::UnreadableAddresses;
+pub use explain::{Explain, Explained};
 pub use last_use::LastUses;
 pub use unknown_rate::UnknownRate;
 

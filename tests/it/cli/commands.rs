@@ -63,7 +63,7 @@ async fn a_token_on_standard_input_ends_its_credential(p: Program) {
     for kind in ["key", "pat"] {
         let nothing = p.pipe("nobody's", &format!("{kind} revoke - --output json"));
         assert!(nothing.out.is_empty(), "{nothing:?}");
-        assert!(nothing.failed(1).contains("no credential has this token"));
+        assert!(nothing.failed(1).contains(&format!("no {kind} has this token")));
     }
     assert!(p.pipe("\n", "key revoke -").failed(2).contains("no token"));
 }

@@ -3,6 +3,7 @@
 mod commands;
 mod dev;
 mod ended;
+mod explain;
 mod flood;
 mod json_lines;
 mod killed;

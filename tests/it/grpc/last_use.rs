@@ -19,8 +19,7 @@ on_every_store! {
 }
 
 async fn get(root: &Actor, id: &str) -> pb::Credential {
-    let request =
-        pb::GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
+    let request = pb::GetCredentialRequest { credential_id: id.to_owned(), ..Default::default() };
     root.auth()
         .get_credential(request)
         .await

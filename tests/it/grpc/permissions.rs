@@ -103,7 +103,16 @@ async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec
                 .encode_to_vec()
         }
         ("GetCredential", "") => {
-            pb::GetCredentialRequest { credential_id: id, acting_user }.encode_to_vec()
+            pb::GetCredentialRequest { credential_id: id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("Explain", "") => {
+            let credential = Some(pb::explain_request::Credential::CredentialId(id));
+            pb::ExplainRequest { credential, acting_user, ..Default::default() }.encode_to_vec()
+        }
+        ("BulkRevoke", "") => {
+            let workspace = "acme".to_owned();
+            pb::BulkRevokeRequest { workspace, acting_user, ..Default::default() }.encode_to_vec()
         }
         ("ListCredentials", "") => {
             pb::ListCredentialsRequest { acting_user, ..Default::default() }.encode_to_vec()

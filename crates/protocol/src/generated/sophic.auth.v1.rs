@@ -790,13 +790,17 @@ impl ::prost::Name for CreatePatResponse {
 }
 /// Request of GetCredential.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct GetCredentialRequest {
-    /// The credential's id.
+    /// The credential's id. Exactly one of credential_id and token is required.
     #[prost(string, tag = "1")]
     pub credential_id: ::prost::alloc::string::String,
     /// Id of the acting user. Required unless the caller has credentials.read or credentials.admin.
     #[prost(string, tag = "2")]
     pub acting_user: ::prost::alloc::string::String,
+    /// The credential's token. Text of any shape is looked up, even if introspection does not accept imported tokens.
+    #[prost(string, tag = "3")]
+    pub token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for GetCredentialRequest {
     const NAME: &'static str = "GetCredentialRequest";
@@ -814,6 +818,9 @@ pub struct GetCredentialResponse {
     /// The credential.
     #[prost(message, optional, tag = "1")]
     pub credential: ::core::option::Option<Credential>,
+    /// How the credential ended: since when and by whom. Unset if it is active.
+    #[prost(message, optional, tag = "2")]
+    pub end: ::core::option::Option<CredentialEnd>,
 }
 impl ::prost::Name for GetCredentialResponse {
     const NAME: &'static str = "GetCredentialResponse";
@@ -823,6 +830,157 @@ impl ::prost::Name for GetCredentialResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.GetCredentialResponse".into()
+    }
+}
+/// How a credential ended, as the audit log has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CredentialEnd {
+    /// Disabled, expired or revoked.
+    #[prost(enumeration = "CredentialState", tag = "1")]
+    pub state: i32,
+    /// When it ended. If it was revoked with its workspace or user, the time of that deletion.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Caller that ended it, by name, or `operator:<name>` for the command line. For an expiry: the caller that set the
+    /// expiry. Empty, like all following fields, if the audit log does not have the event: it was purged, or is written a
+    /// moment later, as for the many credentials of a deleted workspace.
+    #[prost(string, tag = "3")]
+    pub caller: ::prost::alloc::string::String,
+    /// Id of the user on whose behalf that caller acted. Empty: none.
+    #[prost(string, tag = "4")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// The reason that the caller gave. Empty: none.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Action in the audit log, such as `credential.revoke`.
+    #[prost(string, tag = "6")]
+    pub action: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CredentialEnd {
+    const NAME: &'static str = "CredentialEnd";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.CredentialEnd".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.CredentialEnd".into()
+    }
+}
+/// Request of Explain: a credential, and the request to explain the decision about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ExplainRequest {
+    /// The workspace that the request names, by slug or id. Empty: none.
+    #[prost(string, tag = "3")]
+    pub workspace: ::prost::alloc::string::String,
+    /// All scopes that the request needs. None: only the identity.
+    #[prost(enumeration = "Scope", repeated, tag = "4")]
+    pub required_scopes: ::prost::alloc::vec::Vec<i32>,
+    /// The client's address, as in IntrospectRequest.
+    #[prost(string, tag = "5")]
+    pub client_ip: ::prost::alloc::string::String,
+    /// Id of the acting user. Required unless the caller has credentials.read or credentials.admin.
+    #[prost(string, tag = "6")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Which credential. Required.
+    #[prost(oneof = "explain_request::Credential", tags = "1, 2")]
+    pub credential: ::core::option::Option<explain_request::Credential>,
+}
+/// Nested message and enum types in `ExplainRequest`.
+pub mod explain_request {
+    /// Which credential. Required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Credential {
+        /// By id. Rows 1 and 2, which are about the presented text, do not apply.
+        #[prost(string, tag = "1")]
+        CredentialId(::prost::alloc::string::String),
+        /// By token. Text of any shape is looked up. If introspection at this server does not accept imported tokens, row 2
+        /// denies one.
+        #[prost(string, tag = "2")]
+        Token(::prost::alloc::string::String),
+    }
+}
+impl ::prost::Name for ExplainRequest {
+    const NAME: &'static str = "ExplainRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainRequest".into()
+    }
+}
+/// Response of Explain.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    /// The rows of the decision table, in their order. The first that is denied decides.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<ExplainedRow>,
+    /// The answer that Introspect would give.
+    #[prost(message, optional, tag = "2")]
+    pub decision: ::core::option::Option<IntrospectResponse>,
+    /// The credential.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<Credential>,
+}
+impl ::prost::Name for ExplainResponse {
+    const NAME: &'static str = "ExplainResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainResponse".into()
+    }
+}
+/// A row of the decision table, as it applied.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainedRow {
+    /// Number of the row in docs/decisions.md. Row 3 has an entry for each of its denials.
+    #[prost(int32, tag = "1")]
+    pub number: i32,
+    /// The denial of this row. DENIAL_UNSPECIFIED for the last row, which allows the request.
+    #[prost(enumeration = "Denial", tag = "2")]
+    pub denial: i32,
+    /// What became of the request at this row.
+    #[prost(enumeration = "RowOutcome", tag = "3")]
+    pub outcome: i32,
+    /// What the row demands, in a few words for people. Not for programs: it may change.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// What the row judged. Empty for a row that was not reached or does not apply.
+    #[prost(message, repeated, tag = "5")]
+    pub facts: ::prost::alloc::vec::Vec<RowFact>,
+}
+impl ::prost::Name for ExplainedRow {
+    const NAME: &'static str = "ExplainedRow";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainedRow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainedRow".into()
+    }
+}
+/// A fact that a row judged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RowFact {
+    /// Name, such as `ip_allowlist` or `membership_role`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Value for people, such as `192.0.2.0/24`. Lists are separated by commas. `none` for what is absent or empty.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RowFact {
+    const NAME: &'static str = "RowFact";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.RowFact".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.RowFact".into()
     }
 }
 /// Request of ListCredentials.
@@ -911,8 +1069,9 @@ impl ::prost::Name for ListCredentialsResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct RevokeRequest {
-    /// Id of the acting user. By id it is required unless the caller has credentials.admin. By token it is optional. A
-    /// user who does not exist or is disabled is refused in both cases.
+    /// Id of the acting user. By id it is required unless the caller has credentials.admin. By token it is optional, and
+    /// restricts the call to the credentials that this user may manage. A user who does not exist or is disabled is
+    /// refused in both cases.
     #[prost(string, tag = "3")]
     pub acting_user: ::prost::alloc::string::String,
     /// Reason for the audit log, up to 256 characters.
@@ -950,7 +1109,8 @@ impl ::prost::Name for RevokeRequest {
 /// Response of Revoke: no replica accepts the credential any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeResponse {
-    /// When the credential was revoked. Unset if the text was not the token of a credential.
+    /// When the credential was revoked. Unset if the text was not the token of a credential that the acting user, if one is
+    /// named, may manage.
     #[prost(message, optional, tag = "1")]
     pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Revision of the store that contains the revocation.
@@ -1177,10 +1337,11 @@ impl ::prost::Name for EnableResponse {
 /// is required.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BulkRevokeRequest {
-    /// Keys of this workspace, by slug or id.
+    /// Keys of this workspace, by slug or id. Required on behalf of an acting user, unless `user` is set.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
-    /// Personal access tokens of this user, by id.
+    /// Personal access tokens of this user, by id. On behalf of an acting user: only that user, and not together with
+    /// workspace.
     #[prost(string, tag = "2")]
     pub user: ::prost::alloc::string::String,
     /// Credentials of this family.
@@ -1193,7 +1354,8 @@ pub struct BulkRevokeRequest {
     /// which may be a second ahead. To cover all that exist now, add a second to the present time, or leave this unset.
     #[prost(message, optional, tag = "5")]
     pub created_before: ::core::option::Option<::prost_types::Timestamp>,
-    /// Credentials that were never used, or not since this time.
+    /// Credentials that were never used, or not since this time. Matches a credential that was created a moment ago and not
+    /// used yet. Cannot be set together with unused_for.
     #[prost(message, optional, tag = "6")]
     pub last_used_before: ::core::option::Option<::prost_types::Timestamp>,
     /// Only counts the credentials and returns a sample of them. Revokes none.
@@ -1202,13 +1364,21 @@ pub struct BulkRevokeRequest {
     /// Reason for the audit log, up to 256 characters.
     #[prost(string, tag = "8")]
     pub reason: ::prost::alloc::string::String,
-    /// Id of the acting user, for the audit log.
+    /// Id of the acting user. Required unless the caller has credentials.admin. If it is set, exactly one of workspace and
+    /// user is required: an admin or owner revokes keys of the workspace, and a user their own personal access tokens. That
+    /// is checked in each call, and again in the transaction of each batch: a user who is demoted meanwhile gets
+    /// PERMISSION_DENIED, and the batches until then stay revoked. Servers before 0.2 only record it.
     #[prost(string, tag = "9")]
     pub acting_user: ::prost::alloc::string::String,
     /// The `next_page_token` of a call with the same filter, to continue where that stopped. Empty: the first call.
     /// Credentials created since the first call are not revoked.
     #[prost(string, tag = "10")]
     pub page_token: ::prost::alloc::string::String,
+    /// Credentials that are at least this old, and were not used for this long: a new credential that was never used does
+    /// not match. Must be positive. The last use may be recorded a minute late. Cannot be set together with
+    /// last_used_before. Servers before 0.2 ignore it: set it only once all servers are newer.
+    #[prost(message, optional, tag = "11")]
+    pub unused_for: ::core::option::Option<::prost_types::Duration>,
 }
 impl ::prost::Name for BulkRevokeRequest {
     const NAME: &'static str = "BulkRevokeRequest";
@@ -1581,6 +1751,47 @@ impl ::prost::Name for Change {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.Change".into()
+    }
+}
+/// What became of a request at a row of the decision table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RowOutcome {
+    /// Not an outcome.
+    Unspecified = 0,
+    /// The row did not deny the request. For the last row: the request is allowed.
+    Passed = 1,
+    /// The row denied the request.
+    Denied = 2,
+    /// The row is about the other kind of credential, or about the presented text, which a request by id does not have.
+    NotApplicable = 3,
+    /// An earlier row denied the request.
+    NotReached = 4,
+}
+impl RowOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROW_OUTCOME_UNSPECIFIED",
+            Self::Passed => "ROW_OUTCOME_PASSED",
+            Self::Denied => "ROW_OUTCOME_DENIED",
+            Self::NotApplicable => "ROW_OUTCOME_NOT_APPLICABLE",
+            Self::NotReached => "ROW_OUTCOME_NOT_REACHED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROW_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROW_OUTCOME_PASSED" => Some(Self::Passed),
+            "ROW_OUTCOME_DENIED" => Some(Self::Denied),
+            "ROW_OUTCOME_NOT_APPLICABLE" => Some(Self::NotApplicable),
+            "ROW_OUTCOME_NOT_REACHED" => Some(Self::NotReached),
+            _ => None,
+        }
     }
 }
 /// Order of a list of credentials.
@@ -2998,6 +3209,34 @@ impl ::core::fmt::Debug for CreatePatResponse {
             .field("credential", &self.credential)
             .field("token", &"redacted")
             .finish()
+    }
+}
+impl ::core::fmt::Debug for GetCredentialRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GetCredentialRequest")
+            .field("credential_id", &self.credential_id)
+            .field("acting_user", &self.acting_user)
+            .field("token", &"redacted")
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for ExplainRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("ExplainRequest")
+            .field("workspace", &self.workspace)
+            .field("required_scopes", &self.required_scopes)
+            .field("client_ip", &self.client_ip)
+            .field("acting_user", &self.acting_user)
+            .field("credential", &self.credential)
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for explain_request::Credential {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            Self::CredentialId(value) => f.debug_tuple("CredentialId").field(&value).finish(),
+            Self::Token(_) => f.debug_tuple("Token").field(&"redacted").finish(),
+        }
     }
 }
 impl ::core::fmt::Debug for RevokeRequest {
