@@ -100,7 +100,7 @@ async fn a_restore_brings_back_the_backup_and_nothing_else() {
     let old = crate::cli::program::run(old, &later);
     assert_eq!(old.code, Some(0), "{old:?}");
     // The store has a new incarnation, and the audit log says so.
-    assert!(p.run("audit list --output json").ok().contains("store.new_epoch"));
+    assert!(p.run("audit list --output json").ok().contains("store.renew_epoch"));
     let mut server = p.start(SERVE);
     server.json();
 }

@@ -168,7 +168,7 @@ async fn a_flood_of_refusals_is_bounded_and_counted(h: Harness) {
         store.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
     assert_eq!(of("user.put").await.len(), 100);
-    let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
+    let [counted] = &of("refusal.suppress").await[..] else { panic!("one count") };
     assert_eq!(counted.caller, "gateway");
     assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
 }

@@ -77,8 +77,9 @@ async fn nothing_is_deleted_by_a_clock_that_the_store_contradicts(store: TestSto
         assert_eq!(refused, [Err(Reason::ClocksDisagree); 3], "{days}");
         // The whole log is still there: the retention goes by the earlier of the two clocks.
         let page = PageRequest { size: 10, token: String::new() };
-        let events = service.list_audit_events(&AuditFilter::default(), &page).await;
-        let events = events.expect("events").items;
+        let request = ListAuditEvents { page, ..ListAuditEvents::default() };
+        let events = service.list_audit_events(&operator(), &request).await;
+        let events = events.expect("events").events;
         assert!(events.iter().any(|event| event.action == "workspace.put"));
         // An event of the refusal would confirm the wrong clock at the next start.
         let alike = events.iter().all(|event| event.refusal.as_deref() != Some("CLOCKS_DISAGREE"));
