@@ -113,9 +113,8 @@ fn parse(filter: AuditFilterArgs) -> anyhow::Result<ListAuditEvents> {
     let time = |name: &str, text: Option<String>| {
         text.map(|text| flag(name, Timestamp::parse(&text))).transpose()
     };
-    let user = |name: &str, id: Option<String>| {
-        id.map(|id| flag(name, UserId::parse(&id))).transpose()
-    };
+    let user =
+        |name: &str, id: Option<String>| id.map(|id| flag(name, UserId::parse(&id))).transpose();
     let workspace = filter.workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
     let acting_user = user("--acting-user", filter.acting_user)?;
     if let Some(action) = &filter.action {

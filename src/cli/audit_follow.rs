@@ -47,7 +47,9 @@ pub(super) async fn run(
         }
         header = false;
         // After the events, so that a crash between the two repeats events and misses none.
-        if let Some(file) = args.state_file.as_deref().filter(|_| page.resume_token != request.resume_token) {
+        if let Some(file) =
+            args.state_file.as_deref().filter(|_| page.resume_token != request.resume_token)
+        {
             write_state(file, &page.resume_token)?;
         }
         request.resume_token = page.resume_token;

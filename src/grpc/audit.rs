@@ -44,7 +44,8 @@ fn order(violations: &mut Violations, number: i32) -> (AuditOrder, bool) {
         Ok(pb::AuditOrder::NewestFirst) => (AuditOrder::NewestFirst, false),
         Ok(pb::AuditOrder::Commit) => (AuditOrder::OldestFirst, true),
         Err(_) => {
-            let known = "must be AUDIT_ORDER_UNSPECIFIED, AUDIT_ORDER_NEWEST_FIRST or AUDIT_ORDER_COMMIT";
+            let known =
+                "must be AUDIT_ORDER_UNSPECIFIED, AUDIT_ORDER_NEWEST_FIRST or AUDIT_ORDER_COMMIT";
             violations.add("order", known);
             (AuditOrder::OldestFirst, false)
         }

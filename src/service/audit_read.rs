@@ -187,8 +187,7 @@ impl Service {
         let cursor = Cursor::new(&request.page, request.binding())?;
         let after = cursor.after.as_deref().and_then(|id| EventId::parse(id).ok());
         let events = self.store.list_audit_events(filter, after, cursor.fetch).await?;
-        let Page { items: events, next_token } =
-            cursor.page(events, |event| event.id.to_string());
+        let Page { items: events, next_token } = cursor.page(events, |event| event.id.to_string());
         Ok(AuditPage { events, next_token, resume_token: String::new() })
     }
 

@@ -154,8 +154,7 @@ impl Run {
             reason: None,
         };
         let committed = self.service.commit_change(&self.context, tx, changed, entry).await?;
-        self.committed =
-            Some(self.committed.map_or(committed, |earlier| earlier.and(committed)));
+        self.committed = Some(self.committed.map_or(committed, |earlier| earlier.and(committed)));
         self.total.event_count += event_count;
         self.total.credential_count += credential_count;
         (self.progress)(self.total.event_count);
@@ -188,11 +187,8 @@ impl Run {
     async fn redact_events(&mut self, filter: &AuditFilter) -> Result<()> {
         let mut after: Option<EventId> = None;
         loop {
-            let page = self
-                .service
-                .store
-                .list_audit_events(filter, after, ROWS_PER_TRANSACTION)
-                .await?;
+            let page =
+                self.service.store.list_audit_events(filter, after, ROWS_PER_TRANSACTION).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.id);
             for event in &page {

@@ -16,11 +16,11 @@ use super::{
     StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
-    Annotations, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet,
-    PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet,
-    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    Annotations, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Credential,
+    CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, Facts, FoundFacts, Invalid,
+    IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet, PreviousToken,
+    PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet, Slug, StoreTime,
+    User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 impl<R: Columns> ColumnReader<'_, R> {

@@ -144,6 +144,7 @@ const fn count_columns(list: &str) -> usize {
 }
 
 pub(super) use {
-    audit_event_columns, audit_event_user, audit_event_workspace, caller_columns, credential_columns, membership_columns,
-    select_credentials, select_digests, user_columns, workspace_columns,
+    audit_event_columns, audit_event_user, audit_event_workspace, caller_columns,
+    credential_columns, membership_columns, select_credentials, select_digests, user_columns,
+    workspace_columns,
 };

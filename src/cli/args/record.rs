@@ -71,7 +71,9 @@ pub(in crate::cli) enum AuditCommand {
     /// Erase a deleted user: their name, the texts and addresses of their personal access tokens, and what the audit log says
     /// of them in free text. Ids and times stay. It is itself recorded as an event. Repeat it after a failure, and a
     /// minute after the user was deleted, when servers have written the last uses
-    #[command(after_help = "Example:\n  sophic-auth user delete ada\n  sophic-auth audit redact-user ada")]
+    #[command(
+        after_help = "Example:\n  sophic-auth user delete ada\n  sophic-auth audit redact-user ada"
+    )]
     RedactUser {
         /// Id of the user, who must be deleted
         user: String,

@@ -17,8 +17,8 @@ use crate::model::{
 };
 use crate::server::{self, Config, Running};
 use crate::service::{
-    CreateCaller, CreateCredential, Created, Kind, NewOwner, Options, PageRequest, PutUser,
-    PutWorkspace, Rpc, Service,
+    CreateCaller, CreateCredential, Created, Kind, ListAuditEvents, NewOwner, Options, PageRequest,
+    PutUser, PutWorkspace, Rpc, Service,
 };
 use crate::store::{self, AuditFilter, Location};
 

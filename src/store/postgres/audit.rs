@@ -9,9 +9,9 @@ use super::session::{read, transact};
 use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{AuditEvent, EventId, Timestamp, UserId};
+use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
-use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::{
     AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvents, audit_row,
 };
@@ -27,9 +27,15 @@ impl AuditStore for PostgresStore {
         read!(self, async |db| {
             let newest_first = filter.order == AuditOrder::NewestFirst;
             let (begin, end) = if newest_first {
-                (concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id < "), " ORDER BY id DESC LIMIT ")
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id < "),
+                    " ORDER BY id DESC LIMIT ",
+                )
             } else {
-                (concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id > "), " ORDER BY id LIMIT ")
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id > "),
+                    " ORDER BY id LIMIT ",
+                )
             };
             let before_all = if newest_first { Uuid::max() } else { Uuid::nil() };
             let mut query = QueryBuilder::<Postgres>::new(begin);

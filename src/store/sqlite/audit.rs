@@ -8,9 +8,9 @@ use uuid::Uuid;
 use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{AuditEvent, EventId, Timestamp, UserId};
+use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::error::expect_rows;
 use crate::store::sql::{audit_event_columns, audit_event_user, audit_event_workspace};
-use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::{
     AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvents, audit_row,
 };
@@ -26,9 +26,15 @@ impl AuditStore for SqliteStore {
         read!(self, async |db| {
             let newest_first = filter.order == AuditOrder::NewestFirst;
             let (begin, end) = if newest_first {
-                (concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id < "), " ORDER BY id DESC LIMIT ")
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id < "),
+                    " ORDER BY id DESC LIMIT ",
+                )
             } else {
-                (concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id > "), " ORDER BY id LIMIT ")
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id > "),
+                    " ORDER BY id LIMIT ",
+                )
             };
             let before_all = if newest_first { Uuid::max() } else { Uuid::nil() };
             let mut query = QueryBuilder::<Sqlite>::new(begin);
@@ -139,7 +145,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &AuditFilter, mut plus:
     let mut names = filter.action_names().into_iter();
     if let Some(name) = names.next() {
         query.push(" AND ").push(plus).push("action IN (").push_bind(name);
-        names.for_each(|name| drop(query.push(", ").push_bind(name)));
+        for name in names {
+            query.push(", ").push_bind(name);
+        }
         query.push(")");
         plus = "+";
     }

@@ -187,7 +187,7 @@ async fn the_list_is_filtered_by_each_field(h: Harness) {
         ListAuditEventsRequest { start_time: middle.time, ..none() },
         ListAuditEventsRequest { end_time: middle.time, ..none() },
         ListAuditEventsRequest { caller: "root".to_owned(), ..none() },
-        ListAuditEventsRequest { acting_user: "ada".to_owned(), ..none() },
+        ListAuditEventsRequest { filter_acting_user: "ada".to_owned(), ..none() },
         ListAuditEventsRequest { target_kind: "user".to_owned(), ..none() },
         ListAuditEventsRequest { target_id: "bob".to_owned(), ..none() },
         ListAuditEventsRequest { action: "user.put".to_owned(), ..none() },
@@ -209,7 +209,7 @@ async fn the_list_is_filtered_by_each_field(h: Harness) {
             filter.start_time.is_none_or(|start| micros(event.time) >= micros(Some(start)))
                 && filter.end_time.is_none_or(|end| micros(event.time) < micros(Some(end)))
                 && fits(&filter.caller, &event.caller)
-                && fits(&filter.acting_user, &event.acting_user)
+                && fits(&filter.filter_acting_user, &event.acting_user)
                 && fits(&filter.target_kind, &event.target_kind)
                 && fits(&filter.target_id, &event.target_id)
                 && fits(&filter.action, &event.action)

@@ -7,9 +7,8 @@ use std::time::Duration;
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
 use sophic_auth::server::uncached_service;
 use sophic_auth::service::{
-    Context, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
+    Context, ListAuditEvents, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
 };
-use sophic_auth::store::AuditFilter;
 
 use crate::stores::{TestStore, on_every_store};
 
