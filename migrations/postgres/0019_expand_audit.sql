@@ -49,18 +49,18 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 AS $$
 DECLARE
-    before bigint;
+    given bigint;
     found_count bigint;
     newest bigint;
 BEGIN
     -- A statement of its own: the next one then sees what the last holder of the lock has committed.
-    SELECT audit_counter.last INTO STRICT before FROM audit_counter WHERE audit_counter.id = 1 FOR UPDATE;
+    SELECT audit_counter.last INTO STRICT given FROM audit_counter WHERE audit_counter.id = 1 FOR UPDATE;
     WITH unnumbered AS (
         SELECT first.id, row_number() OVER (ORDER BY first.id) AS place
         FROM (SELECT audit_events.id FROM audit_events WHERE audit_events.seq IS NULL
               ORDER BY audit_events.id LIMIT LEAST(most, 10000)) AS first
     ), numbered AS (
-        UPDATE audit_events SET seq = before + unnumbered.place
+        UPDATE audit_events SET seq = given + unnumbered.place
         FROM unnumbered WHERE audit_events.id = unnumbered.id
         RETURNING audit_events.seq
     )

@@ -189,8 +189,8 @@ fn warn(until: Option<Timestamp>, endings: Option<&Endings>) {
     if !redacted.is_empty() {
         let users: Vec<_> = redacted.iter().map(String::as_str).collect();
         output::note(&format!(
-            "The backup has the texts of users that were redacted since then. Delete them and run `audit redact-user` \
-             again for: {}",
+            "The backup has the texts of users that were redacted since then. Run `audit redact-user` again, after deleting them \
+             if they are back, for: {}",
             users.join(", ")
         ));
     }

@@ -7,18 +7,24 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::credentials::require_access;
 use super::grant::READ_AUDIT;
 use super::page::{self, Cursor, page_size};
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations};
-use crate::model::{AuditEvent, EventId, Timestamp, UserId, Workspace, WorkspaceName};
+use crate::model::{
+    AuditAction, AuditEvent, EventId, TargetKind, Timestamp, UserId, Workspace, WorkspaceName,
+};
 use crate::policy;
 use crate::store::{AuditFilter, AuditLogHead, AuditOrder};
 
 /// Number of events that one call numbers at most, so that the first call on an old log is not long.
 const NUMBERED_PER_CALL: u32 = 1_000;
+
+/// Number of events after a deletion among which the creation is. It is the first of them, unless a clock was set.
+const PUTS_EXAMINED: u32 = 10;
 
 /// What an invalid resume token should have been.
 const RESUME_TOKEN: &str = "must be a resume_token of this store, sent back with the same filter and acting_user; \
@@ -121,13 +127,14 @@ impl Service {
         request: &ListAuditEvents,
     ) -> Result<AuditPage> {
         let acting_user = READ_AUDIT.acting_user(context, &request.acting_user)?;
-        let filter = self.authorised_filter(request, acting_user.as_ref()).await?;
+        let (filter, beginning) = self.authorised_filter(request, acting_user.as_ref()).await?;
         let mut page = if request.follows {
             self.follow_audit_log(request, &filter).await?
         } else {
             self.list_by_id(request, &filter).await?
         };
         if let Some(user) = &acting_user {
+            page.events.retain(|event| !is_of_earlier_credential(event, beginning));
             for event in &mut page.events {
                 if event.acting_user.as_ref() != Some(user) {
                     event.remote_address = None;
@@ -137,13 +144,14 @@ impl Service {
         Ok(page)
     }
 
-    /// Returns the filter of what the acting user may read of the request.
+    /// Returns the filter of what the acting user may read of the request, and since when that is theirs.
     async fn authorised_filter(
         &self,
         request: &ListAuditEvents,
         acting_user: Option<&UserId>,
-    ) -> Result<AuditFilter> {
+    ) -> Result<(AuditFilter, Option<Timestamp>)> {
         let mut filter = request.filter.clone();
+        let mut beginning = None;
         if let Some(user) = acting_user {
             self.require_active(user).await?;
             filter.without_refusals = true;
@@ -151,19 +159,44 @@ impl Service {
         match (&request.workspace, acting_user) {
             (Some(name), None) => filter.workspace_id = Some(self.get_workspace(name).await?.id),
             (Some(name), Some(user)) => {
-                let workspace = self.owned_workspace(name, user).await?;
-                filter.start_time = filter.start_time.max(beginning(&workspace));
-                filter.workspace_id = Some(workspace.id);
+                let Workspace { id, generation_time, .. } =
+                    self.owned_workspace(name, user).await?;
+                let put = (AuditAction::WorkspacePut, id.as_str());
+                beginning = self.recreation_time(generation_time, put).await?;
+                filter.workspace_id = Some(id);
             }
             (None, Some(user)) => {
-                let found = self.get_user(user).await?;
-                let beginning = found.generation_time.map(|_| found.create_time);
-                filter.start_time = filter.start_time.max(beginning);
+                let generation_time = self.get_user(user).await?.generation_time;
+                let put = (AuditAction::UserPut, user.as_str());
+                beginning = self.recreation_time(generation_time, put).await?;
                 filter.pats_of = Some(user.clone());
             }
             (None, None) => {}
         }
-        Ok(filter)
+        filter.start_time = filter.start_time.max(beginning);
+        Ok((filter, beginning))
+    }
+
+    /// Returns when a workspace or user was created again after its last deletion, which raised its generation. What
+    /// happened before is not that of the present owners. `None` if it was never deleted.
+    async fn recreation_time(
+        &self,
+        generation_time: Option<Timestamp>,
+        (action, id): (AuditAction, &str),
+    ) -> Result<Option<Timestamp>> {
+        let Some(deleted) = generation_time else { return Ok(None) };
+        // The first Put after the deletion. If it was purged, so was all that was before it.
+        let filter = AuditFilter {
+            start_time: Some(deleted),
+            target_kind: Some(action.target_kind().as_str().to_owned()),
+            target_id: Some(id.to_owned()),
+            action: Some(action.as_str().to_owned()),
+            without_refusals: true,
+            ..AuditFilter::default()
+        };
+        let puts = self.store.list_audit_events(&filter, None, PUTS_EXAMINED).await?;
+        let put = puts.iter().find(|put| put.before.is_none());
+        Ok(Some(put.map_or(deleted, |put| put.time)))
     }
 
     async fn owned_workspace(&self, name: &WorkspaceName, user: &UserId) -> Result<Workspace> {
@@ -267,10 +300,17 @@ fn token_of(
     position
 }
 
-/// Returns since when the events of a workspace belong to its present owners: those of a workspace that was deleted and
-/// created again under the same id do not. `None` if it was never deleted.
-fn beginning(workspace: &Workspace) -> Option<Timestamp> {
-    workspace.generation_time.map(|_| workspace.create_time)
+/// Whether the event is about a credential that was created before this time. Its end may be recorded later, when its
+/// owner already exists again.
+fn is_of_earlier_credential(event: &AuditEvent, beginning: Option<Timestamp>) -> bool {
+    let Some(beginning) = beginning else { return false };
+    let created = || {
+        let view: Value =
+            serde_json::from_str(event.after.as_ref().or(event.before.as_ref())?).ok()?;
+        Timestamp::parse(view.get("create_time")?.as_str()?).ok()
+    };
+    event.target_kind == TargetKind::Credential.as_str()
+        && created().is_none_or(|created| created < beginning)
 }
 
 #[cfg(test)]

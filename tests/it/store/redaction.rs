@@ -75,7 +75,8 @@ async fn events_are_found_by_the_workspace_and_the_user_that_they_are_about(stor
     let about_ada = AuditFilter { about_user: ada.clone(), ..none() };
     assert_eq!(find(about_ada).await, [2, 3, 5, 8]);
     assert_eq!(find(AuditFilter { pats_of: ada, ..none() }).await, [8]);
-    assert_eq!(find(AuditFilter { pats_of: Some(user_id("bob")), ..none() }).await, []);
+    let of_bob = AuditFilter { pats_of: Some(user_id("bob")), ..none() };
+    assert!(find(of_bob).await.is_empty());
 }
 
 async fn the_newest_events_are_listed_first(store: TestStore) {
@@ -179,8 +180,7 @@ async fn only_the_texts_of_an_event_can_be_redacted(store: TestStore) {
         AuditEvent { after: None, ..redacted.clone() },
     ] {
         let mut tx = store.begin("test").await.expect("a transaction");
-        let error = tx.redact_audit_events(&[wrong]).await.expect_err("it is append-only");
-        assert!(error.to_string().contains("append-only"), "{error}");
+        tx.redact_audit_events(&[wrong]).await.expect_err("it is append-only");
     }
     assert_eq!(all().await.expect("a page"), expected);
 }
