@@ -9,7 +9,7 @@ use sophic_auth::store::{AuditFilter, Store};
 use super::raw;
 use super::samples::event;
 use crate::stores::{TestStore, on_every_store};
-use crate::waits::{within, yield_once};
+use crate::waits::{eventually, eventually_some, within, yield_once};
 
 on_every_store! {
     an_event_that_appears_behind_others_is_not_missed,
@@ -191,19 +191,22 @@ async fn a_page_of_a_narrow_filter_examines_a_bounded_part_of_the_log(store: Tes
     raw::run(&store.database, rows).await;
     let rare = AuditEvent { target_kind: "store".to_owned(), ..event() };
     commit(&*store, std::slice::from_ref(&rare)).await;
-    let mut head = store.number_audit_events(10_000).await.expect("the head");
-    while head.has_unnumbered {
-        head = store.number_audit_events(10_000).await.expect("the head");
-    }
+    let head = eventually_some("all events have numbers", async || {
+        let head = store.number_audit_events(10_000).await.expect("the head");
+        (!head.has_unnumbered).then_some(head)
+    })
+    .await;
     assert_eq!(head.last, 25_001);
     let filter = AuditFilter { target_kind: Some("store".to_owned()), ..AuditFilter::default() };
     let mut pages = Vec::new();
     let mut at = 0;
-    while at < head.last {
+    eventually("the end of the log", async || {
         let page = store.list_numbered_events(&filter, at, head.last, 10).await.expect("a page");
         at = page.examined;
         pages.push((at, page.events.len()));
-    }
+        at == head.last
+    })
+    .await;
     assert_eq!(pages, [(10_000, 0), (20_000, 0), (25_001, 1)]);
 }
 
