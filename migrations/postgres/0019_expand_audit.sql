@@ -99,7 +99,7 @@ END
 $$;
 
 -- The search path is that of today, since maintenance builds indexes with an empty one.
--- The workspace: itself, that of a key, and that of all whose id is `<workspace>/<something>`, as memberships are.
+-- The workspace: itself, the one that an event about a credential names, and that of all whose id is `<workspace>/<something>`, as memberships are.
 CREATE FUNCTION audit_event_workspace(target_kind text, target_id text, before text, after text) RETURNS text
 LANGUAGE plpgsql
 IMMUTABLE
@@ -111,9 +111,6 @@ BEGIN
     ELSIF target_kind = 'workspace' THEN
         RETURN target_id;
     ELSIF target_kind = 'credential' THEN
-        IF audit_event_field(COALESCE(after, before), 'user_id') IS NOT NULL THEN
-            RETURN NULL;
-        END IF;
         RETURN audit_event_field(COALESCE(after, before), 'workspace_id');
     ELSIF position('/' IN target_id) > 0 THEN
         RETURN split_part(target_id, '/', 1);

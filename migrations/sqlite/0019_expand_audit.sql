@@ -39,13 +39,12 @@ END;
 
 -- What an event is about, by what it holds: src/store/sql.rs has the same expressions. Not columns, so that events of
 -- before and those of older programs have it too.
--- The workspace: itself, that of a key, and that of all whose id is `<workspace>/<something>`, as memberships are.
+-- The workspace: itself, the one that an event about a credential names, and that of all whose id is `<workspace>/<something>`, as memberships are.
 CREATE INDEX audit_events_workspace ON audit_events (
     CASE WHEN target_id = '' THEN NULL
          WHEN target_kind = 'workspace' THEN target_id
          WHEN target_kind = 'credential' THEN
-             CASE WHEN json_valid(COALESCE(after, before)) AND COALESCE(after, before) ->> '$.user_id' IS NULL
-                  THEN COALESCE(after, before) ->> '$.workspace_id' END
+             CASE WHEN json_valid(COALESCE(after, before)) THEN COALESCE(after, before) ->> '$.workspace_id' END
          WHEN instr(target_id, '/') > 0 THEN substr(target_id, 1, instr(target_id, '/') - 1) END,
     id);
 -- The user: themselves, that of a personal access token, and that of a membership.

@@ -310,7 +310,7 @@ fn is_of_earlier_credential(event: &AuditEvent, beginning: Option<Timestamp>) ->
         Timestamp::parse(view.get("create_time")?.as_str()?).ok()
     };
     event.target_kind == TargetKind::Credential.as_str()
-        && created().is_none_or(|created| created < beginning)
+        && created().is_some_and(|created| created < beginning)
 }
 
 #[cfg(test)]

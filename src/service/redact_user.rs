@@ -25,9 +25,10 @@ const ROWS_PER_TRANSACTION: u32 = 500;
 
 /// Fields of the views in the log that are kept: ids, times, and words that the service has chosen. A field that is not
 /// named here, such as one of a newer program, is erased, except for numbers, `true` and `false`.
-const KEPT: [&str; 30] = [
+const KEPT: [&str; 32] = [
     "acting_user",
     "action",
+    "barred_workspace_ids",
     "counted_by",
     "create_time",
     "creator",
@@ -38,6 +39,7 @@ const KEPT: [&str; 30] = [
     "etag",
     "expire_time",
     "family_id",
+    "granted_workspace_ids",
     "hint",
     "id",
     "kind",

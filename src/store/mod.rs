@@ -11,8 +11,9 @@
 //! 4. A dropped [`WriteTx`] is rolled back. `service` runs each transaction in its own task, never in the future of a
 //!    request, because the client can cancel that.
 //! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
-//!    memberships, credentials, callers, and the revision counter last. The counter of audit events is locked only in a
-//!    transaction of its own.
+//!    memberships, credentials, callers, and the revision counter last. The lock of [`RulesTx::require_rules`] may be taken
+//!    anywhere before the counter: who waits for the others never holds it alone. The counter of audit events is locked
+//!    only in a transaction of its own.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.
 
@@ -34,6 +35,7 @@ mod pending_ends;
 mod policies;
 mod request_ids;
 mod row;
+mod rules;
 mod sql;
 mod transfer;
 mod write_health;
@@ -64,6 +66,7 @@ pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingE
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use request_ids::{ClaimedRequest, RequestIdTx};
+pub use rules::{OldReplica, RULES, RulesTx, VERSION};
 pub use sqlite::{PreparedRestore, SqliteStore};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
@@ -129,6 +132,7 @@ pub trait WriteTx:
     + RequestIdTx
     + AuditTx
     + PendingEndsTx
+    + RulesTx
 {
     /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest
     /// revision.

@@ -14,6 +14,12 @@ macro_rules! workspace_columns {
             $alias,
             ".disabled, ",
             $alias,
+            ".pats_forbidden, ",
+            $alias,
+            ".pat_expiry_required, ",
+            $alias,
+            ".pat_lifetime_max, ",
+            $alias,
             ".generation, ",
             $alias,
             ".generation_time, ",
@@ -47,7 +53,7 @@ macro_rules! credential_columns {
     ($revoke_time:literal) => {
         concat!(
             "c.id, c.kind, c.workspace_id, c.user_id, c.max_role, c.generation, c.name, c.hint, c.scopes, \
-             c.ip_allowlist, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
+             c.ip_allowlist, c.limited, c.granted_workspaces, c.barred_workspaces, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
             $revoke_time,
             ", c.last_use_time, c.last_use_ip, c.creator, c.predecessor_id, c.family_id, c.version"
         )
@@ -107,8 +113,7 @@ macro_rules! audit_event_workspace {
         "CASE WHEN target_id = '' THEN NULL \
               WHEN target_kind = 'workspace' THEN target_id \
               WHEN target_kind = 'credential' THEN \
-                  CASE WHEN json_valid(COALESCE(after, before)) AND COALESCE(after, before) ->> '$.user_id' IS NULL \
-                       THEN COALESCE(after, before) ->> '$.workspace_id' END \
+                  CASE WHEN json_valid(COALESCE(after, before)) THEN COALESCE(after, before) ->> '$.workspace_id' END \
               WHEN instr(target_id, '/') > 0 THEN substr(target_id, 1, instr(target_id, '/') - 1) END"
     };
 }
