@@ -68,11 +68,9 @@ async fn live(h: &Harness, root: &Actor) -> String {
     dashboard.auth().revoke(revoke("bob", "")).await.expect_err("not his");
     dashboard.auth().revoke(revoke("ada", "because of Ada")).await.expect("hers");
     // A use that was recorded before.
-    let used = format!(
-        "UPDATE credentials SET last_use_ip = '203.0.113.9', last_use_time = create_time \
-         WHERE user_id = 'ada'"
-    );
-    raw::run(&h.database, &used).await;
+    let used = "UPDATE credentials SET last_use_ip = '203.0.113.9', last_use_time = create_time \
+                WHERE user_id = 'ada'";
+    raw::run(&h.database, used).await;
     id
 }
 
