@@ -13,6 +13,7 @@
 
 mod args;
 mod audit;
+mod audit_follow;
 mod backup;
 mod caller;
 mod credential;

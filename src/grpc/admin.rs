@@ -94,12 +94,13 @@ impl pb::admin_service_server::AdminService for AdminFace {
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> RpcResult<pb::ListAuditEventsResponse> {
-        let message = request.into_inner();
-        let page = convert::page_request(message.page_size, message.page_token.clone());
-        let page = self.0.list_audit_events(&audit::filter(message)?, &page).await?;
+        let context = convert::context(&request)?;
+        let request = audit::request(request.into_inner())?;
+        let page = self.0.list_audit_events(&context, &request).await?;
         Ok(Response::new(pb::ListAuditEventsResponse {
-            events: page.items.into_iter().map(audit::event).collect(),
+            events: page.events.into_iter().map(audit::event).collect(),
             next_page_token: page.next_token,
+            resume_token: page.resume_token,
         }))
     }
 

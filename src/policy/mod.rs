@@ -30,6 +30,15 @@ pub fn access_to_workspace_keys(role: Option<Role>) -> AccessOutcome {
     }
 }
 
+/// Returns the access to read the audit events about a workspace in which the acting user has this role, if any.
+pub fn access_to_workspace_audit(role: Option<Role>) -> AccessOutcome {
+    match role {
+        Some(Role::Owner) => AccessOutcome::Allowed,
+        Some(Role::Viewer | Role::Member | Role::Admin) => AccessOutcome::Forbidden,
+        None => AccessOutcome::Hidden,
+    }
+}
+
 /// Returns the access to create and list personal access tokens of `owner`.
 pub fn access_to_user_pats(acting_user: &UserId, owner: &UserId) -> AccessOutcome {
     if acting_user == owner { AccessOutcome::Allowed } else { AccessOutcome::Hidden }

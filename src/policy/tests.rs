@@ -1,6 +1,9 @@
 //! Access of acting users, for each role.
 
-use super::{AccessOutcome, access_to_credential, access_to_user_pats, access_to_workspace_keys};
+use super::{
+    AccessOutcome, access_to_credential, access_to_user_pats, access_to_workspace_audit,
+    access_to_workspace_keys,
+};
 use crate::model::tests::samples;
 use crate::model::{Credential, Owner, Role, Scope, ScopeSet, UserId, WorkspaceId};
 
@@ -19,6 +22,15 @@ fn keys_are_managed_by_admins_and_owners() {
     assert_eq!(access_to_workspace_keys(Some(Role::Member)), AccessOutcome::Forbidden);
     assert_eq!(access_to_workspace_keys(Some(Role::Viewer)), AccessOutcome::Forbidden);
     assert_eq!(access_to_workspace_keys(None), AccessOutcome::Hidden);
+}
+
+#[test]
+fn the_audit_log_of_a_workspace_is_read_by_its_owners() {
+    assert_eq!(access_to_workspace_audit(Some(Role::Owner)), AccessOutcome::Allowed);
+    for role in [Role::Admin, Role::Member, Role::Viewer] {
+        assert_eq!(access_to_workspace_audit(Some(role)), AccessOutcome::Forbidden);
+    }
+    assert_eq!(access_to_workspace_audit(None), AccessOutcome::Hidden);
 }
 
 #[test]

@@ -56,11 +56,11 @@ reasons! {
     PermissionNotHeld, "PERMISSION_NOT_HELD", PermissionDenied,
         "a caller cannot grant a permission that it does not hold itself";
     ActingUserRequired, "ACTING_USER_REQUIRED", PermissionDenied,
-        "without credentials.admin an acting_user is required";
+        "an acting_user is required: without one this caller lacks the permission, which is credentials.admin for most calls, and audit.read for the audit log";
     ActingUserNotActive, "ACTING_USER_NOT_ACTIVE", PermissionDenied,
         "the acting user does not exist or is disabled";
     RoleTooLow, "ROLE_TOO_LOW", PermissionDenied,
-        "the acting user must be an admin or owner of the workspace";
+        "the role of the acting user in the workspace is too low: keys take an admin or owner, the audit log takes an owner";
     ArgumentInvalid, "ARGUMENT_INVALID", Invalid,
         "the request has invalid fields";
     RequestMalformed, "REQUEST_MALFORMED", Invalid,
@@ -103,6 +103,8 @@ reasons! {
         "the policy allows no more live credentials: revoke one first";
     WorkspaceDisabled, "WORKSPACE_DISABLED", FailedPrecondition,
         "the workspace is disabled: enable it first";
+    UserNotDeleted, "USER_NOT_DELETED", FailedPrecondition,
+        "the user is not deleted: delete them first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
         "the user is disabled: enable them first";
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
@@ -115,6 +117,8 @@ reasons! {
         "the deadline passed before the answer was ready";
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
         "the cursor is too old: drop the cache, and watch from now on, without a cursor";
+    AuditLogRestored, "AUDIT_LOG_RESTORED", OutOfRange,
+        "the resume_token is ahead of the audit log, which was restored from an older backup: list again without a token, from a start_time before the backup";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
         "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch again";
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,

@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_attempts;
+mod audit_read;
 mod bucket;
 mod call_context;
 mod callers;
@@ -23,6 +24,7 @@ mod peer;
 mod probe;
 mod purge;
 mod readiness;
+mod redact_user;
 mod refusal_quota;
 mod request_limits;
 mod requests_in_flight;
@@ -38,6 +40,7 @@ mod watch;
 mod tests;
 
 pub use audit_attempts::Attempt;
+pub use audit_read::{AuditPage, ListAuditEvents};
 pub use call_context::Reads;
 pub use callers::{
     AuthenticatedCaller, CreateCaller, PresentedCaller, RotateCaller, RotatedCaller,
@@ -62,6 +65,7 @@ pub use page::{Page, PageRequest};
 pub use peer::Peer;
 pub use probe::MemoryState;
 pub use readiness::Readiness;
+pub use redact_user::RedactedUser;
 pub use request_limits::RequestLimits;
 pub use requests_in_flight::{CallPermits, CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;

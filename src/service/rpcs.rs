@@ -95,7 +95,7 @@ const DIRECTORY_READ: Rule = Rule::AnyOf(&[Permission::DirectoryRead]);
 const DIRECTORY_WRITE: Rule = Rule::AnyOf(&[Permission::DirectoryWrite]);
 const CALLERS: Rule = Rule::AnyOf(&[Permission::CallersAdmin]);
 const CALLERS_AND_HELD: Rule = Rule::AnyOfAndHeld(&[Permission::CallersAdmin]);
-const AUDIT_READ: Rule = Rule::AnyOf(&[Permission::AuditRead]);
+const READ_AUDIT: Rule = Rule::ByMessage(&[Case { names: "", grant: grant::READ_AUDIT }]);
 const STATUS_READ: Rule = Rule::AnyOf(&[Permission::StatusRead]);
 
 // Name = path:
@@ -176,7 +176,7 @@ rpcs! {
     ListCallers = "/sophic.auth.v1.AdminService/ListCallers":
         CALLERS, 16 * KIB, Unary, Some(AuditAction::CallerList), None;
     ListAuditEvents = "/sophic.auth.v1.AdminService/ListAuditEvents":
-        AUDIT_READ, 16 * KIB, Unary, Some(AuditAction::AuditList), None;
+        READ_AUDIT, 16 * KIB, Unary, Some(AuditAction::AuditList), Some(10);
     ListReplicas = "/sophic.auth.v1.AdminService/ListReplicas":
         STATUS_READ, 16 * KIB, Unary, None, None;
     GetStatus = "/sophic.auth.v1.AdminService/GetStatus":

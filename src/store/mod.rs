@@ -12,11 +12,13 @@
 //!    request, because the client can cancel that.
 //! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
 //!    memberships, credentials, callers, and the revision counter last. The lock of [`RulesTx::require_rules`] may be taken
-//!    anywhere before the counter: who waits for the others never holds it alone.
+//!    anywhere before the counter: who waits for the others never holds it alone. The counter of audit events is locked
+//!    only in a transaction of its own.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.
 
 mod audit;
+mod audit_row;
 mod bulk;
 mod callers;
 mod changes;
@@ -42,7 +44,9 @@ mod write_health;
 pub mod postgres;
 pub mod sqlite;
 
-pub use audit::{AuditFilter, AuditStore, AuditTx};
+pub use audit::{
+    AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvent, NumberedEvents,
+};
 pub use bulk::{BulkStore, BulkTx, RevokeFilter};
 pub use callers::{CallerStore, CallerTx};
 pub use changes::{Change, ChangeStore, ChangedEntity};

@@ -16,10 +16,10 @@ use super::{
     StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
-    Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy,
-    PermissionSet, PreviousToken, PrincipalFacts, RequestId, Revision, Role, RotationId, ScopeSet,
+    Annotations, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Credential,
+    CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, Facts, FoundFacts, Invalid,
+    IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy, PermissionSet,
+    PreviousToken, PrincipalFacts, RequestId, Revision, Role, RotationId, ScopeSet,
     Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
     WorkspaceSet,
 };
@@ -398,25 +398,6 @@ pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> 
     }
     columns.next = ORIGIN_COLUMNS;
     columns.caller().map(Some)
-}
-
-/// Reads `audit_event_columns`.
-pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
-    let mut columns = ColumnReader::new(row, "audit_events");
-    Ok(AuditEvent {
-        id: EventId(columns.uuid("id")?),
-        time: columns.time("time")?,
-        action: columns.text("action")?,
-        caller: columns.text("caller")?,
-        acting_user: columns.maybe_parsed("acting_user", UserId::parse)?,
-        target_kind: columns.text("target_kind")?,
-        target_id: columns.text("target_id")?,
-        remote_address: columns.maybe_text("remote_address")?,
-        before: columns.maybe_text("before")?,
-        after: columns.maybe_text("after")?,
-        reason: columns.maybe_text("reason")?,
-        refusal: columns.maybe_text("refusal")?,
-    })
 }
 
 /// Reads the origin of a Postgres statement.

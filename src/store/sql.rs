@@ -106,6 +106,31 @@ macro_rules! audit_event_columns {
     };
 }
 
+/// The workspace that an audit event is about, on SQLite. Migration 0019 has an index on exactly this expression. On
+/// Postgres it is the function `audit_event_workspace`.
+macro_rules! audit_event_workspace {
+    () => {
+        "CASE WHEN target_id = '' THEN NULL \
+              WHEN target_kind = 'workspace' THEN target_id \
+              WHEN target_kind = 'credential' THEN \
+                  CASE WHEN json_valid(COALESCE(after, before)) THEN COALESCE(after, before) ->> '$.workspace_id' END \
+              WHEN instr(target_id, '/') > 0 THEN substr(target_id, 1, instr(target_id, '/') - 1) END"
+    };
+}
+
+/// The user whom an audit event is about, on SQLite. Migration 0019 has an index on exactly this expression. On
+/// Postgres it is the function `audit_event_user`.
+macro_rules! audit_event_user {
+    () => {
+        "CASE WHEN target_id = '' THEN NULL \
+              WHEN target_kind = 'user' THEN target_id \
+              WHEN target_kind = 'credential' THEN \
+                  CASE WHEN json_valid(COALESCE(after, before)) THEN COALESCE(after, before) ->> '$.user_id' END \
+              WHEN target_kind = 'membership' AND instr(target_id, '/') > 0 \
+              THEN substr(target_id, instr(target_id, '/') + 1) END"
+    };
+}
+
 /// Number of `workspace_columns`.
 pub(super) const WORKSPACE_COLUMNS: usize = count_columns(workspace_columns!("w"));
 /// Number of `user_columns`.
@@ -124,6 +149,7 @@ const fn count_columns(list: &str) -> usize {
 }
 
 pub(super) use {
-    audit_event_columns, caller_columns, credential_columns, membership_columns,
-    select_credentials, select_digests, user_columns, workspace_columns,
+    audit_event_columns, audit_event_user, audit_event_workspace, caller_columns,
+    credential_columns, membership_columns, select_credentials, select_digests, user_columns,
+    workspace_columns,
 };

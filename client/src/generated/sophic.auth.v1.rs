@@ -1306,7 +1306,12 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "RotateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists the changes that were made and those that were refused, oldest first. Permission: audit.read.
+        /// Lists the changes that were made and those that were refused. Permission: audit.read, or, with an acting user,
+        /// credentials.read, credentials.write or credentials.admin. An acting user reads what is theirs: the owner of a
+        /// workspace the changes of the workspace, its keys and its memberships; every user the changes of their own personal
+        /// access tokens. With AUDIT_ORDER_COMMIT a log collector can follow the log and miss nothing. Errors:
+        /// ACTING_USER_REQUIRED, ACTING_USER_NOT_ACTIVE, ROLE_TOO_LOW and WORKSPACE_NOT_FOUND for an acting user who may not
+        /// read; ARGUMENT_INVALID for an invalid field; AUDIT_LOG_RESTORED for a resume_token that is ahead of the log.
         pub async fn list_audit_events(
             &mut self,
             request: impl tonic::IntoRequest<

@@ -1,5 +1,6 @@
 //! The program as people and scripts run it.
 
+mod audit_log;
 mod commands;
 mod dev;
 mod ended;

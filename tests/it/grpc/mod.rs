@@ -3,7 +3,9 @@
 mod acting_user;
 mod arguments;
 pub(crate) mod audit;
+mod audit_acting;
 mod audit_edges;
+mod audit_follow;
 mod barrier;
 mod batch;
 mod bulk;
@@ -41,6 +43,7 @@ mod pools;
 mod purge;
 mod put;
 mod reasons;
+mod redact_user;
 pub(crate) mod refusal;
 mod reserved_slugs;
 mod resets;

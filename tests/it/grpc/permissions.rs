@@ -117,6 +117,9 @@ async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec
         ("ListCredentials", "") => {
             pb::ListCredentialsRequest { acting_user, ..Default::default() }.encode_to_vec()
         }
+        ("ListAuditEvents", "") => {
+            pb::ListAuditEventsRequest { acting_user, ..Default::default() }.encode_to_vec()
+        }
         ("Revoke", "token" | "credential_id") => {
             let credential = if names == "token" { Token(token) } else { CredentialId(id) };
             let credential = Some(credential);

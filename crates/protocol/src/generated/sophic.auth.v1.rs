@@ -3067,7 +3067,7 @@ impl ::prost::Name for RotateCallerResponse {
         "/sophic.auth.v1.RotateCallerResponse".into()
     }
 }
-/// A change that was made or refused.
+/// A change that was made or refused. `\[redacted\]` stands for text about a user that was erased.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEvent {
     /// UUIDv7, lower case.
@@ -3076,7 +3076,7 @@ pub struct AuditEvent {
     /// When the change was made or refused.
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The action: `<noun>.<verb>`, for example key.create.
+    /// The action: `<noun>.<verb>`, for example key.create. A newer server may have more actions than are documented.
     #[prost(string, tag = "3")]
     pub action: ::prost::alloc::string::String,
     /// The caller's name, or `operator:<name>` for the command line.
@@ -3092,7 +3092,7 @@ pub struct AuditEvent {
     /// was refused before the target was known.
     #[prost(string, tag = "7")]
     pub target_id: ::prost::alloc::string::String,
-    /// The caller's network address. Empty if there was none.
+    /// The caller's network address. Empty if there was none, or if the acting user may not see it.
     #[prost(string, tag = "8")]
     pub remote_address: ::prost::alloc::string::String,
     /// The target before the change, as JSON. Empty if it did not exist.
@@ -3134,24 +3134,44 @@ pub struct ListAuditEventsRequest {
     /// Only events of this caller, by name.
     #[prost(string, tag = "3")]
     pub caller: ::prost::alloc::string::String,
-    /// Only events with this acting user.
+    /// Only events of calls on behalf of this user. It restricts the list, and authorises nothing: see acting_user.
+    /// Named `acting_user` before version 0.2.
     #[prost(string, tag = "4")]
-    pub acting_user: ::prost::alloc::string::String,
+    pub filter_acting_user: ::prost::alloc::string::String,
     /// Only events with this kind of target.
     #[prost(string, tag = "5")]
     pub target_kind: ::prost::alloc::string::String,
     /// Only events with this target.
     #[prost(string, tag = "6")]
     pub target_id: ::prost::alloc::string::String,
-    /// Only events with this action.
+    /// Only events with this action. Its name of before a renaming finds the same events.
     #[prost(string, tag = "7")]
     pub action: ::prost::alloc::string::String,
     /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
     #[prost(int32, tag = "8")]
     pub page_size: i32,
-    /// The next_page_token of the previous page, which had the same filter. Empty: the first page.
+    /// The next_page_token of the previous page, which had the same filter and order. Empty: the first page.
     #[prost(string, tag = "9")]
     pub page_token: ::prost::alloc::string::String,
+    /// Id of the acting user, on whose behalf the list is read. Required unless the caller has audit.read. With
+    /// `workspace`, the user must be its owner and gets the changes of the workspace, its keys and its memberships, since
+    /// the workspace was created. Without it, the user gets the changes of their own personal access tokens. Refused calls
+    /// are left out, and so is the remote_address of calls that were not made on behalf of this user.
+    #[prost(string, tag = "10")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Only events about this workspace, by slug or id: about itself, its keys and its memberships.
+    #[prost(string, tag = "11")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Order of the list. Unspecified: oldest first.
+    #[prost(enumeration = "AuditOrder", tag = "12")]
+    pub order: i32,
+    /// Only with AUDIT_ORDER_COMMIT: the resume_token of the previous response, which had the same filter. The list then
+    /// continues with the events after those of that response. It stays valid for as long as the store exists, also for
+    /// newer servers. Empty: the list begins with the first event. A token of another filter or another store is
+    /// INVALID_ARGUMENT. A token that is ahead of the log, because an older backup was restored, is OUT_OF_RANGE
+    /// (AUDIT_LOG_RESTORED): list again without a token, from a start_time before the backup.
+    #[prost(string, tag = "13")]
+    pub resume_token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ListAuditEventsRequest {
     const NAME: &'static str = "ListAuditEventsRequest";
@@ -3163,15 +3183,19 @@ impl ::prost::Name for ListAuditEventsRequest {
         "/sophic.auth.v1.ListAuditEventsRequest".into()
     }
 }
-/// A page of audit events, oldest first.
+/// A page of audit events.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAuditEventsResponse {
     /// The events.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<AuditEvent>,
-    /// Fetches the next page. Empty: this was the last page.
+    /// Fetches the next page. Empty: this was the last page. With AUDIT_ORDER_COMMIT it equals the resume_token, and is
+    /// empty if no more events are there yet; a page may be short or empty although more follow.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Only with AUDIT_ORDER_COMMIT, but then always, also on an empty page: continues after this page.
+    #[prost(string, tag = "3")]
+    pub resume_token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ListAuditEventsResponse {
     const NAME: &'static str = "ListAuditEventsResponse";
@@ -3181,6 +3205,43 @@ impl ::prost::Name for ListAuditEventsResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.ListAuditEventsResponse".into()
+    }
+}
+/// Order of a list of audit events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditOrder {
+    /// By id, oldest first. The id has the time of the call. Events that are committed while the list is read may be
+    /// missed, because they can appear among those that were read already.
+    Unspecified = 0,
+    /// By id, newest first.
+    NewestFirst = 1,
+    /// In an order in which nothing appears before what was read already, nearly that of the commits. To follow the log,
+    /// call again with the resume_token of each response: at once while next_page_token is set, and after a pause
+    /// otherwise. Store the token after the events were processed; after a crash the events since then come again, so
+    /// tell them apart by id. Events that are purged before they are read are missed.
+    Commit = 2,
+}
+impl AuditOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "AUDIT_ORDER_NEWEST_FIRST",
+            Self::Commit => "AUDIT_ORDER_COMMIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "AUDIT_ORDER_COMMIT" => Some(Self::Commit),
+            _ => None,
+        }
     }
 }
 impl ::core::fmt::Debug for IntrospectRequest {
