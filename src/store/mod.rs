@@ -18,6 +18,7 @@
 
 mod audit;
 mod bulk;
+mod caller_row;
 mod callers;
 mod changes;
 mod column_reader;

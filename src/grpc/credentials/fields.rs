@@ -4,7 +4,7 @@ use crate::grpc::{convert, pb};
 use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
 };
-use crate::service::{Expiration, Violations};
+use crate::service::Violations;
 use crate::store::CredentialOrder;
 
 pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
@@ -32,21 +32,6 @@ pub(super) fn state(violations: &mut Violations, number: i32) -> Option<Credenti
             None
         }
     }
-}
-
-pub(super) fn expire_at(
-    violations: &mut Violations,
-    time: prost_types::Timestamp,
-) -> Option<Expiration> {
-    let time = Timestamp::from_unix(time.seconds, time.nanos);
-    violations.check("expire_time", time).map(Expiration::At)
-}
-
-pub(super) fn expire_after(
-    violations: &mut Violations,
-    ttl: prost_types::Duration,
-) -> Option<Expiration> {
-    convert::non_negative_duration(violations, "ttl", ttl).map(Expiration::After)
 }
 
 pub(super) fn credential_id(
@@ -81,17 +66,8 @@ pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder
     }
 }
 
-const fn pb_state(state: CredentialState) -> pb::CredentialState {
-    match state {
-        CredentialState::Active => pb::CredentialState::Active,
-        CredentialState::Disabled => pb::CredentialState::Disabled,
-        CredentialState::Expired => pb::CredentialState::Expired,
-        CredentialState::Revoked => pb::CredentialState::Revoked,
-    }
-}
-
 pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
-    let state = pb_state(credential.state(now)).into();
+    let state = convert::pb_state(credential.state(now)).into();
     let kind = convert::pb_kind(credential.kind).into();
     let etag = credential.etag();
     let (workspace_id, user_id, max_role) = match credential.owner {

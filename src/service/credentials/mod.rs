@@ -20,6 +20,7 @@ pub use create::{CreateCredential, Created, Expiration};
 pub use find_end::CredentialEnd;
 pub use list::ListCredentials;
 pub use owner::NewOwner;
+pub(super) use owner::creator;
 pub(super) use retry::Fingerprint;
 pub use revoke::{RevokeTarget, Revoked};
 pub use revoke_leaked::{LeakedToken, LeakedTokenResult};
