@@ -4,8 +4,8 @@ use super::args::Global;
 use super::args::caller::{CallerChanges, CallerCommand};
 use super::args::credential::ExpirationArgs;
 use super::{
-    all_pages, credential, open_service, operator, operator_for_rotation, output, refuse_token_output,
-    unprinted_token, wait_for_replicas,
+    all_pages, credential, open_service, operator, operator_for_rotation, output,
+    refuse_token_output, unprinted_token, wait_for_replicas,
 };
 use crate::service::{CreateCaller, ExpiryChange, RotateCaller, UpdateCaller, view};
 use crate::token::Token;

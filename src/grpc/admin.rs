@@ -6,9 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::{audit, convert, pb};
 use crate::model::Caller;
-use crate::service::{
-    CreateCaller, ExpiryChange, RotateCaller, Service, UpdateCaller, Violations,
-};
+use crate::service::{CreateCaller, ExpiryChange, RotateCaller, Service, UpdateCaller, Violations};
 
 type RpcResult<T> = Result<Response<T>, Status>;
 

@@ -10,11 +10,12 @@ use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CredentialKind, CredentialState, Invalid, Membership,
-    PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace, WorkspaceName,
-    WorkspacePolicy, join_names,
+    PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
+    WorkspaceName, WorkspacePolicy, join_names,
 };
 use crate::service::{
-    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
+    Violations,
 };
 
 /// Returns the context that `gate.rs` has added to the request.

@@ -30,9 +30,9 @@ use crate::model::{
     AuditAction, AuditTarget, Caller, CallerId, CallerName, CertificateSan, Digest, Permission,
     PermissionSet, Timestamp,
 };
-use uses::CallerUse;
 use crate::store::{Lock, WriteTx};
 use crate::token::TokenKind;
+use uses::CallerUse;
 
 /// How a request identifies its caller.
 #[derive(Debug, Clone)]

@@ -195,7 +195,8 @@ async fn lock_rotated(
     earlier: Option<&ClaimedRequest>,
 ) -> Result<Caller> {
     if let Some(earlier) = earlier
-        && let Some(rotated) = tx.find_caller_by_rotation(rotation_of(earlier), Lock::Update).await?
+        && let Some(rotated) =
+            tx.find_caller_by_rotation(rotation_of(earlier), Lock::Update).await?
     {
         return require_not_revoked(rotated);
     }

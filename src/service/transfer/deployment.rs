@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::record::Record;
 use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
-    LastUse, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace, WorkspaceId,
-    WorkspacePolicy,
+    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, LastUse,
+    Membership, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspacePolicy,
 };
 
 /// Start of the first line of a deployment file.

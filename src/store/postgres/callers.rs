@@ -135,7 +135,11 @@ impl CallerTx for PostgresTx {
             let statement = locked!(lock, "SELECT id FROM callers WHERE rotation_id = $1");
             db.query(statement).bind(rotation.0).execute(db.connection()).await?;
             let row = db
-                .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE rotation_id = $1"))
+                .query(concat!(
+                    "SELECT ",
+                    caller_columns!(),
+                    " FROM callers WHERE rotation_id = $1"
+                ))
                 .bind(rotation.0)
                 .fetch_optional(db.connection())
                 .await?;
