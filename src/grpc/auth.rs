@@ -127,10 +127,12 @@ impl pb::auth_service_server::AuthService for AuthFace {
     type WatchStream = watch::Responses;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> RpcResult<Self::WatchStream> {
-        let Requester::Caller(caller) = convert::context(&request)?.requester else {
+        let context = convert::context(&request)?;
+        let address = context.remote_address.as_deref().and_then(|address| address.parse().ok());
+        let Requester::Caller(caller) = context.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };
-        let updates = self.0.watch(caller, &request.into_inner().cursor).await?;
+        let updates = self.0.watch(caller, address, &request.into_inner().cursor).await?;
         Ok(Response::new(watch::responses(updates)))
     }
 }

@@ -77,9 +77,10 @@ impl Background {
     }
 }
 
-/// Writes last-use times, and the number of refusals that were not recorded one by one.
+/// Writes last-use times of credentials and callers, and the number of refusals that were not recorded one by one.
 async fn flush_uses_and_refusals(service: &Service) {
     service.flush_last_uses().await;
+    service.flush_caller_uses().await;
     service.record_suppressed_refusals().await;
 }
 

@@ -51,10 +51,14 @@ reasons! {
         "no caller credentials: send 'authorization: Bearer sophic_svc_...' once, or use a client certificate";
     CallerUnknown, "CALLER_UNKNOWN", Unauthenticated,
         "the service token or client certificate does not belong to a caller";
+    CallerExpired, "CALLER_EXPIRED", Unauthenticated,
+        "the caller has expired: give it a later expiry, or use another caller";
     PermissionMissing, "PERMISSION_MISSING", PermissionDenied,
         "the caller lacks a permission for this call";
     PermissionNotHeld, "PERMISSION_NOT_HELD", PermissionDenied,
         "a caller cannot grant a permission that it does not hold itself";
+    LifetimeNotHeld, "LIFETIME_NOT_HELD", PermissionDenied,
+        "a caller cannot give, extend or take over access that lasts longer than its own";
     ActingUserRequired, "ACTING_USER_REQUIRED", PermissionDenied,
         "an acting_user is required: without one this caller lacks the permission, which is credentials.admin for most calls, and audit.read for the audit log";
     ActingUserNotActive, "ACTING_USER_NOT_ACTIVE", PermissionDenied,
@@ -87,12 +91,16 @@ reasons! {
         "the caller is revoked for good: create another one";
     CallerHasNoToken, "CALLER_HAS_NO_TOKEN", FailedPrecondition,
         "the caller authenticates by certificate, and has no service token to rotate";
+    CallerHasNoCertificate, "CALLER_HAS_NO_CERTIFICATE", FailedPrecondition,
+        "the caller authenticates by service token, and has no certificate_san to change";
+    PermissionsUnknown, "PERMISSIONS_UNKNOWN", FailedPrecondition,
+        "the caller has permissions that only a newer server knows, so this one does not replace them: call a newer one";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "a caller with this certificate_san already exists";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
         "the request with this id has succeeded, and its token cannot be shown again: rotate it again";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
-        "the credential has changed since its etag was read: read it again";
+        "the credential or caller has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
         "the credential is revoked for good";
     CredentialExpired, "CREDENTIAL_EXPIRED", FailedPrecondition,

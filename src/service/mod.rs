@@ -43,7 +43,7 @@ pub use audit_attempts::Attempt;
 pub use audit_read::{AuditPage, ListAuditEvents};
 pub use call_context::Reads;
 pub use callers::{
-    AuthenticatedCaller, CreateCaller, PresentedCaller, RotateCaller, RotatedCaller,
+    AuthenticatedCaller, CreateCaller, ExpiryChange, PresentedCaller, RotateCaller, RotatedCaller,
     UndoRotationOutcome, UpdateCaller,
 };
 pub use checks::Violations;
@@ -84,7 +84,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use callers::UsedTokens;
+use callers::{CallerUses, UsedTokens};
 
 use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup, RequestTasks};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
@@ -109,6 +109,7 @@ pub struct Service {
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
     used_tokens: UsedTokens,
+    caller_uses: CallerUses,
     refusal_quota: RefusalQuota,
     last_counts: LastCounts,
     options: Options,
@@ -257,6 +258,7 @@ impl Service {
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
             used_tokens: UsedTokens::default(),
+            caller_uses: CallerUses::default(),
             refusal_quota: RefusalQuota::default(),
             last_counts: LastCounts::default(),
             options,

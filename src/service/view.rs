@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Count, CredentialEnd, Introspection, ReplicaState, Status};
 use crate::decision::ExplainedRow;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
+    AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PatPolicy,
     PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
 use crate::store::ReplicaDetails;
@@ -52,12 +52,7 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     insert_time(&mut view, "expire_time", credential.expire_time);
     insert_time(&mut view, "disable_time", credential.disable_time);
     insert_time(&mut view, "revoke_time", credential.revoke_time);
-    if let Some(last_use) = credential.last_use {
-        insert_time(&mut view, "last_use_time", Some(last_use.time));
-        if let Some(ip) = last_use.ip {
-            view.insert("last_use_ip".into(), ip.to_string().into());
-        }
-    }
+    insert_last_use(&mut view, credential.last_use);
     if let Some(id) = credential.predecessor_id {
         view.insert("predecessor_id".into(), id.to_string().into());
     }
@@ -196,9 +191,18 @@ pub fn membership(membership: &Membership) -> Value {
     })
 }
 
-/// A caller.
+/// A caller with its state at `now` and its last use. The audit log has neither, so that `before` of each of its events
+/// equals `after` of the previous one.
+pub fn caller_now(caller: &Caller, now: Timestamp) -> Value {
+    let mut view = object(self::caller(caller));
+    view.insert("state".into(), caller.state(now).as_str().into());
+    insert_last_use(&mut view, caller.last_use);
+    Value::Object(view)
+}
+
+/// A caller, as it was last changed.
 pub fn caller(caller: &Caller) -> Value {
-    let permissions: Vec<_> = caller.permissions.iter().map(Permission::as_str).collect();
+    let permissions: Vec<_> = caller.permissions.names().collect();
     let mut view = object(json!({
         "id": caller.id.to_string(),
         "name": caller.name.as_str(),
@@ -211,6 +215,11 @@ pub fn caller(caller: &Caller) -> Value {
             view.insert("certificate_san".into(), san.as_str().into())
         }
     };
+    if !caller.creator.is_empty() {
+        view.insert("creator".into(), caller.creator.as_str().into());
+    }
+    view.insert("etag".into(), caller.etag().into());
+    insert_time(&mut view, "expire_time", caller.expire_time);
     insert_time(&mut view, "revoke_time", caller.revoke_time);
     let previous = caller.previous.map(|previous| previous.expire_time);
     insert_time(&mut view, "previous_token_expire_time", previous);
@@ -378,6 +387,14 @@ fn scopes(scopes: ScopeSet) -> Value {
 fn insert_time(view: &mut Map<String, Value>, name: &str, time: Option<Timestamp>) {
     if let Some(time) = time {
         view.insert(name.into(), time.to_string().into());
+    }
+}
+
+fn insert_last_use(view: &mut Map<String, Value>, last_use: Option<LastUse>) {
+    let Some(LastUse { time, ip }) = last_use else { return };
+    insert_time(view, "last_use_time", Some(time));
+    if let Some(ip) = ip {
+        view.insert("last_use_ip".into(), ip.to_string().into());
     }
 }
 

@@ -20,6 +20,7 @@
 mod audit;
 mod audit_row;
 mod bulk;
+mod caller_row;
 mod callers;
 mod changes;
 mod column_reader;

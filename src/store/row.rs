@@ -16,10 +16,9 @@ use super::{
     StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
-    Annotations, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Credential,
-    CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, Facts, FoundFacts, Invalid,
-    IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy, PermissionSet,
-    PreviousToken, PrincipalFacts, RequestId, Revision, Role, RotationId, ScopeSet,
+    Annotations, CallerId, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
+    DisplayName, Facts, FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner,
+    OwnerKind, PatPolicy, PrincipalFacts, RequestId, Revision, Role, ScopeSet,
     Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
     WorkspaceSet,
 };
@@ -70,7 +69,7 @@ impl<R: Columns> ColumnReader<'_, R> {
         Ok((kind, owner))
     }
 
-    fn last_use(&mut self) -> Result<Option<LastUse>> {
+    pub(super) fn last_use(&mut self) -> Result<Option<LastUse>> {
         let time = self.maybe_time("last_use_time")?;
         let ip = self.maybe("last_use_ip", R::text, |text| text.parse::<IpAddr>().ok())?;
         Ok(time.map(|time| LastUse { time, ip }))
@@ -124,34 +123,6 @@ impl<R: Columns> ColumnReader<'_, R> {
 
     fn revision(&mut self) -> Result<Revision> {
         self.number("revision", |number| u64::try_from(number).ok().map(Revision))
-    }
-
-    fn caller(&mut self) -> Result<Caller> {
-        Ok(Caller {
-            id: CallerId(self.uuid("id")?),
-            name: self.parsed("name", CallerName::parse)?,
-            permissions: self.number("permissions", PermissionSet::from_bits)?,
-            identity: {
-                let digest = self.maybe_digest("digest")?;
-                let san = self.maybe_parsed("certificate_san", CertificateSan::parse)?;
-                match (digest, san) {
-                    (Some(digest), None) => CallerIdentity::Token(digest),
-                    (None, Some(san)) => CallerIdentity::Certificate(san),
-                    _ => return Err(self.corrupt("digest")),
-                }
-            },
-            hint: self.text("hint")?,
-            create_time: self.time("create_time")?,
-            revoke_time: self.maybe_time("revoke_time")?,
-            previous: {
-                let digest = self.maybe_digest("previous_digest")?;
-                let expire_time = self.maybe_time("previous_expire_time")?;
-                digest
-                    .zip(expire_time)
-                    .map(|(digest, expire_time)| PreviousToken { digest, expire_time })
-            },
-            rotation: self.maybe_uuid("rotation_id")?.map(RotationId),
-        })
     }
 
     fn change(&mut self) -> Result<Change> {
@@ -385,19 +356,6 @@ pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
     })
 }
 
-/// Reads `caller_columns`.
-pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
-    ColumnReader::new(row, "callers").caller()
-}
-
-/// Reads the caller that follows the origin and the revision, or `None` if the row has none.
-pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> {
-    let mut columns = ColumnReader { row, table: "callers", next: ORIGIN_COLUMNS };
-    if columns.maybe_uuid("id")?.is_none() {
-        return Ok(None);
-    }
-    columns.next = ORIGIN_COLUMNS;
-    columns.caller().map(Some)
 }
 
 /// Reads the origin of a Postgres statement.
@@ -406,7 +364,7 @@ pub(super) fn origin(row: &impl Columns) -> Result<Origin> {
 }
 
 /// Number of columns that [`origin_and_revision`] reads.
-const ORIGIN_COLUMNS: usize = 2;
+pub(super) const ORIGIN_COLUMNS: usize = 2;
 
 /// Reads the origin of a Postgres statement and the newest revision.
 pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revision)> {

@@ -90,11 +90,12 @@ macro_rules! select_digests {
     };
 }
 
-/// Columns for [`super::row::caller`].
+/// Columns for [`super::caller_row::caller`].
 macro_rules! caller_columns {
     () => {
         "id, name, permissions, digest, certificate_san, hint, create_time, revoke_time, \
-         previous_digest, previous_expire_time, rotation_id"
+         previous_digest, previous_expire_time, rotation_id, expire_time, last_use_time, last_use_ip, creator, \
+         version"
     };
 }
 

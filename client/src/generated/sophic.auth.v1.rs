@@ -1085,8 +1085,9 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission callers.admin. A caller can grant only
-    /// permissions that it holds itself.
+    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a later expiry than its own
+    /// (LIFETIME_NOT_HELD).
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1168,7 +1169,8 @@ pub mod admin_service_client {
             self
         }
         /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
-        /// certificate has no token.
+        /// certificate has no token. With an expiry, while a server of an earlier release runs: FAILED_PRECONDITION
+        /// (REPLICA_TOO_OLD), since that one would accept the caller after its expiry.
         pub async fn create_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1250,7 +1252,9 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "RevokeCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes a caller's name or permissions.
+        /// Changes a caller's name, permissions, certificate or expiry, and waits until every replica knows. An expired caller
+        /// can be changed too, and lives again with a later expiry. A caller may bring its own expiry forward, but not move it
+        /// back or remove it (LIFETIME_NOT_HELD).
         pub async fn update_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1277,7 +1281,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "UpdateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// Gives a caller a new service token, but no later expiry. The response shows it, and it is never shown again. The old token stays valid
         /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
         /// replaced is revoked when this returns. A caller may rotate itself.
         pub async fn rotate_caller(

@@ -3,6 +3,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
+pub(super) mod caller;
 pub(super) mod credential;
 pub(super) mod policy;
 pub(super) mod record;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::monitor::CommandMonitor;
-use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
+use crate::model::{Invalid, Role, Scope, parse_client_ip};
+use caller::CallerCommand;
 use credential::{CredentialsCommand, ExplainArgs, KeyCommand, PatCommand};
 use policy::{PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
@@ -221,61 +223,6 @@ pub(super) struct MigrateArgs {
 pub(super) struct DevArgs {
     #[command(flatten)]
     pub(super) ports: Ports,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum CallerCommand {
-    /// Create a caller and print its service token. The token cannot be shown again
-    #[command(
-        after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token"
-    )]
-    Create {
-        /// Name: 1 to 63 characters of a-z, 0-9, '.' and '-'
-        name: String,
-        /// Permission: introspect, credentials.read, credentials.write, credentials.admin, directory.read, directory.write,
-        /// audit.read, callers.admin or status.read. Repeatable
-        #[arg(long = "permission", required = true, value_name = "PERMISSION")]
-        permissions: Vec<Permission>,
-        /// DNS name or URI in the caller's client certificate. The caller then has no service token
-        #[arg(long, value_name = "SAN")]
-        certificate_san: Option<String>,
-    },
-    /// List callers, oldest first
-    List,
-    /// Change a caller's name or permissions
-    #[command(
-        after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
-    )]
-    Update {
-        /// Id or name of the caller
-        caller: String,
-        /// New name [default: unchanged]
-        #[arg(long, required_unless_present = "permissions")]
-        name: Option<String>,
-        /// New permission. Replaces all permissions. Repeatable [default: unchanged]
-        #[arg(long = "permission", value_name = "PERMISSION")]
-        permissions: Vec<Permission>,
-    },
-    /// Replace a caller's service token and print the new one. The old one stays valid for an overlap
-    #[command(
-        after_help = "Example:\n  sophic-auth caller rotate gateway --overlap 1h --output token"
-    )]
-    Rotate {
-        /// Id or name of the caller
-        caller: String,
-        /// How long the old token stays valid, at most 7d. 0s ends it before the command returns [default: 10m]
-        #[arg(long, value_parser = duration, value_name = "DURATION")]
-        overlap: Option<Duration>,
-        /// UUID that makes retries safe: within 10 minutes, the same command with the same id replaces the lost new token, even
-        /// if a service uses it, and does not rotate again
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
-        request_id: String,
-    },
-    /// Revoke a caller for good, and wait until no server accepts its token
-    Revoke {
-        /// Id or name of the caller
-        caller: String,
-    },
 }
 
 /// Declares the flags that disable and enable something, with their help texts.

@@ -285,7 +285,7 @@ fn credential_id(text: &str) -> anyhow::Result<CredentialId> {
     flag("the credential", CredentialId::parse(text))
 }
 
-fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
+pub(super) fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
     let time = args.expire_time.as_deref();
     let time = time.map(|time| flag("--expire-time", Timestamp::parse(time))).transpose()?;
     Ok(time.map(Expiration::At).or(args.ttl.map(Expiration::After)))
@@ -306,6 +306,6 @@ fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Adds the quotes of an etag, which shells take away. Empty text stays empty: no etag.
-fn quote_etag(etag: String) -> String {
+pub(super) fn quote_etag(etag: String) -> String {
     if etag.is_empty() || etag.starts_with('"') { etag } else { format!("\"{etag}\"") }
 }

@@ -166,7 +166,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let request = CreateCaller {
         name: CALLER.to_owned(),
         permissions: Permission::ALL.iter().map(ToString::to_string).collect(),
-        certificate_san: String::new(),
+        ..CreateCaller::default()
     };
     let (caller, caller_token) = service.create_caller(operator(), request).await?;
     let caller_token = caller_token.map(|token| token.expose().to_owned()).unwrap_or_default();

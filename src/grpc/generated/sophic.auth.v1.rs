@@ -2067,7 +2067,8 @@ pub mod admin_service_server {
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
         /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
-        /// certificate has no token.
+        /// certificate has no token. With an expiry, while a server of an earlier release runs: FAILED_PRECONDITION
+        /// (REPLICA_TOO_OLD), since that one would accept the caller after its expiry.
         async fn create_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::CreateCallerRequest>,
@@ -2092,7 +2093,9 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RevokeCallerResponse>,
             tonic::Status,
         >;
-        /// Changes a caller's name or permissions.
+        /// Changes a caller's name, permissions, certificate or expiry, and waits until every replica knows. An expired caller
+        /// can be changed too, and lives again with a later expiry. A caller may bring its own expiry forward, but not move it
+        /// back or remove it (LIFETIME_NOT_HELD).
         async fn update_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::UpdateCallerRequest>,
@@ -2100,7 +2103,7 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::UpdateCallerResponse>,
             tonic::Status,
         >;
-        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// Gives a caller a new service token, but no later expiry. The response shows it, and it is never shown again. The old token stays valid
         /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
         /// replaced is revoked when this returns. A caller may rotate itself.
         async fn rotate_caller(
@@ -2141,8 +2144,9 @@ pub mod admin_service_server {
             tonic::Status,
         >;
     }
-    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission callers.admin. A caller can grant only
-    /// permissions that it holds itself.
+    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
+    /// permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a later expiry than its own
+    /// (LIFETIME_NOT_HELD).
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
         inner: Arc<T>,

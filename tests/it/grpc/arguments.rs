@@ -325,6 +325,7 @@ async fn invalid_callers_are_refused(h: Harness) {
             name: name.to_owned(),
             permissions: permissions.iter().map(|&permission| permission.to_owned()).collect(),
             certificate_san: san.to_owned(),
+            ..Default::default()
         };
         root.admin().create_caller(request).await
     };

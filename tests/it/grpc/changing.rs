@@ -117,6 +117,7 @@ impl Stage {
                 name: name.to_owned(),
                 permissions: vec!["introspect".to_owned(), "audit.read".to_owned()],
                 certificate_san: String::new(),
+                ..Default::default()
             };
             root.admin().create_caller(request).await.expect("it is made");
         }
@@ -270,14 +271,19 @@ async fn callers(actor: &Actor, rpc: &str) -> Changed {
     let permissions = vec!["introspect".to_owned()];
     if rpc == "CreateCaller" {
         let (name, certificate_san) = ("new".to_owned(), String::new());
-        let create = CreateCallerRequest { name, permissions, certificate_san };
+        let create =
+            CreateCallerRequest { name, permissions, certificate_san, ..Default::default() };
         drop(admin.create_caller(Request::new(create)).await?);
     } else if rpc.starts_with("RevokeCaller") {
         let revoke = RevokeCallerRequest { caller: named("revoked") };
         drop(admin.revoke_caller(Request::new(revoke)).await?);
     } else if rpc.starts_with("UpdateCaller") {
-        let update =
-            UpdateCallerRequest { caller: named("updated"), name: String::new(), permissions };
+        let update = UpdateCallerRequest {
+            caller: named("updated"),
+            name: String::new(),
+            permissions,
+            ..Default::default()
+        };
         drop(admin.update_caller(Request::new(update)).await?);
     } else if rpc.starts_with("RotateCaller") {
         let rotate = RotateCallerRequest { caller: named("rotated"), ..Default::default() };

@@ -243,6 +243,7 @@ async fn an_interrupted_caller_rotation_is_done_by_its_retry(h: Harness) {
             caller: "gateway".to_owned(),
             overlap: seconds(0),
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let rotate = async || root.admin().rotate_caller(request.clone()).await;
         let change = "OLD.previous_digest IS NOT NULL AND NEW.previous_digest IS NULL";

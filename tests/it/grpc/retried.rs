@@ -235,6 +235,7 @@ async fn a_retry_after_the_new_token_was_used_waits_before_it_is_refused(h: Harn
         caller: "service".to_owned(),
         overlap: Some(prost_types::Duration::default()),
         request_id: ids[2].clone(),
+        ..Default::default()
     };
     let (mut auth, mut admin) = (there.auth(), there.admin());
     let created = auth.create_key(create.clone()).await.expect("it is made").into_inner();

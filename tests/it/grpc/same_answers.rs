@@ -283,6 +283,7 @@ async fn endings(session: &mut Session) {
             name: text(name),
             permissions: vec![text(permission)],
             certificate_san: text(san),
+            ..Default::default()
         };
         session.note("create caller", admin.create_caller(request).await);
     }

@@ -135,6 +135,7 @@ impl Secure {
             name: "gateway".to_owned(),
             permissions: vec![Permission::Introspect.to_string()],
             certificate_san: san.to_owned(),
+            ..CreateCaller::default()
         };
         let operator = Context::operator("test");
         let (_, token) =
@@ -208,6 +209,7 @@ async fn the_first_name_of_a_certificate_that_a_caller_has_decides(s: Secure) {
         name: "other".to_owned(),
         permissions: vec![Permission::AuditRead.to_string()],
         certificate_san: address.to_owned(),
+        ..CreateCaller::default()
     };
     let operator = Context::operator("test");
     s.running.service.create_caller(operator, request).await.expect("it is made");

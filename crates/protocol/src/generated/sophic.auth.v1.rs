@@ -2821,7 +2821,8 @@ pub struct Caller {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Permissions, in ascending order: introspect, credentials.read, credentials.write, credentials.admin,
-    /// directory.read, directory.write, audit.read, callers.admin, status.read.
+    /// directory.read, directory.write, audit.read, callers.admin. One that only a newer server knows is a number, such as
+    /// 4096: it permits nothing here.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The service token's prefix and the last four characters of its body. Empty for a caller with a certificate.
@@ -2841,6 +2842,27 @@ pub struct Caller {
     /// there is none.
     #[prost(message, optional, tag = "8")]
     pub previous_token_expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the caller expires: the first instant at which it is refused (UNAUTHENTICATED, CALLER_EXPIRED), on every
+    /// connection and in the middle of a Watch. Unset: it does not expire.
+    #[prost(message, optional, tag = "9")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the caller last authenticated, to the second. Written about once a minute. Unset if it never did, or not since
+    /// this is kept.
+    #[prost(message, optional, tag = "10")]
+    pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The network address from which the caller last authenticated. That of a proxy, if there is one in between. Empty if
+    /// it never did.
+    #[prost(string, tag = "11")]
+    pub last_use_ip: ::prost::alloc::string::String,
+    /// Changes with every change of the caller except its last use (AIP-154). Pass it to UpdateCaller or RotateCaller.
+    #[prost(string, tag = "12")]
+    pub etag: ::prost::alloc::string::String,
+    /// Who created the caller: `caller:<name>` or `operator:<name>`. Empty if it was created before this was kept.
+    #[prost(string, tag = "13")]
+    pub creator: ::prost::alloc::string::String,
+    /// ACTIVE, EXPIRED or REVOKED.
+    #[prost(enumeration = "CredentialState", tag = "14")]
+    pub state: i32,
 }
 impl ::prost::Name for Caller {
     const NAME: &'static str = "Caller";
@@ -2865,6 +2887,22 @@ pub struct CreateCallerRequest {
     /// and gets no service token.
     #[prost(string, tag = "3")]
     pub certificate_san: ::prost::alloc::string::String,
+    /// When it expires. Unset: never. Not later than the calling caller's own expiry.
+    #[prost(oneof = "create_caller_request::Expiration", tags = "4, 5")]
+    pub expiration: ::core::option::Option<create_caller_request::Expiration>,
+}
+/// Nested message and enum types in `CreateCallerRequest`.
+pub mod create_caller_request {
+    /// When it expires. Unset: never. Not later than the calling caller's own expiry.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Expiration {
+        /// Expires at this time, which must be in the future.
+        #[prost(message, tag = "4")]
+        ExpireTime(::prost_types::Timestamp),
+        /// Expires this long after its creation. Must be positive.
+        #[prost(message, tag = "5")]
+        Ttl(::prost_types::Duration),
+    }
 }
 impl ::prost::Name for CreateCallerRequest {
     const NAME: &'static str = "CreateCallerRequest";
@@ -2971,7 +3009,7 @@ impl ::prost::Name for RevokeCallerResponse {
         "/sophic.auth.v1.RevokeCallerResponse".into()
     }
 }
-/// Request of UpdateCaller.
+/// Request of UpdateCaller. At least one change is required.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateCallerRequest {
     /// The caller, by id or name.
@@ -2980,9 +3018,42 @@ pub struct UpdateCallerRequest {
     /// New name. Empty: unchanged.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// All new permissions. The calling caller must hold each of them itself. Empty: unchanged.
+    /// All new permissions. The calling caller must hold each of them itself. Empty: unchanged. If the caller has a
+    /// permission that only a newer server knows: FAILED_PRECONDITION (PERMISSIONS_UNKNOWN), which names its number, so that
+    /// it is neither dropped nor kept unseen.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// New subject alternative name of the caller's client certificate. Empty: unchanged. When this returns, no replica
+    /// accepts the old one. Changing it is taking the caller over, so the calling caller must hold all of its permissions,
+    /// as for RotateCaller, and must not expire before it. For a caller with a service token: FAILED_PRECONDITION
+    /// (CALLER_HAS_NO_CERTIFICATE).
+    #[prost(string, tag = "4")]
+    pub certificate_san: ::prost::alloc::string::String,
+    /// The etag that the caller must still have: otherwise ABORTED (ETAG_MISMATCH). Empty: any. A retry of a call that has
+    /// changed the caller finds another one.
+    #[prost(string, tag = "8")]
+    pub etag: ::prost::alloc::string::String,
+    /// The new expiry. Unset: unchanged. To move it back or to remove it is a grant: the calling caller must hold all
+    /// permissions of the caller, and must not expire before the new time.
+    #[prost(oneof = "update_caller_request::Expiration", tags = "5, 6, 7")]
+    pub expiration: ::core::option::Option<update_caller_request::Expiration>,
+}
+/// Nested message and enum types in `UpdateCallerRequest`.
+pub mod update_caller_request {
+    /// The new expiry. Unset: unchanged. To move it back or to remove it is a grant: the calling caller must hold all
+    /// permissions of the caller, and must not expire before the new time.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Expiration {
+        /// Expires at this time, earlier or later than before. It must be in the future, or the present value.
+        #[prost(message, tag = "5")]
+        ExpireTime(::prost_types::Timestamp),
+        /// Expires this long from now. Must be positive. A retry counts from its own time.
+        #[prost(message, tag = "6")]
+        Ttl(::prost_types::Duration),
+        /// Never expires. Must be true.
+        #[prost(bool, tag = "7")]
+        RemoveExpiry(bool),
+    }
 }
 impl ::prost::Name for UpdateCallerRequest {
     const NAME: &'static str = "UpdateCallerRequest";
@@ -3014,7 +3085,8 @@ impl ::prost::Name for UpdateCallerResponse {
 /// Request of RotateCaller.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateCallerRequest {
-    /// The caller, by id or name. It must have a service token, not a certificate.
+    /// The caller, by id or name. It must have a service token, not a certificate. The calling caller must hold all of its
+    /// permissions, and must not expire before it. A retry finds the caller even if it was renamed meanwhile.
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
     /// How long the old token stays valid, at most 7 days. Unset: 10 minutes. Zero: it is revoked when this returns,
@@ -3029,6 +3101,10 @@ pub struct RotateCallerRequest {
     /// request with the same id within 24 hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
+    /// The etag that the caller must still have: otherwise ABORTED (ETAG_MISMATCH). Empty: any. A retry with a request_id
+    /// does not check it again.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RotateCallerRequest {
     const NAME: &'static str = "RotateCallerRequest";

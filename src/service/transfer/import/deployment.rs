@@ -280,6 +280,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
                 ("permissions", found.permissions != wanted.permissions),
                 ("digest or certificate_san", found.identity != wanted.identity),
                 ("previous_digest", found.previous != wanted.previous),
+                ("expire_time", found.expire_time != wanted.expire_time),
                 revoked(found.revoke_time.is_some(), wanted.revoke_time.is_some()),
             ],
         ));
@@ -287,6 +288,9 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
     let alive = wanted.revoke_time.is_none();
     if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
         return Ok(rejected("caller: another caller has its name here"));
+    }
+    if wanted.expire_time.is_some() {
+        Service::require_new_rules(&mut **tx).await?;
     }
     match tx.insert_caller(&wanted).await {
         Err(StoreError::Conflict(_)) => {
