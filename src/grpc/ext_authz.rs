@@ -65,7 +65,8 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
 /// Reads the required scopes. An unknown key is an error, because a misspelled one would change nothing.
 fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> ScopeSet {
     if extensions.keys().any(|key| key != SCOPE_KEY && key != IDENTITY_ONLY_SETTING) {
-        violations.add("context_extensions", "may have the keys scope and identity_only, and no other");
+        violations
+            .add("context_extensions", "may have the keys scope and identity_only, and no other");
     }
     let value = |key| extensions.get(key).map(String::as_str);
     let identity_only = value(IDENTITY_ONLY_SETTING);

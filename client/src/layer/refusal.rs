@@ -98,7 +98,9 @@ impl Refusal {
                 None => "the token may not do this",
             },
             Self::BadWorkspaceHeader => headers::WORKSPACE_MALFORMED,
-            Self::NoScopeRequired => "this endpoint requires no scope, so no token is authorised for it",
+            Self::NoScopeRequired => {
+                "this endpoint requires no scope, so no token is authorised for it"
+            }
             Self::Unavailable { .. } => "the authorization service gave no answer: try again",
         }
     }

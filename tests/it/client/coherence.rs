@@ -145,9 +145,8 @@ async fn a_narrowed_limit_to_workspaces_holds_when_the_change_arrives(stage: Sta
         ..Default::default()
     };
     let made = stage.root.auth().create_pat(request).await.expect("it is made").into_inner();
-    let reading = |workspace| {
-        Presented::new(&made.token).in_workspace(workspace).requiring(Scopes::READ)
-    };
+    let reading =
+        |workspace| Presented::new(&made.token).in_workspace(workspace).requiring(Scopes::READ);
     for workspace in ["acme", "globex"] {
         assert!(remembered(&client, &reading(workspace)).await.is_allowed());
     }

@@ -134,7 +134,11 @@ async fn a_method_without_a_scope_admits_nobody(stage: Stage) {
     let (client, _) = stage.client().await;
     let layer = AuthLayer::grpc(client.clone());
     let health = serve_behind(layer.clone(), true).await;
-    assert_refused(check(&health, &[bearer(&stage.key)]).await, Code::Internal, "NO_SCOPE_REQUIRED");
+    assert_refused(
+        check(&health, &[bearer(&stage.key)]).await,
+        Code::Internal,
+        "NO_SCOPE_REQUIRED",
+    );
     let health = serve_behind(layer.admit_identity_only(), true).await;
     check(&health, &[bearer(&stage.key)]).await.expect("it is admitted");
     assert_refused(check(&health, &[bearer("x")]).await, Code::Unauthenticated, "TOKEN_UNKNOWN");

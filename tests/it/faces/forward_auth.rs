@@ -127,9 +127,11 @@ async fn a_route_without_a_scope_must_say_so_and_the_answer_says_so_too(scene: S
     ] {
         of_the_operator(&ask(query, "acme").await, 400);
     }
-    for (query, is_identity_only) in
-        [("?identity_only=true", "true"), ("?identity_only=true&scope=", "true"), ("?scope=read", "")]
-    {
+    for (query, is_identity_only) in [
+        ("?identity_only=true", "true"),
+        ("?identity_only=true&scope=", "true"),
+        ("?scope=read", ""),
+    ] {
         let reply = ask(query, "acme").await;
         assert_eq!(reply.status, 200, "{query}: {reply:?}");
         assert_eq!(reply.header("x-sophic-identity-only"), is_identity_only, "{query}: {reply:?}");
@@ -177,7 +179,11 @@ async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Sce
         ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7", "198.51.100.1"], 403),
         ("?scope=read&client_ip_header=x-real-ip", &[], 403),
         ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7:51234"], 200),
-        ("?scope=read&client_ip_header=x-real-ip", &["198.51.100.1, [::ffff:203.0.113.7]:443"], 200),
+        (
+            "?scope=read&client_ip_header=x-real-ip",
+            &["198.51.100.1, [::ffff:203.0.113.7]:443"],
+            200,
+        ),
         ("?scope=read&client_ip_header=x-real-ip", &["198.51.100.1:51234"], 403),
         ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7, unknown"], 403),
         // A header that the operator did not name is ignored.

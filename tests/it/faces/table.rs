@@ -82,7 +82,12 @@ impl Row {
         Self { granted: Some(scopes), ..self }
     }
 
-    pub(super) fn role(self, user: &'static str, role: &'static str, capped_by: &'static str) -> Self {
+    pub(super) fn role(
+        self,
+        user: &'static str,
+        role: &'static str,
+        capped_by: &'static str,
+    ) -> Self {
         Self { user: Some(user), role: Some((role, capped_by)), ..self }
     }
 
