@@ -36,9 +36,9 @@ impl Service {
                 .await?;
             if let Some(names) = names_of(batch.iter().map(|stored| &stored.credential)) {
                 let existing = generations(&self.store.find_imported(&names).await?);
-                batch
-                    .iter_mut()
-                    .for_each(|stored| keep_existing(&mut stored.credential, &existing));
+                for stored in &mut batch {
+                    keep_existing(&mut stored.credential, &existing);
+                }
             }
             for stored in &batch {
                 lines.push(stored)?;

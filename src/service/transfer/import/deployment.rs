@@ -249,7 +249,9 @@ async fn compare(
     let mut found = import.tx.find_credentials(&ids).await?;
     if let Some(names) = names_of(found.iter()) {
         let workspaces = generations(&import.tx.peek_imported(&names).await?);
-        found.iter_mut().for_each(|found| keep_existing(found, &workspaces));
+        for found in &mut found {
+            keep_existing(found, &workspaces);
+        }
     }
     let found: HashMap<_, _> = found.iter().map(|found| (found.id, found)).collect();
     for (line, stored) in existing {

@@ -181,8 +181,9 @@ impl Service {
             let orphans = batch.iter().map(|(_, stored)| stored).filter(|stored| is_orphan(stored));
             let orphans: Vec<_> = orphans.cloned().collect();
             if !orphans.is_empty() {
-                let named = orphans.iter().map(|orphan| &orphan.credential);
-                let missing = named.flat_map(|credential| existing.missing_workspaces(credential));
+                let orphaned = orphans.iter().map(|orphan| &orphan.credential);
+                let missing =
+                    orphaned.flat_map(|credential| existing.missing_workspaces(credential));
                 let missing = missing.collect();
                 self.create_owners(tx, context, &orphans, missing).await?;
             }
