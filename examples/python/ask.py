@@ -4,7 +4,8 @@
     python -m grpc_tools.protoc -I proto --python_out=generated --grpc_python_out=generated proto/sophic/auth/v1/*.proto
     printf %s "$TOKEN" | PYTHONPATH=generated python examples/python/ask.py --workspace acme --scope read
 
-SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN name the service. Exit code: 0 allowed, 1 refused, 2 no answer.
+SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN name the service. Exit code: 0 allowed, 1 refused, 2 no answer. Without
+a scope the answer says only whose token it is, which permits nothing: exit code 1.
 """
 
 import argparse
@@ -72,6 +73,20 @@ def reason(error):
     return ""
 
 
+def permits(answer, scopes):
+    """Whether a request that required these scopes may proceed. An answer about the identity only permits nothing."""
+    return answer.active and answer.allowed and bool(scopes) and not answer.identity_only
+
+
+def denial_name(answer):
+    """The name of the denial, or None. A newer service may send one that this program has no name for."""
+    if answer.allowed:
+        return None
+    if answer.denial not in Denial.values():
+        return f"UNKNOWN_{answer.denial}"
+    return Denial.Name(answer.denial).removeprefix("DENIAL_")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workspace", default="")
@@ -83,15 +98,18 @@ def main():
     except grpc.RpcError as error:
         print(f"{error.code().name}: {reason(error)}: {error.details()}", file=sys.stderr)
         return 2
+    permitted = permits(answer, arguments.scope)
     print(json.dumps({
+        "permitted": permitted,
         "allowed": answer.allowed,
-        "denial": None if answer.allowed else Denial.Name(answer.denial).removeprefix("DENIAL_"),
+        "identity_only": answer.identity_only,
+        "denial": denial_name(answer),
         "http_status": answer.http_status,
         "www_authenticate": answer.www_authenticate,
         "user": answer.user.id or None,
         "workspace": answer.workspace.slug or None,
     }))
-    return 0 if answer.allowed else 1
+    return 0 if permitted else 1
 
 
 if __name__ == "__main__":

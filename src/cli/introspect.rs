@@ -113,6 +113,10 @@ pub(super) fn end_summary(ended: &CredentialEnd) -> String {
 pub(super) fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
     let mut lines = vec![match (decision.denial, invalid_because) {
+        (None, _) if answer.identity_only => {
+            "IDENTITY    200, which permits nothing: name the --scope that a request needs"
+                .to_owned()
+        }
         (None, _) => "ALLOWED     200".to_owned(),
         (Some(denial), Some(why)) => {
             format!("REFUSED     {}: this cannot be a token: {why}", denial.http_status())

@@ -205,6 +205,9 @@ impl WorkspaceRecord {
     }
 
     pub(super) fn read(&self) -> Result<(Workspace, Option<WorkspacePolicy>), Invalid> {
+        if self.pat_policy.as_ref().is_some_and(|policy| policy.lifetime_max_us == Some(0)) {
+            return Err(Invalid::new("pat_policy.lifetime_max_us must be at least 1"));
+        }
         let workspace = Workspace {
             id: WorkspaceId::parse(&self.id)?,
             slug: Slug::parse(&self.slug)?,

@@ -142,6 +142,10 @@ fn assert_asks(stage: &Stage, language: &Language) {
     let (code, answer) = ask(&stage.pat, "globex", &["capture"]);
     assert_eq!((code, &answer["denial"]), (Some(1), &json!("INSUFFICIENT_SCOPE")), "{answer}");
     assert_eq!(answer["http_status"], 403);
+    // Without a scope, the answer says whose token it is and permits nothing.
+    let (code, answer) = ask(&stage.pat, "acme", &[]);
+    assert_eq!((code, &answer["user"]), (Some(1), &json!("ada")), "{answer}");
+    assert_eq!((&answer["permitted"], &answer["identity_only"]), (&json!(false), &json!(true)));
     let (code, answer) = ask("nonsense", "", &["read"]);
     assert_eq!((code, &answer["denial"]), (Some(1), &json!("TOKEN_UNKNOWN")), "{answer}");
     assert!(answer["www_authenticate"].as_str().is_some_and(|text| text.contains("invalid_token")));

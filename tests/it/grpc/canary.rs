@@ -43,7 +43,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     // First, because unreadable addresses are logged once a minute.
     let http = first["http"].as_str().and_then(|url| url.strip_prefix("http://"));
     let http = http.and_then(|address| address.parse().ok()).expect("an address");
-    let call = Call::get(&format!("/auth?client_ip_header={}", secrets[1]))
+    let call = Call::get(&format!("/auth?scope=read&client_ip_header={}", secrets[1]))
         .header("x-sophic-auth-caller", &format!("Bearer {}", secrets[0]))
         .header("authorization", &format!("Bearer {}", secrets[1]))
         .header(&secrets[1], "no address");
