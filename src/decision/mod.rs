@@ -113,6 +113,15 @@ pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Deci
     }
 }
 
+/// Returns the effective role of a personal access token in the named workspace. `None` if rows 3, 4 or 8 to 10 deny it
+/// there, whatever is required and wherever the request comes from.
+pub fn effective_role(found: &FoundFacts, now: Timestamp) -> Option<Role> {
+    match refuse_inactive(found, now) {
+        Some(_) => None,
+        None => standing(found).ok().map(|(role, _)| role),
+    }
+}
+
 /// Decides rows 3 and 4. An owner of the wrong kind counts as missing. A credential whose owner is missing counts as
 /// revoked.
 fn refuse_inactive(found: &FoundFacts, now: Timestamp) -> Option<Denial> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CredentialEnd, Introspection};
+use super::{CredentialEnd, Introspection, WorkspacePat};
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
     PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
@@ -58,6 +58,23 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     }
     if let Some(id) = credential.predecessor_id {
         view.insert("predecessor_id".into(), id.to_string().into());
+    }
+    Value::Object(view)
+}
+
+/// A personal access token, as the owners of a workspace see it.
+pub fn workspace_pat(pat: &WorkspacePat) -> Value {
+    let mut view = object(json!({
+        "credential_id": pat.credential_id.to_string(),
+        "user_id": pat.user.id.as_str(),
+        "user_display_name": pat.user.display_name.as_str(),
+        "hint": pat.hint,
+        "barred": pat.barred,
+        "state": pat.state.as_str(),
+    }));
+    insert_time(&mut view, "last_use_time", pat.last_use_time);
+    if let Some(role) = pat.role {
+        view.insert("role".into(), role.as_str().into());
     }
     Value::Object(view)
 }

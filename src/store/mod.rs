@@ -36,6 +36,7 @@ mod row;
 mod rules;
 mod sql;
 mod transfer;
+mod workspace_uses;
 mod write_health;
 
 pub mod postgres;
@@ -68,6 +69,7 @@ pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
 };
+pub use workspace_uses::{UsePosition, UsedPat, WorkspaceUseStore, WorkspaceUseTx};
 
 use async_trait::async_trait;
 
@@ -93,6 +95,7 @@ pub trait ReadStore:
     + CallerStore
     + AuditStore
     + PendingEndsStore
+    + WorkspaceUseStore
     + ChangeStore
     + FeedStore
 {
@@ -128,6 +131,7 @@ pub trait WriteTx:
     + RequestIdTx
     + AuditTx
     + PendingEndsTx
+    + WorkspaceUseTx
     + RulesTx
 {
     /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest

@@ -96,7 +96,7 @@ pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder
     }
 }
 
-const fn pb_state(state: CredentialState) -> pb::CredentialState {
+pub(super) const fn pb_state(state: CredentialState) -> pb::CredentialState {
     match state {
         CredentialState::Active => pb::CredentialState::Active,
         CredentialState::Disabled => pb::CredentialState::Disabled,

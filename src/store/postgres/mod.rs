@@ -32,6 +32,7 @@ mod shared_pool;
 mod transaction;
 mod transfer;
 mod url;
+mod workspace_uses;
 
 pub(in crate::store) use error::failure;
 pub use open::{foreign_tables, migrate, missing_rights, pending_migrations};

@@ -26,6 +26,7 @@ mod rules;
 mod transaction;
 mod transfer;
 mod watched;
+mod workspace_uses;
 
 pub use backup::backup;
 pub(in crate::store) use error::failure;
