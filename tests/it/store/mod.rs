@@ -29,3 +29,4 @@ mod shell;
 mod silent_connections;
 mod transactions;
 mod transfer;
+mod workspace_uses;
