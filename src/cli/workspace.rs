@@ -1,10 +1,11 @@
-//! `workspace put|swap-slugs|list|delete`.
+//! `workspace put|swap-slugs|list|pats|bar-pat|unbar-pat|delete`.
 
+use super::args::policy::BarArgs;
 use super::args::{Global, WorkspaceCommand};
 use super::progress::write_pending_ends;
 use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
-use crate::model::{DisplayName, Slug, WorkspaceId, WorkspaceName};
-use crate::service::{PutWorkspace, Service, view};
+use crate::model::{CredentialId, DisplayName, Slug, WorkspaceId, WorkspaceName};
+use crate::service::{BarPat, ListWorkspacePats, PutWorkspace, Service, view};
 use crate::token::{OsRandom, random_array};
 
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
@@ -73,6 +74,21 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             output::list(global.output, "workspaces", &columns, &workspaces)?;
             service.close().await;
         }
+        WorkspaceCommand::Pats { workspace } => list_pats(global, &workspace).await?,
+        WorkspaceCommand::BarPat(args) => {
+            let bar = bar_pat(args)?;
+            let service = open_service(global).await?;
+            let pat = service.bar_pat(operator(), bar).await?;
+            output::item(global.output, &view::workspace_pat(&pat))?;
+            service.close().await;
+        }
+        WorkspaceCommand::UnbarPat(args) => {
+            let bar = bar_pat(args)?;
+            let service = open_service(global).await?;
+            let pat = service.unbar_pat(operator(), bar).await?;
+            output::item(global.output, &view::workspace_pat(&pat))?;
+            service.close().await;
+        }
         WorkspaceCommand::Delete { workspace } => {
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
             let service = open_service(global).await?;
@@ -82,6 +98,28 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
         }
     }
     Ok(())
+}
+
+async fn list_pats(global: &Global, workspace: &str) -> anyhow::Result<()> {
+    let workspace = flag("the workspace", WorkspaceName::parse(workspace))?;
+    let service = open_service(global).await?;
+    let context = operator();
+    let pats = all_pages(async |page| {
+        let (workspace, acting_user) = (workspace.clone(), String::new());
+        let request = ListWorkspacePats { workspace, acting_user, page: page.clone() };
+        service.list_workspace_pats(&context, &request).await
+    });
+    let pats: Vec<_> = pats.await?.iter().map(view::workspace_pat).collect();
+    let columns = ["credential_id", "user_id", "hint", "state", "role", "barred", "last_use_time"];
+    output::list(global.output, "pats", &columns, &pats)?;
+    service.close().await;
+    Ok(())
+}
+
+fn bar_pat(args: BarArgs) -> anyhow::Result<BarPat> {
+    let workspace = flag("the workspace", WorkspaceName::parse(&args.workspace))?;
+    let id = flag("the id", CredentialId::parse(&args.id))?;
+    Ok(BarPat { workspace, id, acting_user: String::new(), reason: args.reason })
 }
 
 /// Returns the id of the existing workspace that a `put` updates, by its id or else by its slug.

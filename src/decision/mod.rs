@@ -127,6 +127,15 @@ fn walk(
     }
 }
 
+/// Returns the effective role of a personal access token in the named workspace. `None` if rows 3, 4 or 8 to 10 deny it
+/// there, whatever is required and wherever the request comes from.
+pub fn effective_role(found: &FoundFacts, now: Timestamp) -> Option<Role> {
+    match refuse_inactive(found, now, &mut |_, _| ()) {
+        Some(_) => None,
+        None => standing(found).ok().map(|(role, _)| role),
+    }
+}
+
 /// Shows a row, and returns its denial if it denies.
 #[inline]
 fn row(see: &mut impl FnMut(Denial, bool), denial: Denial, denies: bool) -> Option<Denial> {

@@ -51,9 +51,9 @@ pub use clock::StoreClock;
 pub use commit::{Commits, ReplicaWait, WaitCause};
 pub use connection_activity::{Activity, ConnectionRank, InFlightGuard};
 pub use credentials::{
-    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialChoice, CredentialEnd,
-    Expiration, LeakedToken, LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked,
-    Rotate, Rotated, SwitchCredential, UpdateCredential,
+    BarPat, BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialChoice, CredentialEnd,
+    Expiration, LeakedToken, LeakedTokenResult, ListCredentials, ListWorkspacePats, NewOwner,
+    RevokeTarget, Revoked, Rotate, Rotated, SwitchCredential, UpdateCredential, WorkspacePat,
 };
 pub use directory::{PutUser, PutWorkspace};
 pub use error::{FieldViolation, Kind, RETRY_DELAY, Reason, ServiceError};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Count, CredentialEnd, Introspection, ReplicaState, Status};
+use super::{Count, CredentialEnd, Introspection, ReplicaState, Status, WorkspacePat};
 use crate::decision::ExplainedRow;
 use crate::model::{
     AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PatPolicy,
@@ -104,6 +104,23 @@ pub fn status(status: &Status) -> Value {
         "expiring": count(status.expiring),
         "expiring_credentials": expiring.collect::<Vec<_>>(),
     })
+}
+
+/// A personal access token, as the owners of a workspace see it.
+pub fn workspace_pat(pat: &WorkspacePat) -> Value {
+    let mut view = object(json!({
+        "credential_id": pat.credential_id.to_string(),
+        "user_id": pat.user.id.as_str(),
+        "user_display_name": pat.user.display_name.as_str(),
+        "hint": pat.hint,
+        "barred": pat.barred,
+        "state": pat.state.as_str(),
+    }));
+    insert_time(&mut view, "last_use_time", pat.last_use_time);
+    if let Some(role) = pat.role {
+        view.insert("role".into(), role.as_str().into());
+    }
+    Value::Object(view)
 }
 
 /// A workspace.

@@ -40,6 +40,7 @@ mod rules;
 mod sql;
 mod status;
 mod transfer;
+mod workspace_uses;
 mod write_health;
 
 pub mod postgres;
@@ -77,6 +78,7 @@ pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
 };
+pub use workspace_uses::{UsePosition, UsedPat, WorkspaceUseStore, WorkspaceUseTx};
 
 use async_trait::async_trait;
 
@@ -102,6 +104,7 @@ pub trait ReadStore:
     + CallerStore
     + AuditStore
     + PendingEndsStore
+    + WorkspaceUseStore
     + ChangeStore
     + FeedStore
     + StatusStore
@@ -139,6 +142,7 @@ pub trait WriteTx:
     + RequestIdTx
     + AuditTx
     + PendingEndsTx
+    + WorkspaceUseTx
     + RulesTx
 {
     /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest

@@ -13,7 +13,7 @@ use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
     NameHolder, Origin, PendingEnds, PendingEndsOwner, Result, StaleOrigin, StoreError,
-    StoredCredential, Synced, TakenCredential,
+    StoredCredential, Synced, TakenCredential, UsedPat,
 };
 use crate::model::{
     Annotations, CallerId, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
@@ -226,6 +226,18 @@ pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
     let mut columns = ColumnReader::new(row, "credentials");
     let digest = columns.maybe_digest("digest")?;
     columns.required("digest", digest)
+}
+
+/// Reads `credential_columns`, the time of the last use in a workspace, the user's role there, and `user_columns`.
+pub(super) fn used_pat(row: &impl Columns) -> Result<UsedPat> {
+    let mut columns = ColumnReader::new(row, "credentials");
+    let credential = columns.credential()?;
+    columns.table = "workspace_uses";
+    let last_use_time = columns.maybe_time("last_use_time")?;
+    columns.table = "memberships";
+    let role = columns.maybe("role", Columns::int, Role::from_number)?;
+    columns.table = "users";
+    Ok(UsedPat { credential, user: columns.user()?, role, last_use_time })
 }
 
 /// Reads a credential's id, digest, kind and owner.

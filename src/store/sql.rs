@@ -68,6 +68,10 @@ macro_rules! select_credentials {
     };
     // Selects further columns after `credential_columns`.
     (with $more:literal) => {
+        select_credentials!(with $more, from "credentials AS c")
+    };
+    // The same, from further tables.
+    (with $more:expr, from $from:literal) => {
         concat!(
             "SELECT ",
             credential_columns!(
@@ -76,8 +80,9 @@ macro_rules! select_credentials {
                  WHEN c.generation < u.generation THEN COALESCE(u.generation_time, u.update_time) END)"
             ),
             $more,
-            " FROM credentials AS c \
-             LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
+            " FROM ",
+            $from,
+            " LEFT JOIN workspaces AS w ON w.id = c.workspace_id \
              LEFT JOIN users AS u ON u.id = c.user_id"
         )
     };

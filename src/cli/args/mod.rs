@@ -23,7 +23,7 @@ use super::monitor::CommandMonitor;
 use crate::model::{Invalid, Role, Scope, parse_client_ip};
 use caller::CallerCommand;
 use credential::{CredentialsCommand, ExplainArgs, KeyCommand, PatCommand};
-use policy::{PatPolicyArgs, WorkspacePolicyArgs};
+use policy::{BarArgs, PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
 use status::{ReplicaCommand, StatusArgs};
@@ -290,6 +290,24 @@ pub(super) enum WorkspaceCommand {
     },
     /// List workspaces, by id
     List,
+    /// List the personal access tokens that have acted in a workspace, the most recently used there first. An empty role
+    /// means that the token may not act there any more
+    #[command(after_help = "Example:\n  sophic-auth workspace pats acme")]
+    Pats {
+        /// Slug or id of the workspace
+        workspace: String,
+    },
+    /// Bar a personal access token, and those that replace it by rotation, from a workspace in which it has acted, without
+    /// ending it. Waits until no server accepts it there
+    #[command(
+        after_help = "Example:\n  sophic-auth workspace bar-pat acme 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"unknown machine\""
+    )]
+    BarPat(BarArgs),
+    /// Admit a personal access token again to a workspace from which it was barred
+    #[command(
+        after_help = "Example:\n  sophic-auth workspace unbar-pat acme 0195f2d4-7c1e-7b3a-9d58-0242ac120002"
+    )]
+    UnbarPat(BarArgs),
     /// Delete a workspace, revoke its keys, remove its memberships, and reserve its slug for 30 days. Waits until every
     /// server has applied the change
     Delete {

@@ -157,3 +157,15 @@ impl WorkspacePolicyArgs {
         Some(change).filter(|change| *change != PolicyChange::default())
     }
 }
+
+/// Arguments of `workspace bar-pat` and `workspace unbar-pat`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BarArgs {
+    /// Slug or id of the workspace
+    pub(in crate::cli) workspace: String,
+    /// Id of the personal access token
+    pub(in crate::cli) id: String,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(in crate::cli) reason: String,
+}

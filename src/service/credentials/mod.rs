@@ -15,6 +15,7 @@ mod revoke_leaked;
 mod rotate;
 mod switch;
 mod update;
+mod workspace_pats;
 
 pub use bulk_revoke::{BulkRevoke, BulkRevoked};
 pub(super) use create::check_request_id;
@@ -30,3 +31,4 @@ pub use revoke_leaked::{LeakedToken, LeakedTokenResult};
 pub use rotate::{Rotate, Rotated};
 pub use switch::SwitchCredential;
 pub use update::UpdateCredential;
+pub use workspace_pats::{BarPat, ListWorkspacePats, WorkspacePat};

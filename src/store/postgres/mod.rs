@@ -33,6 +33,7 @@ mod status;
 mod transaction;
 mod transfer;
 mod url;
+mod workspace_uses;
 
 pub(in crate::store) use error::failure;
 pub use open::{foreign_tables, migrate, missing_rights, pending_migrations};

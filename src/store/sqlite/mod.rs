@@ -27,6 +27,7 @@ mod status;
 mod transaction;
 mod transfer;
 mod watched;
+mod workspace_uses;
 
 pub use backup::backup;
 pub(in crate::store) use error::failure;

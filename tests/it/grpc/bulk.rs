@@ -54,7 +54,7 @@ async fn each_field_of_the_filter_restricts(h: Harness) {
     let service = &h.running.service;
     let used = LastUse { time: service.now(), ip: None };
     let other_id = CredentialId::parse(&other).expect("an id");
-    h.database.open().await.write_last_uses(&[(other_id, used)]).await.expect("it is written");
+    h.database.open().await.write_last_uses(&[(other_id, used)], &[]).await.expect("it is written");
     let request = pb::GetCredentialRequest { credential_id: bob.clone(), ..Default::default() };
     let bob_made = root.auth().get_credential(request).await.expect("it is there").into_inner();
     let bob_made = bob_made.credential.and_then(|credential| credential.create_time);

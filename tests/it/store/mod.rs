@@ -33,3 +33,4 @@ mod silent_connections;
 mod status;
 mod transactions;
 mod transfer;
+mod workspace_uses;
