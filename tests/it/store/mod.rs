@@ -13,6 +13,7 @@ mod directory;
 mod feed;
 mod files;
 mod hosts;
+mod last_release;
 mod lifecycle;
 mod listing;
 mod migrations;
