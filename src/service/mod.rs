@@ -27,6 +27,7 @@ mod refusal_quota;
 mod request_limits;
 mod requests_in_flight;
 pub mod rpcs;
+mod rules;
 mod shared_quota;
 mod transfer;
 pub mod view;

@@ -1,5 +1,6 @@
 //! The change feed: how a replica follows the change log and publishes how far it has read.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -68,6 +69,12 @@ pub struct Replicas {
 pub(super) fn process_name() -> String {
     let system = rustix::system::uname();
     format!("{} pid {}", system.nodename().to_string_lossy(), std::process::id())
+}
+
+/// Returns how long ago this process first registered a replica, which its row shows as the time of its start.
+pub(super) fn process_age() -> Duration {
+    static START: OnceLock<tokio::time::Instant> = OnceLock::new();
+    START.get_or_init(tokio::time::Instant::now).elapsed()
 }
 
 /// A reason to sync, and nothing more: everyone who may connect to the database can send one. It may arrive late,

@@ -11,7 +11,8 @@
 //! 4. A dropped [`WriteTx`] is rolled back. `service` runs each transaction in its own task, never in the future of a
 //!    request, because the client can cancel that.
 //! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
-//!    memberships, credentials, callers, and the revision counter last.
+//!    memberships, credentials, callers, and the revision counter last. The lock of [`RulesTx::require_rules`] may be taken
+//!    anywhere before the counter: who waits for the others never holds it alone.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.
 
@@ -32,6 +33,7 @@ mod pending_ends;
 mod policies;
 mod request_ids;
 mod row;
+mod rules;
 mod sql;
 mod transfer;
 mod write_health;
@@ -60,6 +62,7 @@ pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingE
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use request_ids::{ClaimedRequest, RequestIdTx};
+pub use rules::{OldReplica, RULES, RulesTx, VERSION};
 pub use sqlite::{PreparedRestore, SqliteStore};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
@@ -125,6 +128,7 @@ pub trait WriteTx:
     + RequestIdTx
     + AuditTx
     + PendingEndsTx
+    + RulesTx
 {
     /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest
     /// revision.

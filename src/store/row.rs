@@ -12,15 +12,16 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result, StaleOrigin,
-    StoreError, StoredCredential, Synced, TakenCredential,
+    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
+    StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
 };
 use crate::model::{
     Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
     Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PermissionSet,
-    PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId, ScopeSet,
-    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy,
+    PermissionSet, PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId,
+    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    WorkspaceSet,
 };
 
 impl<R: Columns> ColumnReader<'_, R> {
@@ -30,6 +31,11 @@ impl<R: Columns> ColumnReader<'_, R> {
             slug: self.parsed("slug", Slug::parse)?,
             display_name: self.parsed("display_name", DisplayName::parse)?,
             disabled: self.flag("disabled")?,
+            pat_policy: PatPolicy {
+                forbidden: self.flag("pats_forbidden")?,
+                expiry_required: self.flag("pat_expiry_required")?,
+                lifetime_max: self.maybe_duration("pat_lifetime_max")?,
+            },
             generation: self.int("generation")?,
             generation_time: self.maybe_time("generation_time")?,
             create_time: self.time("create_time")?,
@@ -82,6 +88,12 @@ impl<R: Columns> ColumnReader<'_, R> {
             hint: self.text("hint")?,
             scopes: self.number("scopes", ScopeSet::from_bits)?,
             ip_allowlist: self.parsed("ip_allowlist", parse_ip_allowlist)?,
+            granted_workspaces: {
+                let limited = self.flag("limited")?;
+                let granted = self.parsed("granted_workspaces", WorkspaceSet::from_text)?;
+                limited.then_some(granted)
+            },
+            barred_workspaces: self.parsed("barred_workspaces", WorkspaceSet::from_text)?,
             annotations: self.parsed("annotations", parse_annotations)?,
             create_time: self.time("create_time")?,
             expire_time: self.maybe_time("expire_time")?,
@@ -186,6 +198,11 @@ pub(super) fn annotations_text(annotations: &Annotations) -> String {
         object.map(|(key, value)| (key.clone(), value.clone().into())).collect(),
     )
     .to_string()
+}
+
+/// Encodes the workspaces to which a credential is limited. Empty if it is not limited.
+pub(super) fn granted_text(credential: &Credential) -> String {
+    credential.granted_workspaces.as_ref().map(WorkspaceSet::to_text).unwrap_or_default()
 }
 
 /// Reads `workspace_columns`.
@@ -463,6 +480,12 @@ pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
         });
     }
     Ok(Replicas { incarnation, revision, replicas, ended })
+}
+
+/// Reads a replica's host and version.
+pub(super) fn old_replica(row: &impl Columns) -> Result<OldReplica> {
+    let mut columns = ColumnReader::new(row, "replicas");
+    Ok(OldReplica { host: columns.text("host")?, version: columns.maybe_text("version")? })
 }
 
 /// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row

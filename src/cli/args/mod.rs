@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::monitor::CommandMonitor;
 use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
 use credential::{CredentialsCommand, KeyCommand, PatCommand};
-use policy::WorkspacePolicyArgs;
+use policy::{PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
 
@@ -318,6 +318,8 @@ pub(super) enum WorkspaceCommand {
         switch: WorkspaceStateArgs,
         #[command(flatten)]
         policy: WorkspacePolicyArgs,
+        #[command(flatten)]
+        pat_policy: PatPolicyArgs,
     },
     /// Swap the slugs of two workspaces atomically
     #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]

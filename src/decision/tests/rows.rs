@@ -19,6 +19,8 @@ fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {
         ("WORKSPACE_MISMATCH", 403, true),
         ("WORKSPACE_REQUIRED", 400, true),
         ("NOT_A_MEMBER", 403, true),
+        ("WORKSPACE_NOT_GRANTED", 403, true),
+        ("PAT_NOT_PERMITTED", 403, true),
         ("USER_CREDENTIAL_REQUIRED", 403, true),
         ("INSUFFICIENT_SCOPE", 403, true),
         ("UNKNOWN_TOKENS_TOO_MANY", 429, false),
@@ -37,7 +39,7 @@ fn every_denial_has_its_own_explanation() {
     let mut explanations = Denial::ALL.map(Denial::explanation).to_vec();
     explanations.sort_unstable();
     explanations.dedup();
-    assert_eq!(explanations.len(), 13);
+    assert_eq!(explanations.len(), 15);
     assert!(explanations.iter().all(|explanation| !explanation.is_empty()));
 }
 

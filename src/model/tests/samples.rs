@@ -19,6 +19,8 @@ pub(crate) fn credential(owner: Owner) -> Credential {
         hint: "sophic_…abcd".to_owned(),
         scopes: ScopeSet::ALL,
         ip_allowlist: IpAllowlist::default(),
+        granted_workspaces: None,
+        barred_workspaces: WorkspaceSet::default(),
         annotations: Annotations::default(),
         create_time: micros(0),
         expire_time: None,

@@ -9,7 +9,7 @@ use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
     IpAllowlist, LastUse, Owner, OwnerKind, ReasonText, Role, Scope, ScopeSet, Timestamp, UserId,
-    WorkspaceId, parse_client_ip,
+    WorkspaceId, WorkspaceSet, parse_client_ip,
 };
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
@@ -96,6 +96,8 @@ pub(super) fn check(
                 hint,
                 scopes,
                 ip_allowlist,
+                granted_workspaces: None,
+                barred_workspaces: WorkspaceSet::default(),
                 annotations,
                 create_time: times.create,
                 expire_time: times.expire,

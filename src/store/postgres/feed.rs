@@ -12,9 +12,10 @@ use super::primary::{Primary, StatementResult};
 use super::session::{decide, read, transact};
 use super::{PostgresStore, Result, Session, pools};
 use crate::model::{ReplicaId, Revision};
-use crate::store::feed::process_name;
+use crate::store::feed::{process_age, process_name};
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, RULES, Replicas, StoreError, Synced,
+    VERSION, row,
 };
 
 /// Channel on which the triggers notify.
@@ -170,13 +171,19 @@ impl PostgresFeed {
             .execute(db.connection())
             .await?;
         db.query(
-            "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
-             SELECT $1, 0, 0, epoch, clock_timestamp(), $3, $2 \
+            "INSERT INTO replicas ( \
+                 replica_id, applied, seq, seen_epoch, heartbeat, host, lease, version, rules, process_id, start_time) \
+             SELECT $1, 0, 0, epoch, clock_timestamp(), $3, $2, $4, $5, $6, \
+                 clock_timestamp() - $7 * interval '1 microsecond' \
              FROM counter WHERE id = 1",
         )
         .bind(id.0)
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
         .bind(process_name())
+        .bind(VERSION)
+        .bind(RULES)
+        .bind(i64::from(std::process::id()))
+        .bind(row::duration_micros(process_age()))
         .execute(db.connection())
         .await
         .map_err(|error| self.classify_error(error))?;

@@ -26,6 +26,7 @@ mod primary_timeouts;
 mod reachability;
 mod request_ids;
 mod rights;
+mod rules;
 mod session;
 mod shared_pool;
 mod transaction;

@@ -10,9 +10,10 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use super::watched::Watched;
 use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
-use crate::store::feed::process_name;
+use crate::store::feed::{process_age, process_name};
 use crate::store::{
-    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replicas, StoreError, Synced, row,
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, RULES, Replicas, StoreError, Synced,
+    VERSION, row,
 };
 
 /// Interval between two checks for commits of other connections, in this process or another. A check takes
@@ -109,14 +110,21 @@ impl SqliteFeed {
             .execute(&mut self.db)
             .await?;
         sqlx::query(concat!(
-            "INSERT INTO replicas (replica_id, applied, seq, seen_epoch, heartbeat, host, lease) \
+            "INSERT INTO replicas ( \
+                 replica_id, applied, seq, seen_epoch, heartbeat, host, lease, version, rules, process_id, start_time) \
              SELECT $1, 0, 0, epoch, ",
             now!(),
-            ", $2, $3 FROM counter WHERE id = 1"
+            ", $3, $2, $4, $5, $6, ",
+            now!(),
+            " - $7 FROM counter WHERE id = 1"
         ))
         .bind(id.0)
-        .bind(process_name())
         .bind(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX))
+        .bind(process_name())
+        .bind(VERSION)
+        .bind(RULES)
+        .bind(i64::from(std::process::id()))
+        .bind(row::duration_micros(process_age()))
         .execute(&mut self.db)
         .await?;
         let row = sqlx::query("SELECT lower(hex(epoch)), revision FROM counter WHERE id = 1")

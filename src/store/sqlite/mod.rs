@@ -22,6 +22,7 @@ mod pools;
 mod request_ids;
 mod restore;
 mod rights;
+mod rules;
 mod transaction;
 mod transfer;
 mod watched;

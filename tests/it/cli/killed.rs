@@ -130,6 +130,8 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
             hint: "sophic_key_...abcd".to_owned(),
             scopes: [Scope::Read].into_iter().collect(),
             ip_allowlist: IpAllowlist::parse([]).expect("no CIDRs"),
+            granted_workspaces: None,
+            barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
             annotations: Annotations::default(),
             create_time: time,
             expire_time: None,
