@@ -1,6 +1,5 @@
 """The servers: three places, in each of which the old or the new program runs."""
 
-import json
 import re
 import signal
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 
 # A short lease, so that the calls that wait for a killed server go on soon.
 LEASE_S = 2
-FLAGS = f"serve --output json --log info --lease {LEASE_S}s --last-use-flush 1s --drain-delay 200ms"
+FLAGS = f"serve --log info --lease {LEASE_S}s --last-use-flush 1s --drain-delay 200ms"
 # How long after a start clients may still fail to connect: their channels wait between two tries.
 RECONNECT_S = 1.0
 START_S = 60
@@ -24,7 +23,7 @@ class Place:
     def __init__(self, name, url, folder):
         self.name, self.url, self.folder = name, url, Path(folder)
         self.grpc, self.http = free_port(), free_port()
-        self.process, self.kind, self.starts = None, None, 0
+        self.process, self.kind, self.starts, self.kinds = None, None, 0, set()
         # Times between which calls may fail, as pairs. The last one is open while the place has no server.
         self.gaps = [[time.monotonic(), float("inf")]]
 
@@ -38,7 +37,7 @@ class Place:
 
     def start(self, kind, program):
         """Starts a program, and waits until it is ready."""
-        self.starts += 1
+        self.starts, self.kinds = self.starts + 1, self.kinds | {kind}
         log = self.folder / f"{self.name}-{self.starts:03}-{kind}.log"
         command = [program, "--database-url", self.url, *FLAGS.split()]
         command += ["--listen", self.target, "--http-listen", f"127.0.0.1:{self.http}"]
@@ -123,13 +122,9 @@ class Fleet:
         for log in sorted(self.folder.glob("*.log")):
             kind = log.stem.rsplit("-", 1)[1]
             for line in log.read_text(errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                    level = entry.get("level", "")
-                    text = entry.get("message") or entry.get("fields", {}).get("message") or line
-                except (ValueError, AttributeError):
-                    level, text = "ERROR" if "panicked" in line else "", line
-                if level in ("WARN", "ERROR"):
+                level = re.match(r"\S+Z +(WARN|ERROR) +(.*)", line)
+                if level or "panicked" in line:
+                    level, text = level.groups() if level else ("ERROR", line)
                     found[(kind, level, re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d[\d.]*", "#", text))] += 1
         return found
 

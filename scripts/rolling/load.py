@@ -38,10 +38,11 @@ class Load:
 
     def __init__(self, wire, root):
         self.wire, self.root = wire, root
-        self.stop = threading.Event()
+        # The clients that watch go on until the others have ended.
+        self.stop, self.stop_watching = threading.Event(), threading.Event()
         self.checked, self.stories, self.asked, self.accepted = Counter(), Counter(), 0, 0
         self.live, self.dead, self.revisions, self.seen = [], [], [], {}
-        self.watched, self.threads = Counter(), []
+        self.watched, self.threads, self.watchers = Counter(), [], []
         self.do("PutUser", user={"id": "user-0", "display_name": "User"})
         self.do("PutWorkspace", workspace={"id": "ws-0", "slug": "ws-0", "display_name": "Workspace"})
         self.do("PutMembership", workspace="ws-0", user="user-0", role=Role.ROLE_OWNER)
@@ -147,18 +148,22 @@ class Load:
     def start(self, stories, workers, askers):
         self.threads = [threading.Thread(target=self.work, args=(stories, number)) for number in range(workers)]
         self.threads += [threading.Thread(target=self.ask) for _ in range(askers)]
-        self.threads += [threading.Thread(target=self.watch, args=(place,)) for place in self.wire.fleet.places]
-        for thread in self.threads:
+        self.watchers = [threading.Thread(target=self.watch, args=(place,)) for place in self.wire.fleet.places]
+        for thread in self.threads + self.watchers:
             thread.daemon = True
             thread.start()
 
     def end(self):
         """Ends the load, and checks that no Watch has missed a revocation."""
-        time.sleep(1.5)
         self.stop.set()
         for thread in self.threads:
             thread.join(120)
-        if any(thread.is_alive() for thread in self.threads):
+        # A Watch has a checkpoint at least every second.
+        time.sleep(2)
+        self.stop_watching.set()
+        for thread in self.watchers:
+            thread.join(20)
+        if any(thread.is_alive() for thread in self.threads + self.watchers):
             self.wire.report("a client hangs")
         for place, seen in self.seen.items():
             missed = [revision for revision in self.revisions if revision not in seen]
@@ -214,7 +219,7 @@ class Load:
         """Follows the changes at one place. Its cursor goes on from server to server."""
         cursor, seen, before = "", self.seen.setdefault(place, set()), 0
         method, request = self.wire.methods[place, "Watch"], self.wire.request("Watch")
-        while not self.stop.is_set():
+        while not self.stop_watching.is_set():
             begun = time.monotonic()
             try:
                 stream = method(request(cursor=cursor), metadata=[("authorization", f"Bearer {self.root}")])
@@ -224,7 +229,7 @@ class Load:
                     cursor, before = message.cursor, message.revision
                     seen.update(change.revision for change in message.changes)
                     self.watched[place.kind] += len(message.changes)
-                    if self.stop.is_set():
+                    if self.stop_watching.is_set():
                         stream.cancel()
                         break
             except Exception as error:

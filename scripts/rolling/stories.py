@@ -218,6 +218,9 @@ def reads(load):
 def command_line(load):
     """The command of either program revokes a key. It is no server, so every answer is that of another."""
     for kind, program in load.wire.fleet.programs.items():
+        # Only servers and `migrate` migrate the store.
+        if not any(kind in place.kinds for place in load.wire.fleet.places):
+            continue
         made = load.key("ws-0")
         token = Token(made.token, "ws-0")
         load.keep(token)
