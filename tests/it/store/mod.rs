@@ -30,3 +30,4 @@ mod shell;
 mod silent_connections;
 mod transactions;
 mod transfer;
+mod upgrades;
