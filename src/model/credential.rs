@@ -156,6 +156,8 @@ pub struct Credential {
     pub revoke_time: Option<Timestamp>,
     /// Its last use.
     pub last_use: Option<LastUse>,
+    /// Whether a rotation has decided to revoke it at once. Until it is revoked, that rotation is between its two steps.
+    pub end_at_once: bool,
     /// `user:<id>`, `caller:<name>` or `operator:<name>`.
     pub creator: String,
     /// The credential that its creation rotated.

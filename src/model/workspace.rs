@@ -68,14 +68,6 @@ impl PatPolicy {
                 .is_none_or(|most| expire_time.saturating_since(create_time) <= most),
         }
     }
-
-    /// Whether `after` refuses a personal access token that this policy permits.
-    pub fn is_narrowed_by(&self, after: &Self) -> bool {
-        let lifetime_max = |policy: &Self| policy.lifetime_max.unwrap_or(Duration::MAX);
-        (after.forbidden && !self.forbidden)
-            || (after.expiry_required && !self.expiry_required)
-            || lifetime_max(after) < lifetime_max(self)
-    }
 }
 
 impl PatPolicyChange {

@@ -94,6 +94,7 @@ impl<R: Columns> ColumnReader<'_, R> {
                 limited.then_some(granted)
             },
             barred_workspaces: self.parsed("barred_workspaces", WorkspaceSet::from_text)?,
+            end_at_once: self.flag("end_at_once")?,
             annotations: self.parsed("annotations", parse_annotations)?,
             create_time: self.time("create_time")?,
             expire_time: self.maybe_time("expire_time")?,

@@ -53,7 +53,7 @@ macro_rules! credential_columns {
     ($revoke_time:literal) => {
         concat!(
             "c.id, c.kind, c.workspace_id, c.user_id, c.max_role, c.generation, c.name, c.hint, c.scopes, \
-             c.ip_allowlist, c.limited, c.granted_workspaces, c.barred_workspaces, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
+             c.ip_allowlist, c.limited, c.granted_workspaces, c.barred_workspaces, c.end_at_once, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
             $revoke_time,
             ", c.last_use_time, c.last_use_ip, c.creator, c.predecessor_id, c.family_id, c.version"
         )

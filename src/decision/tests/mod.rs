@@ -5,6 +5,7 @@ mod challenge;
 mod oracle;
 mod rows;
 mod scopes;
+mod situation;
 
 use std::sync::Arc;
 

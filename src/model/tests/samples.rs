@@ -27,6 +27,7 @@ pub(crate) fn credential(owner: Owner) -> Credential {
         disable_time: None,
         revoke_time: None,
         last_use: None,
+        end_at_once: false,
         creator: "user:usr_ada".to_owned(),
         predecessor_id: None,
         family_id: id,

@@ -157,6 +157,7 @@ impl Service {
                 disable_time: None,
                 revoke_time: None,
                 last_use: None,
+                end_at_once: false,
                 creator: creator(&context, acting_user.as_ref()),
                 predecessor_id: None,
                 family_id: id,

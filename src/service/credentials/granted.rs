@@ -6,7 +6,7 @@ use crate::model::{
     Credential, CredentialId, Owner, UserId, Workspace, WorkspaceEntry, WorkspaceName, WorkspaceSet,
 };
 use crate::service::{Result, Service, ServiceError, Violations};
-use crate::store::{Lock, WriteTx};
+use crate::store::{ImportNames, Lock, WriteTx};
 
 /// The field of `UpdateCredential`.
 const UPDATED_FIELD: &str = "credential.granted_workspace_ids";
@@ -77,10 +77,19 @@ impl Service {
         field: &'static str,
         names: &'a [WorkspaceName],
     ) -> Result<NamedWorkspaces<'a>> {
-        let mut found = Vec::with_capacity(names.len());
-        for name in names {
-            found.push(self.store.find_workspace(name.as_str()).await?);
-        }
+        let texts = names.iter().map(|name| name.as_str().to_owned()).collect();
+        let peeked = if names.is_empty() {
+            Vec::new()
+        } else {
+            let names = ImportNames { workspaces: texts, ..ImportNames::default() };
+            tx.peek_imported(&names).await?.workspaces
+        };
+        let find = |name: &WorkspaceName| {
+            let by_id = peeked.iter().find(|workspace| workspace.id.as_str() == name.as_str());
+            let by_slug = || peeked.iter().find(|peeked| peeked.slug.as_str() == name.as_str());
+            by_id.or_else(by_slug).cloned()
+        };
+        let mut found: Vec<_> = names.iter().map(find).collect();
         // Locked in the order of their ids, as in every transaction that locks several.
         let ids: BTreeSet<_> =
             found.iter().flatten().map(|workspace| workspace.id.clone()).collect();

@@ -104,6 +104,7 @@ pub(super) fn check(
                 disable_time: times.disable,
                 revoke_time: times.revoke,
                 last_use: times.last_use,
+                end_at_once: false,
                 creator,
                 predecessor_id,
                 family_id: family.unwrap_or(id),

@@ -130,6 +130,7 @@ async fn insert_keys(store: &dyn Store, workspace: &WorkspaceId) {
             hint: "sophic_key_...abcd".to_owned(),
             scopes: [Scope::Read].into_iter().collect(),
             ip_allowlist: IpAllowlist::parse([]).expect("no CIDRs"),
+            end_at_once: false,
             granted_workspaces: None,
             barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
             annotations: Annotations::default(),

@@ -102,6 +102,7 @@ fn credential(kind: CredentialKind, owner: Owner, generation: i64, number: u32) 
         hint: "sophic_key_...abcd".to_owned(),
         scopes: [Scope::Read, Scope::Admin].into_iter().collect(),
         ip_allowlist: IpAllowlist::parse(["192.0.2.0/24", "2001:db8::/32"]).expect("CIDRs"),
+        end_at_once: false,
         granted_workspaces: None,
         barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
         annotations: Annotations::parse(BTreeMap::from(annotations)).expect("annotations"),

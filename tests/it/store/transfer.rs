@@ -105,6 +105,7 @@ fn stored(n: u8) -> StoredCredential {
         } else {
             IpAllowlist::default()
         },
+        end_at_once: false,
         granted_workspaces: None,
         barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
         annotations: Annotations::parse(if key { entries } else { BTreeMap::new() }).expect("fine"),

@@ -158,6 +158,7 @@ fn credential(at: usize, version: i64) -> Credential {
         hint: String::new(),
         scopes: ScopeSet::from_scopes(&[Scope::Read]),
         ip_allowlist: IpAllowlist::default(),
+        end_at_once: false,
         granted_workspaces: None,
         barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
         annotations: Annotations::default(),
