@@ -115,6 +115,8 @@ async fn run_migrations(
 
 /// Applies the next migration, or all to a new store. Returns the versions before and after.
 async fn run_next(connection: &mut PgConnection, list: MigrationList) -> Result<(i64, i64)> {
+    // The connection forgets the statements that the transaction before has deallocated.
+    connection.clear_cached_statements().await?;
     // One transaction, so that the lock also works through a pooler.
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(MIGRATE_LOCK).execute(&mut *transaction).await?;
