@@ -24,6 +24,7 @@ mod caller_row;
 mod callers;
 mod changes;
 mod column_reader;
+mod contraction;
 mod credentials;
 mod directory;
 mod error;
@@ -52,6 +53,7 @@ pub use audit::{
 pub use bulk::{BulkStore, BulkTx, RevokeFilter};
 pub use callers::{CallerStore, CallerTx};
 pub use changes::{Change, ChangeStore, ChangedEntity};
+pub use contraction::Release;
 pub use credentials::{CredentialStore, CredentialTx};
 pub use directory::{DirectoryStore, DirectoryTx, NameHolder};
 pub use error::{StoreError, Unique};
@@ -63,8 +65,9 @@ pub use listing::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
 };
 pub use location::{
-    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, missing_rights,
-    open, open_existing, open_existing_with, open_with, pending_migrations, restore,
+    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, migrate_to,
+    missing_rights, open, open_existing, open_existing_with, open_with, pending_migrations,
+    require_release, restore,
 };
 pub use migrations::MigrationSummary;
 pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};

@@ -18,9 +18,8 @@ use super::{
 use crate::model::{
     Annotations, CallerId, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
     DisplayName, Facts, FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner,
-    OwnerKind, PatPolicy, PrincipalFacts, RequestId, Revision, Role, ScopeSet,
-    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
-    WorkspaceSet,
+    OwnerKind, PatPolicy, PrincipalFacts, RequestId, Revision, Role, ScopeSet, Slug, StoreTime,
+    User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy, WorkspaceSet,
 };
 
 impl<R: Columns> ColumnReader<'_, R> {
@@ -366,8 +365,6 @@ pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
         last_written_id: CredentialId(columns.uuid("told_id")?),
         written_count: columns.int("told_count")?,
     })
-}
-
 }
 
 /// Reads the origin of a Postgres statement.

@@ -1085,9 +1085,9 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
-    /// permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a later expiry than its own
-    /// (LIFETIME_NOT_HELD).
+    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission
+    /// callers.admin. A caller can grant only permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a
+    /// later expiry than its own (LIFETIME_NOT_HELD).
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,

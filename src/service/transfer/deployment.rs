@@ -10,8 +10,7 @@ use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, LastUse,
     Membership, PatPolicy, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId,
-    Workspace,
-    WorkspaceId, WorkspacePolicy,
+    Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// Start of the first line of a deployment file.

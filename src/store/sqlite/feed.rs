@@ -27,6 +27,8 @@ macro_rules! now {
     };
 }
 
+pub(super) use now;
+
 #[async_trait]
 impl FeedStore for SqliteStore {
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {

@@ -259,7 +259,7 @@ async fn unused_for_spares_what_is_young(h: Harness) {
         .zip(&ids)
         .map(|(time, id)| (CredentialId::parse(id).expect("an id"), LastUse { time, ip: None }))
         .collect();
-    h.database.open().await.write_last_uses(&uses).await.expect("they are written");
+    h.database.open().await.write_last_uses(&uses, &[]).await.expect("they are written");
     let unused = |days: i64| BulkRevokeRequest {
         unused_for: Some(prost_types::Duration { seconds: days * 86_400, nanos: 0 }),
         ..of_acme("adam")

@@ -229,7 +229,7 @@ async fn the_texts_of_ended_pats_are_erased(store: TestStore) {
     })
     .await;
     let used = LastUse { time: at(9), ip: Some("192.0.2.7".parse().expect("an address")) };
-    store.write_last_uses(&[(first.id, used)]).await.expect("it is recorded");
+    store.write_last_uses(&[(first.id, used)], &[]).await.expect("it is recorded");
     let redact = async |limit| {
         let mut count = 0;
         write(&*store, async |tx| {

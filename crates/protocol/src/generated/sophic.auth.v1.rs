@@ -2821,8 +2821,8 @@ pub struct Caller {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Permissions, in ascending order: introspect, credentials.read, credentials.write, credentials.admin,
-    /// directory.read, directory.write, audit.read, callers.admin. One that only a newer server knows is a number, such as
-    /// 4096: it permits nothing here.
+    /// directory.read, directory.write, audit.read, callers.admin, status.read. One that only a newer server knows is a
+    /// number, such as 4096: it permits nothing here.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The service token's prefix and the last four characters of its body. Empty for a caller with a certificate.
