@@ -1,7 +1,7 @@
 //! `workspace put|swap-slugs|list|pats|bar-pat|unbar-pat|delete`.
 
 use super::args::policy::BarArgs;
-use super::args::{Global, WorkspaceCommand};
+use super::args::{Global, WorkspaceCommand, WorkspacePut};
 use super::progress::write_pending_ends;
 use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
 use crate::model::{CredentialId, DisplayName, Slug, WorkspaceId, WorkspaceName};
@@ -11,31 +11,7 @@ use crate::token::{OsRandom, random_array};
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     match command {
-        WorkspaceCommand::Put { slug, name, id, switch, policy, pat_policy } => {
-            let (policy, pat_policy) = (policy.policy(), pat_policy.policy());
-            let slug = flag("the slug", Slug::parse(&slug))?;
-            let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
-            let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
-            let service = open_service(global).await?;
-            let existing = existing_id(&service, id.as_ref(), &slug).await?;
-            let display_name = match name {
-                Some(name) => Some(name),
-                None if existing.is_some() => None,
-                None => Some(flag("the slug", DisplayName::parse(slug.as_str()))?),
-            };
-            let id = match id.or(existing) {
-                Some(id) => id,
-                None => new_id()?,
-            };
-            let (slug, disabled) = (Some(slug), switch.disabled());
-            let put = PutWorkspace { id, slug, display_name, disabled, policy, pat_policy };
-            let workspace = service.put_workspace(operator(), put).await?;
-            let policies = service.policies_of(std::slice::from_ref(&workspace)).await?;
-            let policy = policies.into_iter().next().flatten();
-            let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
-            output::item(global.output, &view)?;
-            service.close().await;
-        }
+        WorkspaceCommand::Put(command) => put(global, command).await?,
         WorkspaceCommand::SwapSlugs { workspace, other } => {
             let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
             let (one, other) = (named(&workspace)?, named(&other)?);
@@ -120,6 +96,35 @@ fn bar_pat(args: BarArgs) -> anyhow::Result<BarPat> {
     let workspace = flag("the workspace", WorkspaceName::parse(&args.workspace))?;
     let id = flag("the id", CredentialId::parse(&args.id))?;
     Ok(BarPat { workspace, id, acting_user: String::new(), reason: args.reason })
+}
+
+/// Creates or updates a workspace.
+async fn put(global: &Global, command: WorkspacePut) -> anyhow::Result<()> {
+    let WorkspacePut { slug, name, id, switch, policy, pat_policy } = command;
+    let (policy, pat_policy) = (policy.policy(), pat_policy.policy());
+    let slug = flag("the slug", Slug::parse(&slug))?;
+    let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
+    let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
+    let service = open_service(global).await?;
+    let existing = existing_id(&service, id.as_ref(), &slug).await?;
+    let display_name = match name {
+        Some(name) => Some(name),
+        None if existing.is_some() => None,
+        None => Some(flag("the slug", DisplayName::parse(slug.as_str()))?),
+    };
+    let id = match id.or(existing) {
+        Some(id) => id,
+        None => new_id()?,
+    };
+    let (slug, disabled) = (Some(slug), switch.disabled());
+    let put = PutWorkspace { id, slug, display_name, disabled, policy, pat_policy };
+    let workspace = service.put_workspace(operator(), put).await?;
+    let policies = service.policies_of(std::slice::from_ref(&workspace)).await?;
+    let policy = policies.into_iter().next().flatten();
+    let view = view::with_policy(view::workspace(&workspace), policy.as_ref());
+    output::item(global.output, &view)?;
+    service.close().await;
+    Ok(())
 }
 
 /// Returns the id of the existing workspace that a `put` updates, by its id or else by its slug.

@@ -260,26 +260,30 @@ state_args! {
     "Enable them"
 }
 
+/// Flags of `workspace put`.
+#[derive(Debug, Args)]
+pub(super) struct WorkspacePut {
+    /// Slug: 3 to 63 characters of a-z, 0-9 and '-'
+    pub(super) slug: String,
+    /// Display name [default: unchanged, or the slug for a new workspace]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Id. Give it to change the slug of an existing workspace [default: that of the workspace with this slug, or a new id]
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    #[command(flatten)]
+    pub(super) switch: WorkspaceStateArgs,
+    #[command(flatten)]
+    pub(super) policy: WorkspacePolicyArgs,
+    #[command(flatten)]
+    pub(super) pat_policy: PatPolicyArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
     /// Create or update a workspace
     #[command(after_help = WORKSPACE_EXAMPLES)]
-    Put {
-        /// Slug: 3 to 63 characters of a-z, 0-9 and '-'
-        slug: String,
-        /// Display name [default: unchanged, or the slug for a new workspace]
-        #[arg(long)]
-        name: Option<String>,
-        /// Id. Give it to change the slug of an existing workspace [default: that of the workspace with this slug, or a new id]
-        #[arg(long)]
-        id: Option<String>,
-        #[command(flatten)]
-        switch: WorkspaceStateArgs,
-        #[command(flatten)]
-        policy: WorkspacePolicyArgs,
-        #[command(flatten)]
-        pat_policy: PatPolicyArgs,
-    },
+    Put(WorkspacePut),
     /// Swap the slugs of two workspaces atomically
     #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]
     SwapSlugs {

@@ -108,6 +108,7 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
 #[command(
     next_help_heading = "Policy for the personal access tokens that act in the workspace (applies at once)"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub(in crate::cli) struct PatPolicyArgs {
     /// Let no personal access token act in the workspace
     #[arg(long, conflicts_with = "no_pats_forbidden")]
