@@ -48,11 +48,16 @@ FOR EACH ROW WHEN (
          NEW.previous_digest, NEW.previous_expire_time, NEW.expire_time)
 ) EXECUTE FUNCTION callers_count_change();
 
--- A server of an earlier release would accept an expired caller.
+-- A server of an earlier release would accept an expired caller. The other conditions are those of migration 0018.
 CREATE OR REPLACE FUNCTION rules_in_use() RETURNS integer
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT
 AS $$
-    SELECT CASE WHEN EXISTS (SELECT FROM callers WHERE expire_time IS NOT NULL AND revoke_time IS NULL)
+    SELECT CASE WHEN
+        EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+        OR EXISTS (
+            SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
+        )
+        OR EXISTS (SELECT 1 FROM callers WHERE expire_time IS NOT NULL AND revoke_time IS NULL)
     THEN 1 ELSE 0 END
 $$;

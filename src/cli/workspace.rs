@@ -10,8 +10,8 @@ use crate::token::{OsRandom, random_array};
 pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     match command {
-        WorkspaceCommand::Put { slug, name, id, switch, policy } => {
-            let policy = policy.policy();
+        WorkspaceCommand::Put { slug, name, id, switch, policy, pat_policy } => {
+            let (policy, pat_policy) = (policy.policy(), pat_policy.policy());
             let slug = flag("the slug", Slug::parse(&slug))?;
             let name = name.map(|name| flag("--name", DisplayName::parse(&name))).transpose()?;
             let id = id.map(|id| flag("--id", WorkspaceId::parse(&id))).transpose()?;
@@ -27,7 +27,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
                 None => new_id()?,
             };
             let (slug, disabled) = (Some(slug), switch.disabled());
-            let put = PutWorkspace { id, slug, display_name, disabled, policy };
+            let put = PutWorkspace { id, slug, display_name, disabled, policy, pat_policy };
             let workspace = service.put_workspace(operator(), put).await?;
             let policies = service.policies_of(std::slice::from_ref(&workspace)).await?;
             let policy = policies.into_iter().next().flatten();
@@ -43,7 +43,14 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             let other = service.get_workspace(&other).await?;
             let puts = [(one.id, other.slug), (other.id, one.slug)].map(|(id, slug)| {
                 let slug = Some(slug);
-                PutWorkspace { id, slug, display_name: None, disabled: None, policy: None }
+                PutWorkspace {
+                    id,
+                    slug,
+                    display_name: None,
+                    disabled: None,
+                    policy: None,
+                    pat_policy: None,
+                }
             });
             let put = service.put_workspaces(operator(), puts.into()).await?;
             let put: Vec<_> = put.iter().map(view::workspace).collect();

@@ -105,7 +105,7 @@ pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str
     decision.denial.map_or("", |denial| denial.challenge(decision.lack, required))
 }
 
-/// Decides rows 3 to 11 of the table. Rows 1 and 2 apply where no credential was found.
+/// Decides rows 3 to 12 of the table. Rows 1 and 2 apply where no credential was found.
 pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
     match refuse_inactive(found, now) {
         Some(denial) => Decision::refused(denial),
@@ -138,10 +138,11 @@ fn refuse_inactive(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
     }
 }
 
-/// Decides rows 5 to 11. The effective role and scopes come first, because refusals report them too.
+/// Decides rows 5 to 12. The effective role and scopes come first, because refusals report them too.
 fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
     let credential = &*found.credential;
-    let role = effective_role(found);
+    let standing = standing(found);
+    let role = standing.ok();
     let scopes = match (credential.kind, role) {
         (CredentialKind::Key, _) => credential.scopes.difference(ScopeSet::CAPTURE),
         (CredentialKind::Pat, Some((role, _))) => {
@@ -150,7 +151,7 @@ fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
         (CredentialKind::Pat, None) => ScopeSet::NONE,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
-    decision.denial = refuse_address_or_workspace(found, request, role);
+    decision.denial = refuse_address_or_workspace(found, request, standing.err());
     if decision.denial.is_some() {
         return decision;
     }
@@ -190,11 +191,11 @@ fn find_lack(found: &FoundFacts, decision: Decision) -> Lack {
     }
 }
 
-/// Decides rows 5 to 8: the client's address and the workspace.
+/// Decides rows 5 to 10: the client's address and the workspace. `refused` is the result of [`standing`].
 fn refuse_address_or_workspace(
     found: &FoundFacts,
     request: &Request<'_>,
-    role: Option<(Role, RoleCap)>,
+    refused: Option<Denial>,
 ) -> Option<Denial> {
     if !found.credential.ip_allowlist.allows(request.client_ip) {
         return Some(Denial::IpNotAllowed);
@@ -209,23 +210,31 @@ fn refuse_address_or_workspace(
             (!own).then_some(Denial::WorkspaceMismatch)
         }
         (CredentialKind::Pat, None) => Some(Denial::WorkspaceRequired),
-        (CredentialKind::Pat, Some(_)) => role.is_none().then_some(Denial::NotAMember),
+        (CredentialKind::Pat, Some(_)) => refused,
     }
 }
 
-/// Returns the lower of the membership's role and the downscope. `None` without an active workspace or without a
-/// membership.
-fn effective_role(found: &FoundFacts) -> Option<(Role, RoleCap)> {
-    match found.credential.kind {
-        CredentialKind::Key => return None,
-        CredentialKind::Pat => {}
+/// Returns the effective role in the named workspace: the lower of the membership's role and the downscope.
+///
+/// # Errors
+/// The denial of rows 8 to 10. Rows 9 and 10 come after the membership, so that a denial says nothing about a workspace
+/// of which the user is not a member. A key has no role: its workspace is decided by row 6.
+fn standing(found: &FoundFacts) -> Result<(Role, RoleCap), Denial> {
+    let (named, membership) = match found.credential.kind {
+        CredentialKind::Key => return Err(Denial::NotAMember),
+        CredentialKind::Pat => found.joined_workspace().zip(found.membership()),
     }
-    let named = found.named_workspace.as_deref()?;
-    if named.disabled || named.delete_time.is_some() {
-        return None;
+    .ok_or(Denial::NotAMember)?;
+    let credential = &*found.credential;
+    if !credential.is_granted(named) {
+        return Err(Denial::WorkspaceNotGranted);
     }
-    let (max_role, membership) = (found.credential.max_role, found.membership()?);
-    Some(if max_role < membership {
+    let permitted = named.pat_policy.permits(credential.create_time, credential.expire_time);
+    if !permitted || credential.is_barred(named) {
+        return Err(Denial::PatNotPermitted);
+    }
+    let max_role = credential.max_role;
+    Ok(if max_role < membership {
         (max_role, RoleCap::Token)
     } else {
         (membership, RoleCap::Membership)

@@ -6,6 +6,7 @@ use tonic::{Request, Response};
 
 use super::credentials::{
     RpcResult, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
+    workspace_pats,
 };
 use super::introspect::decoded;
 use super::{convert, pb, watch};
@@ -96,6 +97,24 @@ impl pb::auth_service_server::AuthService for AuthFace {
         request: Request<pb::RevokeLeakedRequest>,
     ) -> RpcResult<pb::RevokeLeakedResponse> {
         revoke_leaked::revoke_leaked(&self.0, request).await
+    }
+
+    async fn list_workspace_pats(
+        &self,
+        request: Request<pb::ListWorkspacePatsRequest>,
+    ) -> RpcResult<pb::ListWorkspacePatsResponse> {
+        workspace_pats::list(&self.0, request).await
+    }
+
+    async fn bar_pat(&self, request: Request<pb::BarPatRequest>) -> RpcResult<pb::BarPatResponse> {
+        workspace_pats::bar(&self.0, request).await
+    }
+
+    async fn unbar_pat(
+        &self,
+        request: Request<pb::UnbarPatRequest>,
+    ) -> RpcResult<pb::UnbarPatResponse> {
+        workspace_pats::unbar(&self.0, request).await
     }
 
     type WatchStream = watch::Responses;

@@ -10,8 +10,8 @@ use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CredentialKind, CredentialState, Invalid, Membership,
-    PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId, Workspace,
-    WorkspaceName, WorkspacePolicy, join_names,
+    PatPolicy, PatPolicyChange, PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
+    User, UserId, Workspace, WorkspaceName, WorkspacePolicy, join_names,
 };
 use crate::service::{
     Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
@@ -197,6 +197,13 @@ pub(super) fn workspace(workspace: &Workspace, policy: Option<WorkspacePolicy>) 
             overlap_min: policy.overlap_min.map(duration),
             overlap_max: policy.overlap_max.map(duration),
         }),
+        pat_policy: Some(workspace.pat_policy)
+            .filter(|policy| *policy != PatPolicy::default())
+            .map(|policy| pb::PatPolicy {
+                forbidden: Some(policy.forbidden),
+                expiry_required: Some(policy.expiry_required),
+                lifetime_max: policy.lifetime_max.map(duration),
+            }),
     }
 }
 
@@ -207,13 +214,7 @@ pub(super) fn policy_change(
     message: pb::WorkspacePolicy,
 ) -> PolicyChange {
     let mut optional = |name, duration: Option<prost_types::Duration>| {
-        let field = format!("{field}.policy.{name}");
-        let duration = non_negative_duration(violations, &field, duration?)?;
-        // The store keeps microseconds, so a shorter duration would become 0, which means no limit.
-        if !duration.is_zero() && duration < Duration::from_micros(1) {
-            violations.add(&field, "must be 0, for no limit, or a microsecond or more");
-        }
-        Some(duration)
+        limit(violations, &format!("{field}.policy.{name}"), duration?)
     };
     PolicyChange {
         key_lifetime_max: optional("key_lifetime_max", message.key_lifetime_max),
@@ -222,6 +223,34 @@ pub(super) fn policy_change(
         overlap_min: optional("overlap_min", message.overlap_min),
         overlap_max: optional("overlap_max", message.overlap_max),
     }
+}
+
+/// Reads the changes to a workspace's policy for personal access tokens.
+pub(super) fn pat_policy_change(
+    violations: &mut Violations,
+    field: &str,
+    message: pb::PatPolicy,
+) -> PatPolicyChange {
+    let field = format!("{field}.pat_policy.lifetime_max");
+    PatPolicyChange {
+        forbidden: message.forbidden,
+        expiry_required: message.expiry_required,
+        lifetime_max: message.lifetime_max.and_then(|most| limit(violations, &field, most)),
+    }
+}
+
+/// Reads a limit of a policy. Zero means no limit.
+fn limit(
+    violations: &mut Violations,
+    field: &str,
+    limit: prost_types::Duration,
+) -> Option<Duration> {
+    let limit = non_negative_duration(violations, field, limit)?;
+    // The store keeps microseconds, so a shorter duration would become 0, which means no limit.
+    if !limit.is_zero() && limit < Duration::from_micros(1) {
+        violations.add(field, "must be 0, for no limit, or a microsecond or more");
+    }
+    Some(limit)
 }
 
 pub(super) fn user(user: &User) -> pb::User {
@@ -299,6 +328,7 @@ pub(super) fn introspection(answer: Introspection) -> pb::IntrospectResponse {
         cache_ttl: Some(duration(answer.cache_ttl)),
         revision: answer.revision,
         stale: answer.stale,
+        identity_only: answer.identity_only,
     };
     let active = decision.is_active();
     if let Some(found) = answer.found.filter(|_| active) {

@@ -237,8 +237,10 @@ fn put_workspace(
     let name = given(&message.display_name).then(|| DisplayName::parse(&message.display_name));
     let name = name.and_then(|name| violations.check(&format!("{field}.display_name"), name));
     let policy = message.policy.map(|policy| convert::policy_change(violations, field, policy));
+    let pat_policy =
+        message.pat_policy.map(|policy| convert::pat_policy_change(violations, field, policy));
     let disabled = message.disabled;
-    Some(PutWorkspace { id: id?, slug, display_name: name, disabled, policy })
+    Some(PutWorkspace { id: id?, slug, display_name: name, disabled, policy, pat_policy })
 }
 
 impl DirectoryFace {

@@ -209,6 +209,7 @@ fn introspection_body(answer: &Introspection, issuer: &str) -> Value {
         body.insert("role_capped_by".into(), cap.as_str().into());
     }
     body.insert("allowed".into(), decision.is_allowed().into());
+    body.insert("identity_only".into(), answer.identity_only.into());
     body.insert("http_status".into(), decision.http_status().into());
     if let Some(denial) = decision.denial {
         body.insert("denial".into(), denial.as_str().into());
@@ -232,6 +233,8 @@ fn usable_scopes(answer: &Introspection) -> ScopeSet {
             | Denial::WorkspaceMismatch
             | Denial::WorkspaceRequired
             | Denial::NotAMember
+            | Denial::WorkspaceNotGranted
+            | Denial::PatNotPermitted
             | Denial::TokenMissing
             | Denial::TokenUnknown
             | Denial::TokenRevoked

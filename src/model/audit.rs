@@ -35,6 +35,8 @@ macro_rules! actions {
 actions! {
     KeyCreate, "key.create", Credential, false;
     PatCreate, "pat.create", Credential, false;
+    PatBar, "pat.bar", Credential, true;
+    PatUnbar, "pat.unbar", Credential, false;
     CredentialUpdate, "credential.update", Credential, true;
     CredentialRotate, "credential.rotate", Credential, true;
     CredentialReplay, "credential.replay", Credential, true;

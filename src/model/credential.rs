@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     Annotations, CredentialId, DisplayName, IpAllowlist, Role, ScopeSet, Timestamp, UserId,
-    WorkspaceId,
+    WorkspaceId, WorkspaceSet,
 };
 
 /// The kind of a credential, which selects its rules and the prefix of its tokens. The number is also stored, so it
@@ -139,6 +139,11 @@ pub struct Credential {
     pub scopes: ScopeSet,
     /// Addresses from which it may be presented.
     pub ip_allowlist: IpAllowlist,
+    /// The workspaces in which it may act, for a personal access token that is limited to some. `None` if it may act in
+    /// every workspace of its user. The empty set, which only a deletion can leave, permits none.
+    pub granted_workspaces: Option<WorkspaceSet>,
+    /// Workspaces from which their owners have barred it.
+    pub barred_workspaces: WorkspaceSet,
     /// Free text by key.
     pub annotations: Annotations,
     /// When it was created.
@@ -151,6 +156,8 @@ pub struct Credential {
     pub revoke_time: Option<Timestamp>,
     /// Its last use.
     pub last_use: Option<LastUse>,
+    /// Whether a rotation has decided to revoke it at once. Until it is revoked, that rotation is between its two steps.
+    pub end_at_once: bool,
     /// `user:<id>`, `caller:<name>` or `operator:<name>`.
     pub creator: String,
     /// The credential that its creation rotated.

@@ -8,12 +8,21 @@ use smallvec::SmallVec;
 
 use super::{
     Credential, CredentialId, CredentialKind, Digest, IpAllowlist, LastUse, Owner, Role, ScopeSet,
-    Timestamp,
+    Timestamp, Workspace, WorkspaceSet,
 };
 
 /// Bytes of text kept inline: enough for an id that is a UUID, a name of a few words, and the hint. Longer text is
 /// allocated on the heap.
 const TEXTS_BYTES: usize = 80;
+
+/// Restrictions of a personal access token to workspaces. Few tokens have any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct WorkspaceRestrictions {
+    /// The workspaces to which the token is limited. `None` if it is not limited.
+    granted: Option<WorkspaceSet>,
+    /// The workspaces from which it is barred.
+    barred: WorkspaceSet,
+}
 
 /// The fields of a credential that an introspection reads. They are ordered so that an introspection touches as few
 /// cache lines as possible. In a large store each cache line costs a memory access.
@@ -38,6 +47,8 @@ pub struct CredentialFacts {
     pub max_role: Role,
     /// The granted scopes.
     pub scopes: ScopeSet,
+    /// `None` if the credential has no restrictions, so that most credentials pay one word for them.
+    restrictions: Option<Box<WorkspaceRestrictions>>,
     name_offset: u16,
     hint_offset: u16,
     /// The owner's id, the name and the hint, concatenated.
@@ -70,6 +81,7 @@ impl CredentialFacts {
             kind: credential.kind,
             max_role,
             scopes: credential.scopes,
+            restrictions: restrictions(credential),
             generation: credential.generation,
             create_time: credential.create_time,
             expire_time: credential.expire_time,
@@ -81,6 +93,20 @@ impl CredentialFacts {
             name_offset: offset(owner.len()),
             hint_offset: offset(owner.len() + name.len()),
         }
+    }
+
+    /// Whether it is not limited to workspaces, or `workspace` is one of them.
+    pub fn is_granted(&self, workspace: &Workspace) -> bool {
+        let granted =
+            self.restrictions.as_ref().and_then(|restrictions| restrictions.granted.as_ref());
+        granted.is_none_or(|granted| granted.contains(workspace))
+    }
+
+    /// Whether the owners of `workspace` have barred it from there.
+    pub fn is_barred(&self, workspace: &Workspace) -> bool {
+        self.restrictions
+            .as_ref()
+            .is_some_and(|restrictions| restrictions.barred.contains(workspace))
     }
 
     /// Returns the id of the workspace or user that owns it.
@@ -121,6 +147,16 @@ impl CredentialFacts {
     }
 }
 
+fn restrictions(credential: &Credential) -> Option<Box<WorkspaceRestrictions>> {
+    if credential.granted_workspaces.is_none() && credential.barred_workspaces.is_empty() {
+        return None;
+    }
+    Some(Box::new(WorkspaceRestrictions {
+        granted: credential.granted_workspaces.clone(),
+        barred: credential.barred_workspaces.clone(),
+    }))
+}
+
 impl Eq for CredentialFacts {}
 
 /// Compares everything that comes from the store. A use that is not yet written does not.
@@ -136,6 +172,7 @@ impl PartialEq for CredentialFacts {
             kind,
             max_role,
             scopes,
+            restrictions,
             name_offset,
             hint_offset,
             texts,
@@ -152,6 +189,7 @@ impl PartialEq for CredentialFacts {
             && *kind == other.kind
             && *max_role == other.max_role
             && *scopes == other.scopes
+            && *restrictions == other.restrictions
             && *name_offset == other.name_offset
             && *hint_offset == other.hint_offset
             && *texts == other.texts

@@ -54,6 +54,13 @@ impl Facts {
 }
 
 impl FoundFacts {
+    /// Returns the named workspace, if it is enabled and the user is a member of it.
+    pub fn joined_workspace(&self) -> Option<&Workspace> {
+        let named = self.named_workspace.as_deref()?;
+        let usable = !named.disabled && named.delete_time.is_none();
+        self.membership().filter(|_| usable).map(|_| named)
+    }
+
     /// Returns the user's role in the named workspace, if they are a member.
     pub fn membership(&self) -> Option<Role> {
         match &self.principal {

@@ -24,6 +24,8 @@ pub const HINT_BYTES_MAX: usize = 32;
 pub const CALLER_HINT_BYTES_MAX: usize = 64;
 /// CIDRs in an IP allowlist.
 pub const IP_ALLOWLIST_MAX: usize = 64;
+/// Workspaces to which one personal access token can be limited.
+pub const WORKSPACE_SET_MAX: usize = 64;
 /// Entries of annotations.
 pub const ANNOTATIONS_MAX: usize = 32;
 /// Bytes in the key of an annotation.

@@ -15,6 +15,7 @@ mod text;
 mod time;
 mod user;
 mod workspace;
+mod workspace_set;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,7 +37,8 @@ pub use sophic_auth_protocol::{Invalid, Role, Scope, ScopeSet, join_names};
 pub use text::{Annotations, DisplayName, ReasonText};
 pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
-pub use workspace::{PolicyChange, Workspace, WorkspacePolicy};
+pub use workspace::{PatPolicy, PatPolicyChange, PolicyChange, Workspace, WorkspacePolicy};
+pub use workspace_set::{WorkspaceEntry, WorkspaceSet};
 
 /// A number in the store's change log. Revisions have no gaps and follow the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -126,6 +126,12 @@ rpcs! {
         REVOKE, 64 * KIB, Unary, Some(AuditAction::CredentialRevoke), Some(3);
     BulkRevoke = "/sophic.auth.v1.AuthService/BulkRevoke":
         CREDENTIALS_ADMIN, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
+    ListWorkspacePats = "/sophic.auth.v1.AuthService/ListWorkspacePats":
+        READ, 64 * KIB, Unary, None, None;
+    BarPat = "/sophic.auth.v1.AuthService/BarPat":
+        MANAGE, 64 * KIB, Unary, Some(AuditAction::PatBar), Some(3);
+    UnbarPat = "/sophic.auth.v1.AuthService/UnbarPat":
+        MANAGE, 64 * KIB, Unary, Some(AuditAction::PatUnbar), Some(3);
     RevokeLeaked = "/sophic.auth.v1.AuthService/RevokeLeaked":
         CREDENTIALS_ADMIN, BATCH_BYTES_MAX, Unary, Some(AuditAction::CredentialRevokeLeaked), None;
 

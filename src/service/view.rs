@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{CredentialEnd, Introspection};
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PrincipalFacts,
-    ScopeSet, Timestamp, User, Workspace, WorkspacePolicy,
+    AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PatPolicy,
+    PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
 
 /// A credential, with its state at `now`.
@@ -38,6 +38,15 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     if !credential.annotations.entries().is_empty() {
         view.insert("annotations".into(), json!(credential.annotations.entries()));
     }
+    let ids = |set: &WorkspaceSet| set.iter().map(|entry| entry.id.as_str().into()).collect();
+    if let Some(granted) = &credential.granted_workspaces {
+        view.insert("limited".into(), true.into());
+        view.insert("granted_workspace_ids".into(), Value::Array(ids(granted)));
+    }
+    if !credential.barred_workspaces.is_empty() {
+        let barred = ids(&credential.barred_workspaces);
+        view.insert("barred_workspace_ids".into(), Value::Array(barred));
+    }
     insert_time(&mut view, "expire_time", credential.expire_time);
     insert_time(&mut view, "disable_time", credential.disable_time);
     insert_time(&mut view, "revoke_time", credential.revoke_time);
@@ -50,14 +59,34 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
 
 /// A workspace.
 pub fn workspace(workspace: &Workspace) -> Value {
-    json!({
+    let mut view = object(json!({
         "id": workspace.id.as_str(),
         "slug": workspace.slug.as_str(),
         "display_name": workspace.display_name.as_str(),
         "disabled": workspace.disabled,
         "create_time": workspace.create_time.to_string(),
         "update_time": workspace.update_time.to_string(),
-    })
+    }));
+    if workspace.pat_policy != PatPolicy::default() {
+        view.insert("pat_policy".into(), pat_policy(&workspace.pat_policy));
+    }
+    Value::Object(view)
+}
+
+/// A workspace's policy for the personal access tokens that act in it.
+fn pat_policy(policy: &PatPolicy) -> Value {
+    let mut view = Map::new();
+    for (name, rule) in
+        [("forbidden", policy.forbidden), ("expiry_required", policy.expiry_required)]
+    {
+        if rule {
+            view.insert(name.into(), true.into());
+        }
+    }
+    if let Some(most) = policy.lifetime_max {
+        view.insert("lifetime_max".into(), format!("{}s", most.as_secs_f64()).into());
+    }
+    Value::Object(view)
 }
 
 /// A workspace's policy for its keys.
@@ -187,6 +216,7 @@ pub fn introspection(answer: &Introspection) -> Value {
         "allowed": decision.is_allowed(),
         "http_status": decision.http_status(),
         "revision": answer.revision,
+        "identity_only": answer.identity_only,
     }));
     if let Some(denial) = decision.denial {
         view.insert("denial".into(), denial.as_str().into());

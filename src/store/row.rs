@@ -18,8 +18,9 @@ use super::{
 use crate::model::{
     Annotations, AuditEvent, CallerId, Credential, CredentialFacts, CredentialId, CredentialKind,
     Digest, DisplayName, EventId, Facts, FoundFacts, Invalid, IpAllowlist, LastUse, Lately,
-    Membership, Owner, OwnerKind, PrincipalFacts, ReplicaId, RequestId, Revision, Role, ScopeSet,
-    Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    Membership, Owner, OwnerKind, PatPolicy, PrincipalFacts, ReplicaId, RequestId, Revision, Role,
+    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
+    WorkspaceSet,
 };
 
 impl<R: Columns> ColumnReader<'_, R> {
@@ -29,6 +30,11 @@ impl<R: Columns> ColumnReader<'_, R> {
             slug: self.parsed("slug", Slug::parse)?,
             display_name: self.parsed("display_name", DisplayName::parse)?,
             disabled: self.flag("disabled")?,
+            pat_policy: PatPolicy {
+                forbidden: self.flag("pats_forbidden")?,
+                expiry_required: self.flag("pat_expiry_required")?,
+                lifetime_max: self.maybe_duration("pat_lifetime_max")?,
+            },
             generation: self.int("generation")?,
             generation_time: self.maybe_time("generation_time")?,
             create_time: self.time("create_time")?,
@@ -81,6 +87,13 @@ impl<R: Columns> ColumnReader<'_, R> {
             hint: self.text("hint")?,
             scopes: self.number("scopes", ScopeSet::from_bits)?,
             ip_allowlist: self.parsed("ip_allowlist", parse_ip_allowlist)?,
+            granted_workspaces: {
+                let limited = self.flag("limited")?;
+                let granted = self.parsed("granted_workspaces", WorkspaceSet::from_text)?;
+                limited.then_some(granted)
+            },
+            barred_workspaces: self.parsed("barred_workspaces", WorkspaceSet::from_text)?,
+            end_at_once: self.flag("end_at_once")?,
             annotations: self.parsed("annotations", parse_annotations)?,
             create_time: self.time("create_time")?,
             expire_time: self.maybe_time("expire_time")?,
@@ -157,6 +170,11 @@ pub(super) fn annotations_text(annotations: &Annotations) -> String {
         object.map(|(key, value)| (key.clone(), value.clone().into())).collect(),
     )
     .to_string()
+}
+
+/// Encodes the workspaces to which a credential is limited. Empty if it is not limited.
+pub(super) fn granted_text(credential: &Credential) -> String {
+    credential.granted_workspaces.as_ref().map(WorkspaceSet::to_text).unwrap_or_default()
 }
 
 /// Reads `workspace_columns`.

@@ -14,6 +14,12 @@ macro_rules! workspace_columns {
             $alias,
             ".disabled, ",
             $alias,
+            ".pats_forbidden, ",
+            $alias,
+            ".pat_expiry_required, ",
+            $alias,
+            ".pat_lifetime_max, ",
+            $alias,
             ".generation, ",
             $alias,
             ".generation_time, ",
@@ -47,7 +53,7 @@ macro_rules! credential_columns {
     ($revoke_time:literal) => {
         concat!(
             "c.id, c.kind, c.workspace_id, c.user_id, c.max_role, c.generation, c.name, c.hint, c.scopes, \
-             c.ip_allowlist, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
+             c.ip_allowlist, c.limited, c.granted_workspaces, c.barred_workspaces, c.end_at_once, c.annotations, c.create_time, c.expire_time, c.disable_time, ",
             $revoke_time,
             ", c.last_use_time, c.last_use_ip, c.creator, c.predecessor_id, c.family_id, c.version"
         )

@@ -265,7 +265,8 @@ pub mod auth_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, or brings its expiry forward.
+        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, limits a personal access token to
+        /// fewer workspaces, or brings the expiry forward.
         /// Permission: credentials.write (with an acting user) or credentials.admin.
         pub async fn update_credential(
             &mut self,
@@ -453,6 +454,90 @@ pub mod auth_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "RevokeLeaked"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the personal access tokens that have acted in a workspace, the most recently used there first, so that its
+        /// owners can see and bar them. Permission: credentials.read, credentials.write (with an acting user, who must be an
+        /// owner of the workspace) or credentials.admin.
+        pub async fn list_workspace_pats(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::sophic_auth_protocol::pb::ListWorkspacePatsRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListWorkspacePatsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AuthService/ListWorkspacePats",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("sophic.auth.v1.AuthService", "ListWorkspacePats"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Bars a personal access token from a workspace, without ending it: it is denied there with
+        /// DENIAL_PAT_NOT_PERMITTED, and acts elsewhere as before. The bar covers the tokens of its family, that is those that
+        /// replace it by rotation. Idempotent. Permission: credentials.write (with an acting user, who must be an owner of the
+        /// workspace) or credentials.admin.
+        pub async fn bar_pat(
+            &mut self,
+            request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::BarPatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::BarPatResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AuthService/BarPat",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "BarPat"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a bar. Idempotent. Permission: as for BarPat.
+        pub async fn unbar_pat(
+            &mut self,
+            request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::UnbarPatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::UnbarPatResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AuthService/UnbarPat",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "UnbarPat"));
             self.inner.unary(req, path, codec).await
         }
         /// Streams the changes that may affect an answer, for callers that cache answers. Sends a checkpoint at least every

@@ -71,10 +71,16 @@ denials! {
         "a personal access token needs a workspace: send x-sophic-workspace", "invalid_request";
     /// Row 8: the workspace is unknown or disabled, or the user is not a member. All three get the same answer.
     NotAMember, "NOT_A_MEMBER", 403, "the user is not a member of this workspace";
-    /// Row 9: capture is required, which needs a user, and the credential is a key.
+    /// Row 9: the personal access token is limited to other workspaces.
+    WorkspaceNotGranted, "WORKSPACE_NOT_GRANTED", 403,
+        "the personal access token is limited to other workspaces";
+    /// Row 10: the workspace's policy does not permit the personal access token, or its owners have barred it.
+    PatNotPermitted, "PAT_NOT_PERMITTED", 403,
+        "the workspace does not permit this personal access token";
+    /// Row 11: capture is required, which needs a user, and the credential is a key.
     UserCredentialRequired, "USER_CREDENTIAL_REQUIRED", 403,
         "this needs a user: use a personal access token, not a key";
-    /// Row 10: a required scope is not in effect.
+    /// Row 12: a required scope is not in effect.
     InsufficientScope, "INSUFFICIENT_SCOPE", 403, "a required scope is not in effect";
     /// No row: the token was not looked up, because too many unknown tokens came before it. This says nothing about the
     /// token. It occurs only in a batch, where the other tokens have their answers. A single introspection fails

@@ -91,6 +91,10 @@ pub(in crate::cli) enum PatCommand {
             )
         )]
         max_role: Option<Role>,
+        /// Slug or id of a workspace to which the token is limited. Repeatable. The limit can be narrowed later, but never
+        /// widened [default: all workspaces of the user]
+        #[arg(long = "workspace", value_name = "WORKSPACE")]
+        workspaces: Vec<String>,
         #[command(flatten)]
         new: NewCredential,
     },
@@ -275,7 +279,8 @@ Examples:
 const UPDATE_EXAMPLES: &str = "\
 Examples:
   sophic-auth key update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --name ci --allow-ip 203.0.113.0/24
-  sophic-auth pat update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --scope read --ttl 7d";
+  sophic-auth pat update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --scope read --ttl 7d
+  sophic-auth pat update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --workspace acme";
 
 /// Flags of `revoke`.
 #[derive(Debug, Args)]
@@ -329,6 +334,10 @@ pub(in crate::cli) struct Changes {
     /// Scope to keep, out of those that the credential has. Repeatable
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(in crate::cli) scopes: Vec<Scope>,
+    /// Workspace to which a personal access token is limited from now on, by slug or id. A token that is limited already
+    /// keeps those that are named. Repeatable
+    #[arg(long = "workspace", value_name = "WORKSPACE")]
+    pub(in crate::cli) workspaces: Vec<String>,
     /// New time from now until the credential expires. Must be earlier than the current expiry
     #[arg(long, value_parser = duration, value_name = "DURATION", conflicts_with = "expire_time")]
     pub(in crate::cli) ttl: Option<Duration>,

@@ -22,7 +22,7 @@ use super::monitor::CommandMonitor;
 use crate::model::{Invalid, Role, Scope, parse_client_ip};
 use caller::CallerCommand;
 use credential::{CredentialsCommand, KeyCommand, PatCommand};
-use policy::WorkspacePolicyArgs;
+use policy::{PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
 
@@ -265,6 +265,8 @@ pub(super) enum WorkspaceCommand {
         switch: WorkspaceStateArgs,
         #[command(flatten)]
         policy: WorkspacePolicyArgs,
+        #[command(flatten)]
+        pat_policy: PatPolicyArgs,
     },
     /// Swap the slugs of two workspaces atomically
     #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{at_least_one, duration, positive};
 use crate::cli::UsageError;
-use crate::model::PolicyChange;
+use crate::model::{PatPolicyChange, PolicyChange};
 use crate::policy::{CredentialLimits, Policy, PolicyConflict};
 
 /// Policy flags of `serve`. They do not apply to credentials that the command line creates in the store directly. Only
@@ -101,6 +101,43 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
         "overlap_max",
     ])]
     no_policy: bool,
+}
+
+/// Flags of `workspace put` for the personal access tokens that act in the workspace. A rule without a flag is unchanged.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Policy for the personal access tokens that act in the workspace (applies at once)"
+)]
+pub(in crate::cli) struct PatPolicyArgs {
+    /// Let no personal access token act in the workspace
+    #[arg(long, conflicts_with = "no_pats_forbidden")]
+    pats_forbidden: bool,
+    /// Let personal access tokens act in the workspace again
+    #[arg(long)]
+    no_pats_forbidden: bool,
+    /// Let only personal access tokens that expire act in the workspace
+    #[arg(long, conflicts_with = "no_pat_expiry_required")]
+    pat_expiry_required: bool,
+    /// Let personal access tokens that never expire act in the workspace
+    #[arg(long)]
+    no_pat_expiry_required: bool,
+    /// Longest lifetime of a personal access token that may act in the workspace. 0s removes the limit
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pat_lifetime_max: Option<Duration>,
+}
+
+impl PatPolicyArgs {
+    /// Returns the requested change. `None` changes nothing.
+    pub(in crate::cli) fn policy(&self) -> Option<PatPolicyChange> {
+        let forbidden = self.pats_forbidden || self.no_pats_forbidden;
+        let expiry_required = self.pat_expiry_required || self.no_pat_expiry_required;
+        let change = PatPolicyChange {
+            forbidden: forbidden.then_some(self.pats_forbidden),
+            expiry_required: expiry_required.then_some(self.pat_expiry_required),
+            lifetime_max: self.pat_lifetime_max,
+        };
+        Some(change).filter(|change| *change != PatPolicyChange::default())
+    }
 }
 
 impl WorkspacePolicyArgs {

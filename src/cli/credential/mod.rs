@@ -30,7 +30,7 @@ pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Res
     match command {
         KeyCommand::Create { workspace, new } => {
             let workspace = flag("--workspace", WorkspaceName::parse(&workspace))?;
-            create(global, NewOwner::Workspace(workspace), new).await
+            create(global, NewOwner::Workspace(workspace), &[], new).await
         }
         KeyCommand::List { workspace, filter } => {
             let workspace = workspace.map(|name| flag("--workspace", WorkspaceName::parse(&name)));
@@ -45,9 +45,10 @@ pub(super) async fn run_key(global: &Global, command: KeyCommand) -> anyhow::Res
 
 pub(super) async fn run_pat(global: &Global, command: PatCommand) -> anyhow::Result<()> {
     match command {
-        PatCommand::Create { user, max_role, new } => {
+        PatCommand::Create { user, max_role, workspaces, new } => {
             let user = flag("--user", UserId::parse(&user))?;
-            create(global, NewOwner::User(user, max_role.unwrap_or(Role::Owner)), new).await
+            let owner = NewOwner::User(user, max_role.unwrap_or(Role::Owner));
+            create(global, owner, &workspaces, new).await
         }
         PatCommand::List { user, filter } => {
             let user = user.map(|id| flag("--user", UserId::parse(&id))).transpose()?;
@@ -111,9 +112,15 @@ async fn run_lifecycle(
     }
 }
 
-async fn create(global: &Global, owner: NewOwner, new: NewCredential) -> anyhow::Result<()> {
+async fn create(
+    global: &Global,
+    owner: NewOwner,
+    limit: &[String],
+    new: NewCredential,
+) -> anyhow::Result<()> {
     let request = CreateCredential {
         owner,
+        workspaces: workspaces(limit)?,
         name: new.name,
         scopes: new.scopes.into_iter().collect(),
         expiration: expiration(&new.expiration)?,
@@ -188,6 +195,8 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
         ip_allowlist: named_ips.then_some(changes.ip_allowlist),
         scopes: (!changes.scopes.is_empty()).then(|| changes.scopes.into_iter().collect()),
         expire_time,
+        granted_workspaces: Some(workspaces(&changes.workspaces)?)
+            .filter(|named| !named.is_empty()),
         etag: quote_etag(args.etag),
         acting_user: String::new(),
     };
@@ -247,6 +256,10 @@ pub(super) fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expirat
     let time = args.expire_time.as_deref();
     let time = time.map(|time| flag("--expire-time", Timestamp::parse(time))).transpose()?;
     Ok(time.map(Expiration::At).or(args.ttl.map(Expiration::After)))
+}
+
+fn workspaces(names: &[String]) -> anyhow::Result<Vec<WorkspaceName>> {
+    names.iter().map(|name| flag("--workspace", WorkspaceName::parse(name))).collect()
 }
 
 fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {

@@ -149,7 +149,8 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let display_name = |text| flag("the name", DisplayName::parse(text));
     let (slug, disabled) = (Some(slug), Some(false));
     let named = Some(display_name("Demo")?);
-    let put = PutWorkspace { id, slug, display_name: named, disabled, policy: None };
+    let put =
+        PutWorkspace { id, slug, display_name: named, disabled, policy: None, pat_policy: None };
     service.put_workspace(operator(), put).await?;
     let named = Some(display_name("Ada Lovelace")?);
     let put = PutUser { id: user.clone(), display_name: named, disabled };
@@ -183,6 +184,7 @@ async fn create(
 ) -> anyhow::Result<Created> {
     let request = CreateCredential {
         owner,
+        workspaces: Vec::new(),
         name: name.to_owned(),
         scopes: scopes.iter().copied().collect(),
         expiration: None,

@@ -5,6 +5,7 @@ mod challenge;
 mod oracle;
 mod rows;
 mod scopes;
+mod situation;
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use super::{Decision, Denial, Request, decide};
 use crate::model::tests::samples;
 use crate::model::{
     Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, IpAllowlist, Owner,
-    OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId,
-    Workspace, WorkspaceId,
+    OwnerKind, PatPolicy, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts,
+    UserId, Workspace, WorkspaceId,
 };
 
 const READ: ScopeSet = ScopeSet::from_scopes(&[Scope::Read]);
@@ -43,6 +44,7 @@ fn workspace(id: &str, slug: &str) -> Workspace {
         slug: Slug::parse(slug).expect("a good slug"),
         display_name: DisplayName::parse("A workspace").expect("a good name"),
         disabled: false,
+        pat_policy: PatPolicy::default(),
         generation: 3,
         generation_time: None,
         create_time: now_plus(-9_000_000),

@@ -5,93 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::super::*;
-use super::{acme, ada, allowlist, facts, key, now_plus, pat, user_facts, workspace};
+use super::situation::*;
+use super::{acme, ada, allowlist, facts, now_plus, user_facts};
 use crate::model::{Credential, CredentialFacts, User, Workspace};
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    Key,
-    Pat,
-}
-
-/// A reason why a credential is not active. Several can apply together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Defect {
-    Revoked,
-    BelowWatermark,
-    OwnerDeleted,
-    Expired,
-    Disabled,
-    OwnerDisabled,
-}
-
-const DEFECTS: [Defect; 6] = [
-    Defect::Revoked,
-    Defect::BelowWatermark,
-    Defect::OwnerDeleted,
-    Defect::Expired,
-    Defect::Disabled,
-    Defect::OwnerDisabled,
-];
-
-/// The workspace that the request names. "Own" is the key's workspace, or one of which the user may be a member.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Named {
-    Nothing,
-    OwnSlug,
-    OwnId,
-    Other,
-    Unknown,
-    Disabled,
-    Deleted,
-}
-
-const NAMED: [Named; 7] = [
-    Named::Nothing,
-    Named::OwnSlug,
-    Named::OwnId,
-    Named::Other,
-    Named::Unknown,
-    Named::Disabled,
-    Named::Deleted,
-];
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum AddressCase {
-    NoAllowlist,
-    NoAllowlistNorAddress,
-    Inside,
-    Outside,
-    NoAddress,
-}
-
-const ADDRESS_CASES: [AddressCase; 5] = [
-    AddressCase::NoAllowlist,
-    AddressCase::NoAllowlistNorAddress,
-    AddressCase::Inside,
-    AddressCase::Outside,
-    AddressCase::NoAddress,
-];
-
-/// Whether each scope is in the set: read, capture, admin.
-type Scopes = [bool; Scope::ALL.len()];
-/// A role by its rank: viewer, member, admin, owner are 0 to 3.
-type Rank = usize;
-
-const MAY_EXERCISE: [Scopes; 4] =
-    [[true, false, false], [true, true, false], [true, true, true], [true, true, true]];
-
-#[derive(Debug, Clone, Copy)]
-struct Situation<'a> {
-    kind: Kind,
-    defects: &'a [Defect],
-    membership: Option<Rank>,
-    max_role: Rank,
-    granted: Scopes,
-    required: Scopes,
-    named: Named,
-    address: AddressCase,
-}
 
 #[derive(Debug, PartialEq)]
 struct Answer {
@@ -151,9 +67,18 @@ fn expected_answer(s: &Situation) -> Answer {
         Named::OwnSlug | Named::OwnId | Named::Other => true,
         Named::Nothing | Named::Unknown | Named::Disabled | Named::Deleted => false,
     };
+    let r = s.restrictions;
+    let granted_here = r.limit == Limit::None || r.limit == Limit::Here;
+    let demand_met = match r.demand {
+        Demand::Nothing => true,
+        Demand::NoToken | Demand::ShorterLifetime => false,
+        Demand::AnExpiry | Demand::ThisLifetime => r.expires,
+    };
+    let permitted_here = demand_met && r.bar != Bar::Here;
+    let may_act = live_workspace_named && granted_here && permitted_here;
     if s.kind == Kind::Key {
         answer.scopes = only(s.granted, |scope| scope != 1);
-    } else if let (true, Some(membership)) = (live_workspace_named, s.membership) {
+    } else if let (true, Some(membership)) = (may_act, s.membership) {
         let (role, cap) = match membership {
             lower_or_equal if lower_or_equal <= s.max_role => (lower_or_equal, "membership"),
             _ => (s.max_role, "token"),
@@ -184,6 +109,16 @@ fn expected_answer(s: &Situation) -> Answer {
             answer.http = 403;
             return answer;
         }
+        if !granted_here {
+            answer.denial = "WORKSPACE_NOT_GRANTED";
+            answer.http = 403;
+            return answer;
+        }
+        if !permitted_here {
+            answer.denial = "PAT_NOT_PERMITTED";
+            answer.http = 403;
+            return answer;
+        }
     }
 
     answer.missing = only(s.required, |scope| !answer.scopes[scope]);
@@ -210,14 +145,6 @@ fn expected_answer(s: &Situation) -> Answer {
         answer.http = 200;
     }
     answer
-}
-
-fn role_of(rank: Rank) -> Role {
-    [Role::Viewer, Role::Member, Role::Admin, Role::Owner][rank]
-}
-
-fn set_of(scopes: Scopes) -> ScopeSet {
-    Scope::ALL.into_iter().zip(scopes).filter_map(|(scope, there)| there.then_some(scope)).collect()
 }
 
 fn scopes_of(set: ScopeSet) -> Scopes {
@@ -256,55 +183,15 @@ fn answer_of(decision: Decision) -> Answer {
     }
 }
 
-/// The workspaces of the situations.
-struct World {
-    own: Arc<Workspace>,
-    other: Arc<Workspace>,
-    disabled: Arc<Workspace>,
-    deleted: Arc<Workspace>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            own: acme().into(),
-            other: workspace("ws_2", "globex").into(),
-            disabled: Workspace { disabled: true, ..workspace("ws_3", "hooli") }.into(),
-            deleted: Workspace { delete_time: Some(now_plus(-1)), ..workspace("ws_4", "initech") }
-                .into(),
-        }
-    }
-
-    fn name(&self, named: Named) -> (Option<&'static str>, Option<&Arc<Workspace>>) {
-        match named {
-            Named::Nothing => (None, None),
-            Named::OwnSlug => (Some("acme"), Some(&self.own)),
-            Named::OwnId => (Some("ws_1"), Some(&self.own)),
-            Named::Other => (Some("globex"), Some(&self.other)),
-            Named::Unknown => (Some("nowhere"), None),
-            Named::Disabled => (Some("hooli"), Some(&self.disabled)),
-            Named::Deleted => (Some("initech"), Some(&self.deleted)),
-        }
-    }
-}
-
-fn credential_of(s: &Situation) -> Credential {
-    let granted = set_of(s.granted);
-    let mut credential = match s.kind {
-        Kind::Key => key(granted),
-        Kind::Pat => pat(granted, role_of(s.max_role)),
-    };
-    let has = |defect| s.defects.contains(&defect);
-    credential.revoke_time = has(Defect::Revoked).then(|| now_plus(-1));
-    credential.expire_time = Some(now_plus(i64::from(!has(Defect::Expired))));
-    credential.disable_time = has(Defect::Disabled).then(|| now_plus(-1));
-    credential.generation -= i64::from(has(Defect::BelowWatermark));
-    credential
-}
-
-/// Compares both statements for every situation with these defects and scopes. Returns the number of situations.
-fn compare(defects: &[Defect], granted_sets: &[Scopes], required_sets: &[Scopes]) -> usize {
-    let world = World::new();
+/// Compares both statements for every situation with these restrictions, defects and scopes. Returns the number of
+/// situations.
+fn compare(
+    restrictions: Restrictions,
+    defects: &[Defect],
+    granted_sets: &[Scopes],
+    required_sets: &[Scopes],
+) -> usize {
+    let world = World::new(restrictions.demand);
     let has = |defect| defects.contains(&defect);
     let delete_time = has(Defect::OwnerDeleted).then(|| now_plus(-1));
     let disabled = has(Defect::OwnerDisabled);
@@ -348,6 +235,7 @@ fn compare(defects: &[Defect], granted_sets: &[Scopes], required_sets: &[Scopes]
                     required,
                     named,
                     address,
+                    restrictions,
                 };
                 let anywhere = credential_of(&s);
                 let bound = Credential { ip_allowlist: networks.clone(), ..anywhere.clone() };
@@ -376,14 +264,14 @@ fn compare(defects: &[Defect], granted_sets: &[Scopes], required_sets: &[Scopes]
 #[test]
 fn every_situation_of_an_active_credential_is_decided_as_the_table_says() {
     let all = all_scopes();
-    assert_eq!(compare(&[], &all, &all), 2 * 4 * all.len() * 5 * 7 * 5 * all.len());
+    assert_eq!(compare(UNRESTRICTED, &[], &all, &all), 2 * 4 * all.len() * 5 * 7 * 5 * all.len());
 }
 
 #[test]
 fn every_situation_with_one_defect_is_decided_as_the_table_says() {
     let all = all_scopes();
     for defect in DEFECTS {
-        compare(&[defect], &all, &all);
+        compare(UNRESTRICTED, &[defect], &all, &all);
     }
 }
 
@@ -396,6 +284,24 @@ fn every_combination_of_defects_is_decided_as_the_table_says() {
             .filter_map(|(i, defect)| (bits >> i & 1 == 1).then_some(defect))
             .collect();
         let [none, read, .., all] = all_scopes();
-        compare(&defects, &[read, all], &[none, all]);
+        compare(UNRESTRICTED, &defects, &[read, all], &[none, all]);
     }
+}
+
+#[test]
+fn every_combination_of_restrictions_is_decided_as_the_table_says() {
+    let [none, read, .., all] = all_scopes();
+    let mut count = 0;
+    for limit in LIMITS {
+        for bar in BARS {
+            for demand in DEMANDS {
+                for expires in [false, true] {
+                    let restrictions = Restrictions { limit, bar, demand, expires };
+                    count += compare(restrictions, &[], &[all], &[none, read]);
+                    compare(restrictions, &[Defect::Disabled], &[all], &[read]);
+                }
+            }
+        }
+    }
+    assert_eq!(count, 5 * 4 * 5 * 2 * (2 * 4 * 5 * 7 * 5 * 2));
 }

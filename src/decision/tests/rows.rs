@@ -1,10 +1,12 @@
-//! Rows 1 to 8: whether the token is active, and whether it may be used from this address and in this workspace. Also
+//! Rows 1 to 10: whether the token is active, and whether it may be used from this address and in this workspace. Also
 //! the order of neighbouring rows, and their edge cases.
+
+use std::time::Duration;
 
 use super::super::*;
 use super::{ADMIN, CAPTURE, Case, READ, READ_CAPTURE};
 use super::{acme, allowlist, micros, now_plus, workspace};
-use crate::model::{IpAllowlist, Workspace};
+use crate::model::{IpAllowlist, PatPolicy, Workspace, WorkspaceEntry, WorkspaceSet};
 
 #[test]
 fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {
@@ -19,6 +21,8 @@ fn the_denials_stand_in_the_order_of_the_table_with_its_statuses() {
         ("WORKSPACE_MISMATCH", 403, true),
         ("WORKSPACE_REQUIRED", 400, true),
         ("NOT_A_MEMBER", 403, true),
+        ("WORKSPACE_NOT_GRANTED", 403, true),
+        ("PAT_NOT_PERMITTED", 403, true),
         ("USER_CREDENTIAL_REQUIRED", 403, true),
         ("INSUFFICIENT_SCOPE", 403, true),
         ("UNKNOWN_TOKENS_TOO_MANY", 429, false),
@@ -37,7 +41,7 @@ fn every_denial_has_its_own_explanation() {
     let mut explanations = Denial::ALL.map(Denial::explanation).to_vec();
     explanations.sort_unstable();
     explanations.dedup();
-    assert_eq!(explanations.len(), 13);
+    assert_eq!(explanations.len(), 15);
     assert!(explanations.iter().all(|explanation| !explanation.is_empty()));
 }
 
@@ -356,4 +360,60 @@ fn row_8_a_token_acts_in_any_workspace_of_its_users() {
         let found = Some(workspace(id, slug));
         assert_eq!(Case { named: Some(named), found, ..Case::pat() }.denial(), None);
     }
+}
+
+fn entry(generation: i64) -> WorkspaceSet {
+    WorkspaceSet::new([WorkspaceEntry { id: acme().id, generation }])
+}
+
+#[test]
+fn row_9_a_token_without_its_last_workspace_acts_nowhere() {
+    let mut case = Case::pat();
+    case.credential.granted_workspaces = Some(entry(acme().generation));
+    assert_eq!(case.denial(), None);
+    // The workspace was deleted and created again.
+    case.found = Some(Workspace { generation: acme().generation + 1, ..acme() });
+    assert_eq!(case.denial(), Some(Denial::WorkspaceNotGranted));
+    case.credential.granted_workspaces = Some(WorkspaceSet::default());
+    assert_eq!(case.denial(), Some(Denial::WorkspaceNotGranted));
+}
+
+#[test]
+fn row_9_says_nothing_about_a_workspace_whose_member_the_user_is_not() {
+    let mut case = Case::pat();
+    case.credential.granted_workspaces = Some(WorkspaceSet::default());
+    case.membership = None;
+    assert_eq!(case.denial(), Some(Denial::NotAMember));
+    case.found = None;
+    assert_eq!(case.denial(), Some(Denial::NotAMember));
+}
+
+#[test]
+fn row_10_a_token_that_may_not_act_in_a_workspace_has_no_role_and_no_scopes_there() {
+    let mut case = Case::pat();
+    case.credential.barred_workspaces = entry(acme().generation);
+    let decision = case.decide();
+    assert_eq!(decision, Decision::refused(Denial::PatNotPermitted));
+    assert!(decision.is_active());
+}
+
+#[test]
+fn row_10_a_lifetime_counts_from_creation_to_expiry() {
+    let mut case = Case::pat();
+    let most = Duration::from_secs(60);
+    let pat_policy = PatPolicy { lifetime_max: Some(most), ..PatPolicy::default() };
+    case.found = Some(Workspace { pat_policy, ..acme() });
+    assert_eq!(case.denial(), Some(Denial::PatNotPermitted), "without an expiry");
+    let end = case.credential.create_time.saturating_add(most);
+    case.credential.expire_time = Some(end);
+    assert_eq!(case.denial(), None);
+    case.credential.expire_time = Some(end.saturating_add(Duration::from_micros(1)));
+    assert_eq!(case.denial(), Some(Denial::PatNotPermitted));
+}
+
+#[test]
+fn row_10_does_not_apply_to_keys() {
+    let pat_policy = PatPolicy { forbidden: true, ..PatPolicy::default() };
+    let case = Case { workspace: Some(Workspace { pat_policy, ..acme() }), ..Case::key() };
+    assert_eq!(case.denial(), None);
 }

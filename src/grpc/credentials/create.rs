@@ -31,6 +31,7 @@ pub(in crate::grpc) async fn key(
             context,
             CreateCredential {
                 owner: NewOwner::Workspace(workspace),
+                workspaces: Vec::new(),
                 name: message.name,
                 scopes,
                 expiration,
@@ -56,6 +57,7 @@ pub(in crate::grpc) async fn pat(
     let user = convert::user_id(&mut violations, "user", &message.user);
     let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
     let max_role = convert::role(&mut violations, "max_role", message.max_role);
+    let workspaces = fields::workspaces(&mut violations, "workspaces", &message.workspaces);
     let expiration = match message.expiration {
         None => None,
         Some(Choice::ExpireTime(time)) => convert::expire_at(&mut violations, time),
@@ -68,6 +70,7 @@ pub(in crate::grpc) async fn pat(
             context,
             CreateCredential {
                 owner: NewOwner::User(user, max_role.unwrap_or(Role::Owner)),
+                workspaces,
                 name: message.name,
                 scopes,
                 expiration,

@@ -1,8 +1,10 @@
 //! Converts credentials to messages, and reads the fields of requests about them.
 
 use crate::grpc::{convert, pb};
+use crate::model::limits::WORKSPACE_SET_MAX;
 use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
+    WorkspaceName, WorkspaceSet,
 };
 use crate::service::Violations;
 use crate::store::CredentialOrder;
@@ -32,6 +34,19 @@ pub(super) fn state(violations: &mut Violations, number: i32) -> Option<Credenti
             None
         }
     }
+}
+
+/// Reads the workspaces to which a personal access token is to be limited, by slug or id.
+pub(super) fn workspaces(
+    violations: &mut Violations,
+    field: &str,
+    texts: &[String],
+) -> Vec<WorkspaceName> {
+    violations.check(field, WorkspaceSet::check_count(texts.len()));
+    let names = texts.iter().take(WORKSPACE_SET_MAX).enumerate();
+    names
+        .filter_map(|(i, text)| convert::workspace_name(violations, &format!("{field}[{i}]"), text))
+        .collect()
 }
 
 pub(super) fn credential_id(
@@ -97,5 +112,12 @@ pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credenti
         predecessor_id: credential.predecessor_id.map(|id| id.to_string()).unwrap_or_default(),
         family_id: credential.family_id.to_string(),
         etag,
+        limited: credential.granted_workspaces.is_some(),
+        granted_workspace_ids: credential.granted_workspaces.iter().flat_map(ids).collect(),
+        barred_workspace_ids: ids(&credential.barred_workspaces).collect(),
     }
+}
+
+fn ids(set: &WorkspaceSet) -> impl Iterator<Item = String> {
+    set.iter().map(|entry| entry.id.to_string())
 }

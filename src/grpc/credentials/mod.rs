@@ -9,6 +9,7 @@ pub(super) mod revoke_leaked;
 pub(super) mod rotate;
 pub(super) mod switch;
 pub(super) mod update;
+pub(super) mod workspace_pats;
 
 use tonic::{Response, Status};
 

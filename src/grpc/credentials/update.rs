@@ -9,8 +9,7 @@ use crate::grpc::{convert, pb};
 use crate::service::{Service, UpdateCredential, Violations};
 
 /// Description of a violation in the update mask.
-const UPDATABLE: &str =
-    "must name one or more of name, annotations, ip_allowlist, scopes and expire_time";
+const UPDATABLE: &str = "must name one or more of name, annotations, ip_allowlist, scopes, expire_time and granted_workspace_ids";
 
 pub(in crate::grpc) async fn update(
     service: &Arc<Service>,
@@ -34,6 +33,7 @@ pub(in crate::grpc) async fn update(
         ip_allowlist: None,
         scopes: None,
         expire_time: None,
+        granted_workspaces: None,
         etag: new.etag,
         acting_user: message.acting_user,
     };
@@ -56,6 +56,11 @@ pub(in crate::grpc) async fn update(
                 None => violations
                     .add("credential.expire_time", "may only be brought forward, not removed"),
             },
+            "granted_workspace_ids" => {
+                let field = "credential.granted_workspace_ids";
+                let ids = fields::workspaces(&mut violations, field, &new.granted_workspace_ids);
+                update.granted_workspaces = Some(ids);
+            }
             _ => violations.add("update_mask", UPDATABLE),
         }
     }

@@ -65,7 +65,8 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListCredentialsResponse>,
             tonic::Status,
         >;
-        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, or brings its expiry forward.
+        /// Changes the name, annotations or IP allowlist of a credential, removes scopes, limits a personal access token to
+        /// fewer workspaces, or brings the expiry forward.
         /// Permission: credentials.write (with an acting user) or credentials.admin.
         async fn update_credential(
             &self,
@@ -126,6 +127,35 @@ pub mod auth_service_server {
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeLeakedRequest>,
         ) -> std::result::Result<
             tonic::Response<::sophic_auth_protocol::pb::RevokeLeakedResponse>,
+            tonic::Status,
+        >;
+        /// Lists the personal access tokens that have acted in a workspace, the most recently used there first, so that its
+        /// owners can see and bar them. Permission: credentials.read, credentials.write (with an acting user, who must be an
+        /// owner of the workspace) or credentials.admin.
+        async fn list_workspace_pats(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::ListWorkspacePatsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListWorkspacePatsResponse>,
+            tonic::Status,
+        >;
+        /// Bars a personal access token from a workspace, without ending it: it is denied there with
+        /// DENIAL_PAT_NOT_PERMITTED, and acts elsewhere as before. The bar covers the tokens of its family, that is those that
+        /// replace it by rotation. Idempotent. Permission: credentials.write (with an acting user, who must be an owner of the
+        /// workspace) or credentials.admin.
+        async fn bar_pat(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::BarPatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::BarPatResponse>,
+            tonic::Status,
+        >;
+        /// Removes a bar. Idempotent. Permission: as for BarPat.
+        async fn unbar_pat(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::UnbarPatRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::UnbarPatResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the Watch method.
@@ -833,6 +863,151 @@ pub mod auth_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeLeakedSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AuthService/ListWorkspacePats" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWorkspacePatsSvc<T: AuthService>(pub Arc<T>);
+                    impl<
+                        T: AuthService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::ListWorkspacePatsRequest,
+                    > for ListWorkspacePatsSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::ListWorkspacePatsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::ListWorkspacePatsRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthService>::list_workspace_pats(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWorkspacePatsSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AuthService/BarPat" => {
+                    #[allow(non_camel_case_types)]
+                    struct BarPatSvc<T: AuthService>(pub Arc<T>);
+                    impl<
+                        T: AuthService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::BarPatRequest,
+                    > for BarPatSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::BarPatResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::BarPatRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthService>::bar_pat(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BarPatSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AuthService/UnbarPat" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnbarPatSvc<T: AuthService>(pub Arc<T>);
+                    impl<
+                        T: AuthService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::UnbarPatRequest,
+                    > for UnbarPatSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::UnbarPatResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::UnbarPatRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthService>::unbar_pat(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnbarPatSvc(inner);
                         let codec = crate::grpc::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

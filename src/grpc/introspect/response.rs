@@ -46,6 +46,7 @@ pub(super) fn write(answer: &Introspection, buffer: &mut BytesMut) {
     });
     number(buffer, 17, answer.revision);
     flag(buffer, 18, answer.stale);
+    flag(buffer, 19, answer.identity_only);
 }
 
 fn principal(buffer: &mut BytesMut, found: &FoundFacts) {

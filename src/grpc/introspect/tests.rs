@@ -13,8 +13,8 @@ use crate::grpc::{convert, pb};
 use crate::model::tests::samples;
 use crate::model::{
     CallerId, Credential, CredentialFacts, CredentialId, Digest, DisplayName, FoundFacts, Owner,
-    PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId, Workspace,
-    WorkspaceId,
+    PatPolicy, PrincipalFacts, Role, Scope, ScopeSet, Slug, Timestamp, User, UserFacts, UserId,
+    Workspace, WorkspaceId,
 };
 use crate::service::Introspection;
 
@@ -32,6 +32,7 @@ fn workspace(name: &str) -> Workspace {
         slug: Slug::parse("acme").expect("a well-formed slug"),
         display_name: named(name),
         disabled: false,
+        pat_policy: PatPolicy::default(),
         generation: 0,
         generation_time: None,
         create_time: at(0),
@@ -134,6 +135,7 @@ proptest! {
             cache_ttl: std::time::Duration::from_millis(ttl_ms.into()),
             revision,
             stale,
+            identity_only: required.is_empty(),
         };
         let mut written = BytesMut::new();
         response::write(&answer, &mut written);

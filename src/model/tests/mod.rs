@@ -7,6 +7,7 @@ pub(crate) mod samples;
 mod sets;
 mod text;
 mod time;
+mod workspace_set;
 
 use super::Timestamp;
 

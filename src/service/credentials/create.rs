@@ -10,7 +10,7 @@ use super::owner::{LockedOwner, NewOwner, creator};
 use super::retry::{Fingerprint, RequestKey};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
-    IpAllowlist, RequestId, ScopeSet, Timestamp,
+    IpAllowlist, Owner, RequestId, ScopeSet, Timestamp, WorkspaceName, WorkspaceSet,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -52,6 +52,9 @@ impl Expiration {
 pub struct CreateCredential {
     /// Owner of the credential.
     pub owner: NewOwner,
+    /// Workspaces to which a personal access token is limited, by slug or id. Empty for all workspaces of its user, and
+    /// for a key.
+    pub workspaces: Vec<WorkspaceName>,
     /// Display name.
     pub name: String,
     /// Scopes, at least one.
@@ -121,12 +124,21 @@ impl Service {
             let mut tx = this.begin("create_credential").await?;
             let earlier =
                 this.claim_request_id(&mut *tx, &context, checked.retry, id, create_time).await?;
+            let named =
+                this.lock_named_workspaces(&mut *tx, "workspaces", &request.workspaces).await?;
             let locked = this.lock_new_owner(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
                 return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
             check_lifetime(&locked, request.expiration, checked.expire_time, create_time)?;
             this.check_live_max(&mut *tx, &locked, create_time, 0).await?;
+            let granted_workspaces = match &locked.owner {
+                Owner::User { id, .. } if !request.workspaces.is_empty() => {
+                    Self::require_new_rules(&mut *tx).await?;
+                    Some(this.granted_to_member(&mut *tx, id, &named).await?)
+                }
+                Owner::User { .. } | Owner::Workspace(_) => None,
+            };
             let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,
@@ -137,12 +149,15 @@ impl Service {
                 hint: token.hint(),
                 scopes: request.scopes,
                 ip_allowlist: checked.ip_allowlist,
+                granted_workspaces,
+                barred_workspaces: WorkspaceSet::default(),
                 annotations: checked.annotations,
                 create_time,
                 expire_time: checked.expire_time,
                 disable_time: None,
                 revoke_time: None,
                 last_use: None,
+                end_at_once: false,
                 creator: creator(&context, acting_user.as_ref()),
                 predecessor_id: None,
                 family_id: id,
@@ -242,7 +257,7 @@ fn fingerprint(request: &CreateCredential) -> Digest {
         NewOwner::User(id, max_role) => ("CreatePat", id.as_str(), max_role.as_str()),
     };
     let annotations = &request.annotations;
-    Fingerprint::of(rpc)
+    let fingerprint = Fingerprint::of(rpc)
         .field(owner)
         .field(max_role)
         .field(&request.name)
@@ -251,6 +266,10 @@ fn fingerprint(request: &CreateCredential) -> Digest {
         .fields(request.ip_allowlist.iter().map(String::as_str))
         .fields(annotations.keys().map(String::as_str))
         .fields(annotations.values().map(String::as_str))
-        .field(&request.acting_user)
-        .finish()
+        .field(&request.acting_user);
+    if request.workspaces.is_empty() {
+        // As in versions without limits to workspaces, so that a retry may reach either version.
+        return fingerprint.finish();
+    }
+    fingerprint.fields(request.workspaces.iter().map(WorkspaceName::as_str)).finish()
 }

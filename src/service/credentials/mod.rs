@@ -4,6 +4,7 @@ mod bulk_revoke;
 mod create;
 mod find_end;
 mod get;
+mod granted;
 mod list;
 mod owner;
 mod pending_ends;

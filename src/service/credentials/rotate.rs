@@ -88,12 +88,13 @@ impl Service {
             let usable = check_etag(&request.etag, &before)
                 .and_then(|()| check_not_ended(&before, now))
                 .and(locked)
-                .and_then(|locked| check_no_successor(successor.as_ref()).map(|()| locked));
+                .and_then(|locked| check_no_successor(successor.as_ref()).map(|()| locked))
+                .and_then(|locked| check_not_rotated(&before).map(|()| locked));
             let locked = match usable {
                 Ok(locked) => locked,
                 Err(error) => {
                     drop(tx);
-                    this.finish_rotation_to(&context, &request, &before, successor, now).await?;
+                    this.finish_rotation(&context, &request, &before, now).await?;
                     return Err(error);
                 }
             };
@@ -109,6 +110,7 @@ impl Service {
                 create_time: now,
                 expire_time,
                 last_use: None,
+                end_at_once: false,
                 creator: creator(&context, acting_user.as_ref()),
                 predecessor_id: Some(before.id),
                 version: 1,
@@ -140,10 +142,7 @@ impl Service {
         predecessor: Credential,
     ) -> Result<Done<Rotated>> {
         // What the first try decided. The policy may be another one by now.
-        let at_once = request.overlap.map_or_else(
-            || ends_at_once(&predecessor, earlier.create_time),
-            |overlap| overlap.is_zero(),
-        );
+        let at_once = predecessor.end_at_once;
         let acting_user = UserId::parse(&request.acting_user).ok();
         match self.replay(tx, context, acting_user.as_ref(), earlier).await {
             Ok(made) => {
@@ -158,7 +157,7 @@ impl Service {
             }
             Err(error) => {
                 // The earlier try may have failed before its second step.
-                if error.reason == Reason::RequestReplayed && at_once {
+                if at_once {
                     let _ = self.revoke_succeeded(context, request, self.clock.now()).await?;
                 }
                 Err(error)
@@ -166,19 +165,16 @@ impl Service {
         }
     }
 
-    /// Revokes the predecessor of a live successor, if the rotation that made the successor was to do so at once, but
-    /// failed before its second step. For a call that is refused, whose earlier try may be that rotation.
-    async fn finish_rotation_to(
+    /// Revokes the credential, if an earlier rotation was to do so at once, but failed before its second step. For a call
+    /// that is refused, whose earlier try may be that rotation.
+    async fn finish_rotation(
         &self,
         context: &Context,
         request: &Rotate,
         predecessor: &Credential,
-        successor: Option<Credential>,
         now: Timestamp,
     ) -> Result<()> {
-        let unfinished = check_not_ended(predecessor, now).is_ok()
-            && successor.is_some_and(|made| ends_at_once(predecessor, made.create_time));
-        if unfinished {
+        if predecessor.end_at_once && check_not_ended(predecessor, now).is_ok() {
             let _ = self.revoke_succeeded(context, request, now).await?;
         }
         Ok(())
@@ -289,6 +285,11 @@ fn check_no_successor(successor: Option<&Credential>) -> Result<()> {
     Err(error.with("successor_id", successor.id.to_string()))
 }
 
+/// Fails if an earlier rotation was to revoke the credential at once.
+fn check_not_rotated(credential: &Credential) -> Result<()> {
+    if credential.end_at_once { Err(Reason::CredentialRevoked.into()) } else { Ok(()) }
+}
+
 /// Builds the audit entry for one of the two credentials.
 fn rotation_entry<'a>(
     acting_user: Option<&'a UserId>,
@@ -307,35 +308,15 @@ fn rotation_entry<'a>(
 }
 
 /// Returns the credential with its expiry after the overlap. Without an overlap it expires soon, in case the step that
-/// revokes it does not run. [`ends_at_once`] tells the two apart.
+/// revokes it does not run, and says that a retry has to run that step.
 fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Credential {
     let mut after = before.clone();
     after.version += 1;
-    let own = before.expire_time.map_or(Duration::MAX, |own| own.saturating_since(now));
-    let kept = if overlap.is_zero() { immediate(own) } else { own.min(overlap.max(MARK)) };
-    after.expire_time = Some(now.saturating_add(kept));
-    if !overlap.is_zero() && ends_at_once(&after, now) {
-        after.expire_time = Some(now.saturating_add(kept.saturating_sub(MARK)));
-    }
+    after.end_at_once = overlap.is_zero();
+    let overlap = if overlap.is_zero() { IMMEDIATE_END_MAX } else { overlap };
+    let end = now.saturating_add(overlap);
+    after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
     after
-}
-
-/// What an immediate end lacks to whole seconds. This marks it.
-const MARK: Duration = Duration::from_micros(1);
-
-/// Returns the longest marked time that is at most `most` and a minute: whole seconds less [`MARK`], or zero.
-fn immediate(most: Duration) -> Duration {
-    let seconds = most.saturating_add(MARK).min(IMMEDIATE_END_MAX).as_secs();
-    Duration::from_secs(seconds).saturating_sub(MARK)
-}
-
-/// Whether the rotation that made a successor at this time was to revoke the predecessor at once. Unless the
-/// predecessor is revoked, that rotation has failed between its two steps.
-fn ends_at_once(predecessor: &Credential, successor_create_time: Timestamp) -> bool {
-    predecessor.expire_time.is_some_and(|end| {
-        let kept = end.saturating_since(successor_create_time);
-        kept == immediate(kept)
-    })
 }
 
 fn fingerprint(request: &Rotate) -> Digest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, DisplayName,
-    IpAllowlist, ScopeSet, Timestamp,
+    IpAllowlist, ScopeSet, Timestamp, WorkspaceName,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -29,6 +29,9 @@ pub struct UpdateCredential {
     pub scopes: Option<ScopeSet>,
     /// New expiry, earlier than the present one.
     pub expire_time: Option<Timestamp>,
+    /// The workspaces to which a personal access token is limited, by slug or id: a part of the present limit, if it has
+    /// one.
+    pub granted_workspaces: Option<Vec<WorkspaceName>>,
     /// Etag that the credential must still have. Empty for any.
     pub etag: String,
     /// User on whose behalf the caller acts. Empty for the system itself.
@@ -59,13 +62,16 @@ impl Service {
         let this = Arc::clone(self);
         let may_narrow = request.scopes.is_some()
             || request.expire_time.is_some()
-            || request.ip_allowlist.is_some();
+            || request.ip_allowlist.is_some()
+            || request.granted_workspaces.is_some();
         self.run(attempt, Effect::narrows_if(may_narrow), async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let checked = check(&request)?;
             let now = this.clock.now();
             let mut tx = this.begin("update_credential").await?;
             let id = request.id;
+            let limit =
+                this.lock_limit(&mut *tx, id, request.granted_workspaces.as_deref()).await?;
             let before =
                 this.lock_credential(&mut *tx, id, request.kind, acting_user.as_ref()).await?;
             check_etag(&request.etag, &before)?;
@@ -73,12 +79,17 @@ impl Service {
                 return Err(Reason::CredentialRevoked.into());
             }
             check_narrows(&request, &before, now)?;
+            let granted_workspaces = match limit {
+                Some(limit) => Some(this.narrowed_limit(&mut *tx, limit, &before).await?),
+                None => before.granted_workspaces.clone(),
+            };
             let mut after = Credential {
                 name: checked.name.unwrap_or_else(|| before.name.clone()),
                 annotations: checked.annotations.unwrap_or_else(|| before.annotations.clone()),
                 ip_allowlist: checked.ip_allowlist.unwrap_or_else(|| before.ip_allowlist.clone()),
                 scopes: request.scopes.unwrap_or(before.scopes),
                 expire_time: request.expire_time.or(before.expire_time),
+                granted_workspaces,
                 ..before.clone()
             };
             let changed = after != before;

@@ -13,8 +13,8 @@ use super::commit::{Done, Effect, Transaction};
 use super::page::Cursor;
 use super::{Attempt, Context, Page, PageRequest, Reason, Result, Service, Violations, view};
 use crate::model::{
-    AuditAction, AuditTarget, DisplayName, Membership, Role, User, UserId, Workspace, WorkspaceId,
-    WorkspaceName, WorkspacePolicy,
+    AuditAction, AuditTarget, DisplayName, Membership, PatPolicy, Role, User, UserId, Workspace,
+    WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
 use crate::store::{Lock, PendingEndsOwner};
 use workspaces::reserve;
@@ -102,6 +102,7 @@ impl Service {
                 generation_time: Some(now),
                 update_time: now,
                 delete_time: Some(now),
+                pat_policy: PatPolicy::default(),
                 ..before.clone()
             };
             tx.delete_memberships_of_workspace(&after.id).await?;

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::model::limits::{SLUG_RESERVATION, WORKSPACES_PUT_MAX};
 use crate::model::{
-    AuditAction, AuditTarget, Clock, DisplayName, Invalid, Permission, PolicyChange, Slug,
-    Timestamp, Workspace, WorkspaceId, WorkspacePolicy,
+    AuditAction, AuditTarget, Clock, DisplayName, Invalid, PatPolicy, PatPolicyChange, Permission,
+    PolicyChange, Slug, Timestamp, Workspace, WorkspaceId, WorkspacePolicy,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect, Transaction};
@@ -28,6 +28,8 @@ pub struct PutWorkspace {
     pub disabled: Option<bool>,
     /// Changes to the policy for its keys.
     pub policy: Option<PolicyChange>,
+    /// Changes to the policy for the personal access tokens that act in it.
+    pub pat_policy: Option<PatPolicyChange>,
 }
 
 /// A workspace and the slug that it takes.
@@ -145,6 +147,10 @@ impl Service {
         let same = before.clone().filter(|before| {
             *before == Workspace { update_time: before.update_time, ..after.clone() }
         });
+        let policy_before = before.as_ref().map(|before| before.pat_policy).unwrap_or_default();
+        if after.pat_policy != policy_before && after.pat_policy != PatPolicy::default() {
+            Self::require_new_rules(tx).await?;
+        }
         // A policy needs the row of its workspace.
         if same.is_none() {
             tx.put_workspace(after).await?;
@@ -269,6 +275,10 @@ fn updated_workspaces(
             slug,
             display_name,
             disabled: request.disabled.unwrap_or(live.is_some_and(|live| live.disabled)),
+            pat_policy: request
+                .pat_policy
+                .unwrap_or_default()
+                .apply_to(live.map(|live| live.pat_policy).unwrap_or_default()),
         });
     }
     violations.finish()?;

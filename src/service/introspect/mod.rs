@@ -56,6 +56,8 @@ pub struct Introspection {
     pub revision: u64,
     /// Whether the store was unreachable and this is the last known answer.
     pub stale: bool,
+    /// Whether the request required no scope, so that an allowed answer permits nothing.
+    pub identity_only: bool,
 }
 
 /// Result of an attempt to answer without the store.
@@ -67,12 +69,13 @@ enum LocalAnswer {
 }
 
 impl Introspection {
-    /// The workspace of the request: the key's workspace, or the named one if the user is a member of it.
+    /// The workspace of the request: the key's workspace, or the named one if the user is a member of it. A
+    /// member sees it in a denial too, so that a cache knows that the answer depends on it.
     pub fn workspace(&self) -> Option<&Workspace> {
         let found = self.found.as_ref().filter(|_| self.decision.is_active())?;
         match &found.principal {
             PrincipalFacts::Workspace(workspace) => Some(workspace),
-            PrincipalFacts::User(_) => self.decision.role.and(found.named_workspace.as_deref()),
+            PrincipalFacts::User(_) => found.joined_workspace(),
         }
     }
 }
@@ -121,7 +124,7 @@ impl Service {
     ) -> Result<LocalAnswer> {
         let digest = match self.digest_to_look_up(request) {
             Ok(digest) => digest,
-            Err(denial) => return Ok(LocalAnswer::Answer(self.without_look_up(denial))),
+            Err(denial) => return Ok(LocalAnswer::Answer(self.without_look_up(request, denial))),
         };
         match self.lookup.cached_facts(&facts_query(request, &digest), snapshot) {
             Some(facts) => self.answer(request, facts).map(LocalAnswer::Answer),
@@ -180,7 +183,8 @@ impl Service {
                 && !(self.admits_workspace(request, digest)
                     && self.admits_token(LookupOrigin::of(request), digest))
             {
-                *known = LocalAnswer::Answer(self.without_look_up(Denial::UnknownTokensTooMany));
+                let denied = self.without_look_up(request, Denial::UnknownTokensTooMany);
+                *known = LocalAnswer::Answer(denied);
             }
         }
     }
@@ -202,8 +206,8 @@ impl Service {
     }
 
     /// Builds a denial at memory's revision, so that a malformed token looks like an unknown one.
-    fn without_look_up(&self, denial: Denial) -> Introspection {
-        without_credential(denial, self.lookup.revision().0)
+    fn without_look_up(&self, request: &IntrospectionRequest<'_>, denial: Denial) -> Introspection {
+        without_credential(request, denial, self.lookup.revision().0)
     }
 
     /// Rows 1 and 2 of the decision table (docs/decisions.md), for tokens whose text shows that they apply.
@@ -224,7 +228,7 @@ impl Service {
             return Err(Reason::RevisionNotReached.into());
         }
         let Some(found) = facts.found else {
-            return Ok(without_credential(Denial::TokenUnknown, revision));
+            return Ok(without_credential(request, Denial::TokenUnknown, revision));
         };
         let required = request.required_scopes;
         let asked = Request {
@@ -243,6 +247,7 @@ impl Service {
             cache_ttl: self.cache_ttl(found.credential.expire_time, now),
             revision,
             stale: facts.stale,
+            identity_only: required.is_empty(),
             found: Some(found),
         })
     }
@@ -255,7 +260,11 @@ impl Service {
     }
 }
 
-fn without_credential(denial: Denial, revision: u64) -> Introspection {
+fn without_credential(
+    request: &IntrospectionRequest<'_>,
+    denial: Denial,
+    revision: u64,
+) -> Introspection {
     let decision = Decision::refused(denial);
     Introspection {
         decision,
@@ -264,6 +273,7 @@ fn without_credential(denial: Denial, revision: u64) -> Introspection {
         cache_ttl: Duration::ZERO,
         revision,
         stale: false,
+        identity_only: request.required_scopes.is_empty(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
     IpAllowlist, LastUse, Owner, OwnerKind, ReasonText, Role, Scope, ScopeSet, Timestamp, UserId,
-    WorkspaceId, parse_client_ip,
+    WorkspaceId, WorkspaceSet, parse_client_ip,
 };
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
@@ -96,12 +96,15 @@ pub(super) fn check(
                 hint,
                 scopes,
                 ip_allowlist,
+                granted_workspaces: None,
+                barred_workspaces: WorkspaceSet::default(),
                 annotations,
                 create_time: times.create,
                 expire_time: times.expire,
                 disable_time: times.disable,
                 revoke_time: times.revoke,
                 last_use: times.last_use,
+                end_at_once: false,
                 creator,
                 predecessor_id,
                 family_id: family.unwrap_or(id),

@@ -9,8 +9,8 @@ use super::record::Record;
 use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
     Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, LastUse,
-    Membership, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId, WorkspacePolicy,
+    Membership, PatPolicy, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// Start of the first line of a deployment file.
@@ -51,6 +51,18 @@ pub(super) struct WorkspaceRecord {
     update_time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<PolicyRecord>,
+    /// Absent in exports of 0.1, and for a workspace without such a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pat_policy: Option<PatPolicyRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatPolicyRecord {
+    forbidden: bool,
+    expiry_required: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifetime_max_us: Option<u64>,
 }
 
 /// Durations are in microseconds, the precision of both databases.
@@ -181,6 +193,13 @@ impl WorkspaceRecord {
                 overlap_min_us: micros(policy.overlap_min),
                 overlap_max_us: micros(policy.overlap_max),
             }),
+            pat_policy: Some(workspace.pat_policy)
+                .filter(|policy| *policy != PatPolicy::default())
+                .map(|policy| PatPolicyRecord {
+                    forbidden: policy.forbidden,
+                    expiry_required: policy.expiry_required,
+                    lifetime_max_us: micros(policy.lifetime_max),
+                }),
         }
     }
 
@@ -190,6 +209,13 @@ impl WorkspaceRecord {
             slug: Slug::parse(&self.slug)?,
             display_name: DisplayName::parse(&self.display_name)?,
             disabled: self.disabled,
+            pat_policy: self.pat_policy.as_ref().map_or_else(PatPolicy::default, |policy| {
+                PatPolicy {
+                    forbidden: policy.forbidden,
+                    expiry_required: policy.expiry_required,
+                    lifetime_max: policy.lifetime_max_us.map(Duration::from_micros),
+                }
+            }),
             generation: check_generation(self.generation)?,
             generation_time: time(self.generation_time.as_deref())?,
             create_time: Timestamp::parse(&self.create_time)?,

@@ -152,9 +152,10 @@ impl CredentialTx for PostgresTx {
                 "INSERT INTO credentials ( \
                      id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
                      annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-                     creator, predecessor_id, family_id, version) \
+                     creator, predecessor_id, family_id, version, limited, granted_workspaces, barred_workspaces, \
+                     end_at_once) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-                     $21, $22)",
+                     $21, $22, $23, $24, $25, $26)",
             )
             .bind(credential.id.0)
             .bind(i16::from(credential.kind.number()))
@@ -178,6 +179,10 @@ impl CredentialTx for PostgresTx {
             .bind(credential.predecessor_id.map(|id| id.0))
             .bind(credential.family_id.0)
             .bind(credential.version)
+            .bind(credential.granted_workspaces.is_some())
+            .bind(row::granted_text(credential))
+            .bind(credential.barred_workspaces.to_text())
+            .bind(credential.end_at_once)
             .execute(db.connection())
             .await?;
             Ok(())
@@ -193,7 +198,8 @@ impl CredentialTx for PostgresTx {
             let done = db.query(
                 "UPDATE credentials \
                  SET max_role = $2, name = $3, hint = $4, scopes = $5, ip_allowlist = $6, annotations = $7, \
-                     expire_time = $8, disable_time = $9, revoke_time = $10, version = $11 \
+                     expire_time = $8, disable_time = $9, revoke_time = $10, version = $11, limited = $12, \
+                     granted_workspaces = $13, barred_workspaces = $14, end_at_once = $15 \
                  WHERE id = $1",
             )
             .bind(credential.id.0)
@@ -207,6 +213,10 @@ impl CredentialTx for PostgresTx {
             .bind(credential.disable_time.map(sql_time))
             .bind(credential.revoke_time.map(sql_time))
             .bind(credential.version)
+            .bind(credential.granted_workspaces.is_some())
+            .bind(row::granted_text(credential))
+            .bind(credential.barred_workspaces.to_text())
+            .bind(credential.end_at_once)
             .execute(db.connection())
             .await?;
             expect_rows(1, done.rows_affected())

@@ -187,12 +187,15 @@ impl DirectoryTx for PostgresTx {
         run!(self, async |db| {
             db.query(
                 "INSERT INTO workspaces ( \
-                     id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                     id, slug, display_name, disabled, generation, generation_time, create_time, update_time, delete_time, \
+                     pats_forbidden, pat_expiry_required, pat_lifetime_max) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
                  ON CONFLICT (id) DO UPDATE \
                  SET slug = excluded.slug, display_name = excluded.display_name, disabled = excluded.disabled, \
                      generation = excluded.generation, generation_time = excluded.generation_time, \
-                     update_time = excluded.update_time, delete_time = excluded.delete_time",
+                     update_time = excluded.update_time, delete_time = excluded.delete_time, \
+                     pats_forbidden = excluded.pats_forbidden, pat_expiry_required = excluded.pat_expiry_required, \
+                     pat_lifetime_max = excluded.pat_lifetime_max",
             )
             .bind(workspace.id.as_str())
             .bind(workspace.slug.as_str())
@@ -203,6 +206,9 @@ impl DirectoryTx for PostgresTx {
             .bind(sql_time(workspace.create_time))
             .bind(sql_time(workspace.update_time))
             .bind(workspace.delete_time.map(sql_time))
+            .bind(workspace.pat_policy.forbidden)
+            .bind(workspace.pat_policy.expiry_required)
+            .bind(workspace.pat_policy.lifetime_max.map(row::duration_micros))
             .execute(db.connection())
             .await?;
             Ok(())

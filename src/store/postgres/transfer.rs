@@ -84,12 +84,12 @@ impl TransferTx for PostgresTx {
                     "INSERT INTO credentials ( \
                          id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
                          annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-                         creator, predecessor_id, family_id, version) \
+                         creator, predecessor_id, family_id, version, limited, granted_workspaces, barred_workspaces) \
                      SELECT * FROM unnest( \
                          $1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[], \
                          $8::text[], $9::bytea[], $10::smallint[], $11::text[], $12::text[], $13::timestamptz[], \
                          $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[], \
-                         $19::text[], $20::uuid[], $21::uuid[], $22::bigint[])",
+                         $19::text[], $20::uuid[], $21::uuid[], $22::bigint[], $23::boolean[], $24::text[], $25::text[])",
                 )
                 .bind(rows.id)
                 .bind(rows.kind)
@@ -113,6 +113,9 @@ impl TransferTx for PostgresTx {
                 .bind(rows.predecessor_id)
                 .bind(rows.family_id)
                 .bind(rows.version)
+                .bind(rows.limited)
+                .bind(rows.granted_workspaces)
+                .bind(rows.barred_workspaces)
                 .execute(db.connection())
                 .await?;
             expect_rows(credentials.len() as u64, done.rows_affected())
@@ -199,6 +202,9 @@ struct Arrays<'a> {
     predecessor_id: Vec<Option<Uuid>>,
     family_id: Vec<Uuid>,
     version: Vec<i64>,
+    limited: Vec<bool>,
+    granted_workspaces: Vec<String>,
+    barred_workspaces: Vec<String>,
 }
 
 impl<'a> Arrays<'a> {
@@ -234,6 +240,9 @@ impl<'a> Arrays<'a> {
             arrays.predecessor_id.push(credential.predecessor_id.map(|id| id.0));
             arrays.family_id.push(credential.family_id.0);
             arrays.version.push(credential.version);
+            arrays.limited.push(credential.granted_workspaces.is_some());
+            arrays.granted_workspaces.push(row::granted_text(credential));
+            arrays.barred_workspaces.push(credential.barred_workspaces.to_text());
         }
         arrays
     }

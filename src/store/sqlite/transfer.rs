@@ -69,11 +69,11 @@ impl TransferTx for SqliteTx {
                 "INSERT INTO credentials ( \
                      id, kind, workspace_id, user_id, max_role, generation, name, hint, digest, scopes, ip_allowlist, \
                      annotations, create_time, expire_time, disable_time, revoke_time, last_use_time, last_use_ip, \
-                     creator, predecessor_id, family_id, version) \
+                     creator, predecessor_id, family_id, version, limited, granted_workspaces, barred_workspaces) \
                  SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
                      value ->> 7, unhex(value ->> 8), value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, \
                      value ->> 14, value ->> 15, value ->> 16, value ->> 17, value ->> 18, unhex(value ->> 19), \
-                     unhex(value ->> 20), value ->> 21 \
+                     unhex(value ->> 20), value ->> 21, value ->> 22, value ->> 23, value ->> 24 \
                  FROM json_each($1)",
             )
             .bind(Value::Array(rows).to_string())
@@ -171,5 +171,8 @@ fn fields(StoredCredential { credential, digest }: &StoredCredential) -> Value {
         credential.predecessor_id.map(|id| hex::encode(id.0.as_bytes())),
         hex::encode(credential.family_id.0.as_bytes()),
         credential.version,
+        u8::from(credential.granted_workspaces.is_some()),
+        row::granted_text(credential),
+        credential.barred_workspaces.to_text(),
     ])
 }

@@ -58,7 +58,8 @@ async fn put(service: &Arc<Service>, id: &str, slug: &str) -> Option<Reason> {
     let slug = Slug::parse(slug).expect("a slug");
     let name = DisplayName::parse("Acme").expect("a name");
     let (slug, display_name) = (Some(slug), Some(name));
-    let put = PutWorkspace { id, slug, display_name, disabled: None, policy: None };
+    let put =
+        PutWorkspace { id, slug, display_name, disabled: None, policy: None, pat_policy: None };
     let outcome = service.put_workspace(Context::operator("test"), put).await;
     outcome.err().map(|error| error.reason)
 }

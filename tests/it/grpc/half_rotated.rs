@@ -15,6 +15,7 @@ on_every_store! {
     a_refused_rotation_first_ends_the_old_token,
     a_refused_rotation_that_has_ended_the_old_token_does_not_claim_that_it_changed_nothing,
     a_refused_rotation_leaves_an_overlap_alone,
+    a_retry_ends_the_old_token_when_the_successor_is_revoked_already,
     a_stranger_ends_nothing,
     a_retry_that_is_too_late_ends_the_old_token,
     an_interrupted_caller_rotation_is_done_by_its_retry,
@@ -175,6 +176,25 @@ async fn a_refused_rotation_leaves_an_overlap_alone(h: Harness) {
     rotate(&root, request).await.expect("it is rotated");
     refused(rotate(&root, of(&old.id)).await);
     assert!(root.introspect(&token, "acme", &[]).await.active);
+}
+
+async fn a_retry_ends_the_old_token_when_the_successor_is_revoked_already(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    for (with_id, n) in [(true, 7), (false, 8)] {
+        let (old, token) = key(&root).await;
+        let request_id = uuid::Uuid::from_u128(n).to_string();
+        let request_id = if with_id { request_id } else { String::new() };
+        let request = RotateRequest { request_id, ..of(&old.id) };
+        let new = half(&h, &root, request.clone()).await;
+        let credential = Some(pb::revoke_request::Credential::Token(new));
+        let revoke = pb::RevokeRequest { credential, ..Default::default() };
+        root.auth().revoke(revoke).await.expect("it is revoked");
+        assert!(root.introspect(&token, "acme", &[]).await.active);
+        let (code, reason) = refused(rotate(&root, request).await);
+        assert_ne!(code, Code::Ok, "{reason}");
+        assert_eq!(denial(&root, &token).await, Denial::TokenRevoked);
+    }
 }
 
 async fn a_stranger_ends_nothing(h: Harness) {

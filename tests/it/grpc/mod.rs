@@ -30,6 +30,7 @@ mod life;
 mod lists;
 mod outage;
 mod pages;
+mod pat_limits;
 mod permissions;
 mod policy;
 mod pools;

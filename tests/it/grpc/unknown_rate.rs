@@ -129,6 +129,7 @@ async fn a_flood_through_a_gateway_blocks_no_customer(h: Harness) {
 /// Creates a credential as the command line does.
 async fn create_key(operator: &Arc<Service>) -> String {
     let request = CreateCredential {
+        workspaces: Vec::new(),
         owner: NewOwner::Workspace(WorkspaceName::parse("acme").expect("a name")),
         name: "ci".to_owned(),
         scopes: ScopeSet::from_scopes(&[model::Scope::Read]),

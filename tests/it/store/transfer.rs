@@ -59,6 +59,7 @@ fn workspace() -> Workspace {
         slug: Slug::parse("acme").expect("a slug"),
         display_name: DisplayName::parse("Acme").expect("a name"),
         disabled: false,
+        pat_policy: sophic_auth::model::PatPolicy::default(),
         generation: 3,
         generation_time: Some(at(-5)),
         create_time: at(-9),
@@ -104,6 +105,9 @@ fn stored(n: u8) -> StoredCredential {
         } else {
             IpAllowlist::default()
         },
+        end_at_once: false,
+        granted_workspaces: None,
+        barred_workspaces: sophic_auth::model::WorkspaceSet::default(),
         annotations: Annotations::parse(if key { entries } else { BTreeMap::new() }).expect("fine"),
         create_time: at(1),
         expire_time: key.then(|| at(1_000_000)),

@@ -417,7 +417,14 @@ async fn imported_credentials_are_exempt_from_policies(over: Over) {
     let (id, slug) = (id.expect("an id"), slug.expect("a slug"));
     let context = Context::operator("test");
     let (slug, display_name) = (Some(slug), Some(name));
-    let put = PutWorkspace { id, slug, display_name, disabled: None, policy: Some(policy) };
+    let put = PutWorkspace {
+        id,
+        slug,
+        display_name,
+        disabled: None,
+        policy: Some(policy),
+        pat_policy: None,
+    };
     let put = over.service.put_workspace(context, put).await;
     put.expect("a workspace");
     let (report, recorded) = over.import_csv(&keys(0..2).replace("acme,", "strict,")).await;

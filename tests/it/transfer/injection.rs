@@ -17,7 +17,14 @@ async fn victim(over: &Over) {
     let name = DisplayName::parse("Victim").expect("a name");
     let (id, slug) = (WorkspaceId::parse("v"), Slug::parse("victim"));
     let (id, slug) = (id.expect("an id"), Some(slug.expect("a slug")));
-    let put = PutWorkspace { id, slug, display_name: Some(name), disabled: None, policy: None };
+    let put = PutWorkspace {
+        id,
+        slug,
+        display_name: Some(name),
+        disabled: None,
+        policy: None,
+        pat_policy: None,
+    };
     let context = Context::operator("test");
     over.service.put_workspace(context, put).await.expect("a workspace");
 }

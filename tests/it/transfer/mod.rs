@@ -78,7 +78,8 @@ impl Over {
         let slug = Slug::parse("acme").expect("a slug");
         let name = || DisplayName::parse("Acme").expect("a name");
         let (slug, display_name) = (Some(slug), Some(name()));
-        let put = PutWorkspace { id, slug, display_name, disabled: None, policy: None };
+        let put =
+            PutWorkspace { id, slug, display_name, disabled: None, policy: None, pat_policy: None };
         let put = self.service.put_workspace(context(), put).await;
         put.expect("a workspace");
         let id = UserId::parse("ada").expect("an id");

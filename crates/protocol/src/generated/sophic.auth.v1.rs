@@ -69,6 +69,16 @@ pub struct Credential {
     /// Opaque. Changes with every change of the credential except its last use (AIP-154).
     #[prost(string, tag = "21")]
     pub etag: ::prost::alloc::string::String,
+    /// Whether the personal access token may act only in granted_workspace_ids. False: in every workspace of its user.
+    #[prost(bool, tag = "22")]
+    pub limited: bool,
+    /// Ids of the workspaces in which a limited personal access token may act, in ascending order. Workspaces that were
+    /// deleted since are included, and permit nothing, even if a workspace with the same id was created again.
+    #[prost(string, repeated, tag = "23")]
+    pub granted_workspace_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Ids of the workspaces whose owners have barred the personal access token (BarPat), in ascending order.
+    #[prost(string, repeated, tag = "24")]
+    pub barred_workspace_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Credential {
     const NAME: &'static str = "Credential";
@@ -331,8 +341,9 @@ impl ::prost::Name for IntrospectedCredential {
         "/sophic.auth.v1.IntrospectedCredential".into()
     }
 }
-/// Why a request with a presented token is denied. The first of 1 to 12 that applies wins, in the order of the numbers.
-/// Each begins with the HTTP status that a service should answer with.
+/// Why a request with a presented token is denied. Of 1 to 12, 14 and 15 the first that applies wins, in the order in
+/// which they are listed here. Each begins with the HTTP status that a service should answer with. Treat a number that is
+/// not listed here as a denial with the `http_status` of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Denial {
@@ -358,6 +369,11 @@ pub enum Denial {
     WorkspaceRequired = 9,
     /// 403: the workspace is unknown or disabled, or the user is not a member of it. All three get the same answer.
     NotAMember = 10,
+    /// 403: a personal access token that is limited to other workspaces. Only members of the workspace get this answer.
+    WorkspaceNotGranted = 14,
+    /// 403: a personal access token that the policy of the workspace does not permit, or that the owners of the workspace
+    /// have barred. Only members of the workspace get this answer.
+    PatNotPermitted = 15,
     /// 403: capture is required, which needs a user, and the credential is a key.
     UserCredentialRequired = 11,
     /// 403: a required scope is not among the effective scopes.
@@ -386,6 +402,8 @@ impl Denial {
             Self::WorkspaceMismatch => "DENIAL_WORKSPACE_MISMATCH",
             Self::WorkspaceRequired => "DENIAL_WORKSPACE_REQUIRED",
             Self::NotAMember => "DENIAL_NOT_A_MEMBER",
+            Self::WorkspaceNotGranted => "DENIAL_WORKSPACE_NOT_GRANTED",
+            Self::PatNotPermitted => "DENIAL_PAT_NOT_PERMITTED",
             Self::UserCredentialRequired => "DENIAL_USER_CREDENTIAL_REQUIRED",
             Self::InsufficientScope => "DENIAL_INSUFFICIENT_SCOPE",
             Self::UnknownTokensTooMany => "DENIAL_UNKNOWN_TOKENS_TOO_MANY",
@@ -405,6 +423,8 @@ impl Denial {
             "DENIAL_WORKSPACE_MISMATCH" => Some(Self::WorkspaceMismatch),
             "DENIAL_WORKSPACE_REQUIRED" => Some(Self::WorkspaceRequired),
             "DENIAL_NOT_A_MEMBER" => Some(Self::NotAMember),
+            "DENIAL_WORKSPACE_NOT_GRANTED" => Some(Self::WorkspaceNotGranted),
+            "DENIAL_PAT_NOT_PERMITTED" => Some(Self::PatNotPermitted),
             "DENIAL_USER_CREDENTIAL_REQUIRED" => Some(Self::UserCredentialRequired),
             "DENIAL_INSUFFICIENT_SCOPE" => Some(Self::InsufficientScope),
             "DENIAL_UNKNOWN_TOKENS_TOO_MANY" => Some(Self::UnknownTokensTooMany),
@@ -533,6 +553,10 @@ pub struct IntrospectResponse {
     /// Whether the answer is from the last known state because the store could not be reached (only with --outage-grace).
     #[prost(bool, tag = "18")]
     pub stale: bool,
+    /// Whether the request required no scope, so that `allowed` says only whose token this is. A service that serves data
+    /// must not take it for permission to do so.
+    #[prost(bool, tag = "19")]
+    pub identity_only: bool,
     /// The principal. Set whenever active is true.
     #[prost(oneof = "introspect_response::Principal", tags = "6, 7")]
     pub principal: ::core::option::Option<introspect_response::Principal>,
@@ -710,6 +734,12 @@ pub struct CreatePatRequest {
     /// The downscope: the highest effective role. ROLE_UNSPECIFIED: no downscope, the same as ROLE_OWNER.
     #[prost(enumeration = "Role", tag = "10")]
     pub max_role: i32,
+    /// Workspaces to which the token is limited, by slug or id: at most 64, each of which the user must be a member of.
+    /// Empty: the token may act in every workspace of its user, also in those that they join later. The limit can be
+    /// narrowed later, but never widened. While a server of version 0.1 uses the same store, a limit fails with
+    /// FAILED_PRECONDITION (REPLICA_TOO_OLD), since that server would ignore it.
+    #[prost(string, repeated, tag = "11")]
+    pub workspaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// When the credential expires. Unset: never.
     #[prost(oneof = "create_pat_request::Expiration", tags = "4, 5")]
     pub expiration: ::core::option::Option<create_pat_request::Expiration>,
@@ -943,8 +973,9 @@ pub struct UpdateCredentialRequest {
     /// The credential: its id, and new values for the fields in the mask.
     #[prost(message, optional, tag = "1")]
     pub credential: ::core::option::Option<Credential>,
-    /// Which of name, annotations, ip_allowlist, scopes and expire_time to change. Scopes can only be removed, and the
-    /// expiry can only be brought forward.
+    /// Which of name, annotations, ip_allowlist, scopes, expire_time and granted_workspace_ids to change. Scopes can only be
+    /// removed, and the expiry can only be brought forward. `granted_workspace_ids` limits a personal access token, or
+    /// removes workspaces from its limit. At least one must be left.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
     /// Id of the acting user. Required unless the caller has credentials.admin.
@@ -1298,6 +1329,178 @@ impl ::prost::Name for LeakedTokenResult {
         "/sophic.auth.v1.LeakedTokenResult".into()
     }
 }
+/// Request of ListWorkspacePats.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWorkspacePatsRequest {
+    /// The workspace, by slug or id.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// The next_page_token of the previous page. Empty: the first page.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Id of the acting user, who must be an owner of the workspace. Required unless the caller has credentials.read or
+    /// credentials.admin.
+    #[prost(string, tag = "4")]
+    pub acting_user: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListWorkspacePatsRequest {
+    const NAME: &'static str = "ListWorkspacePatsRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListWorkspacePatsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListWorkspacePatsRequest".into()
+    }
+}
+/// Response of ListWorkspacePats.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWorkspacePatsResponse {
+    /// The personal access tokens.
+    #[prost(message, repeated, tag = "1")]
+    pub pats: ::prost::alloc::vec::Vec<WorkspacePat>,
+    /// Fetches the next page. Empty: this was the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListWorkspacePatsResponse {
+    const NAME: &'static str = "ListWorkspacePatsResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListWorkspacePatsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListWorkspacePatsResponse".into()
+    }
+}
+/// A personal access token, as the owners of a workspace in which it has acted see it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WorkspacePat {
+    /// The token's id, for BarPat.
+    #[prost(string, tag = "1")]
+    pub credential_id: ::prost::alloc::string::String,
+    /// Id of its user.
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Display name of its user.
+    #[prost(string, tag = "3")]
+    pub user_display_name: ::prost::alloc::string::String,
+    /// The token's prefix and the last four characters of its body.
+    #[prost(string, tag = "4")]
+    pub hint: ::prost::alloc::string::String,
+    /// When a request with the token was last allowed in this workspace. Up to a minute behind.
+    #[prost(message, optional, tag = "5")]
+    pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Effective role in this workspace at the time of the response: the lower of the user's role and the token's
+    /// `max_role`. ROLE_UNSPECIFIED: it may not act there any more, for example because the user has left or it is barred.
+    #[prost(enumeration = "Role", tag = "6")]
+    pub role: i32,
+    /// Whether it is barred from this workspace.
+    #[prost(bool, tag = "7")]
+    pub barred: bool,
+    /// State of the token at the time of the response.
+    #[prost(enumeration = "CredentialState", tag = "8")]
+    pub state: i32,
+}
+impl ::prost::Name for WorkspacePat {
+    const NAME: &'static str = "WorkspacePat";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.WorkspacePat".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.WorkspacePat".into()
+    }
+}
+/// Request of BarPat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BarPatRequest {
+    /// The workspace, by slug or id.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Id of the personal access token, which ListWorkspacePats must list: otherwise NOT_FOUND.
+    #[prost(string, tag = "2")]
+    pub credential_id: ::prost::alloc::string::String,
+    /// Id of the acting user, who must be an owner of the workspace. Required unless the caller has credentials.admin.
+    #[prost(string, tag = "3")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Reason for the audit log, up to 256 characters.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for BarPatRequest {
+    const NAME: &'static str = "BarPatRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.BarPatRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.BarPatRequest".into()
+    }
+}
+/// Response of BarPat: no replica allows the token in the workspace any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BarPatResponse {
+    /// The personal access token.
+    #[prost(message, optional, tag = "1")]
+    pub pat: ::core::option::Option<WorkspacePat>,
+}
+impl ::prost::Name for BarPatResponse {
+    const NAME: &'static str = "BarPatResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.BarPatResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.BarPatResponse".into()
+    }
+}
+/// Request of UnbarPat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnbarPatRequest {
+    /// The workspace, by slug or id.
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Id of the personal access token.
+    #[prost(string, tag = "2")]
+    pub credential_id: ::prost::alloc::string::String,
+    /// Id of the acting user, who must be an owner of the workspace. Required unless the caller has credentials.admin.
+    #[prost(string, tag = "3")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Reason for the audit log, up to 256 characters.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+impl ::prost::Name for UnbarPatRequest {
+    const NAME: &'static str = "UnbarPatRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.UnbarPatRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.UnbarPatRequest".into()
+    }
+}
+/// Response of UnbarPat.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnbarPatResponse {
+    /// The personal access token.
+    #[prost(message, optional, tag = "1")]
+    pub pat: ::core::option::Option<WorkspacePat>,
+}
+impl ::prost::Name for UnbarPatResponse {
+    const NAME: &'static str = "UnbarPatResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.UnbarPatResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.UnbarPatResponse".into()
+    }
+}
 /// Request of Watch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
@@ -1448,6 +1651,10 @@ pub struct Workspace {
     /// limit cannot remove it. Get and List: unset if the workspace has no policy.
     #[prost(message, optional, tag = "7")]
     pub policy: ::core::option::Option<WorkspacePolicy>,
+    /// Policy for the personal access tokens that act in the workspace. Put: only fields that are set change. Get and List:
+    /// unset if the workspace has no such policy.
+    #[prost(message, optional, tag = "8")]
+    pub pat_policy: ::core::option::Option<PatPolicy>,
 }
 impl ::prost::Name for Workspace {
     const NAME: &'static str = "Workspace";
@@ -1457,6 +1664,34 @@ impl ::prost::Name for Workspace {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.Workspace".into()
+    }
+}
+/// A workspace's policy for the personal access tokens that act in it. It is part of every decision
+/// (DENIAL_PAT_NOT_PERMITTED), so a change applies at once to tokens that exist already: when Put returns, no replica
+/// allows what it forbids. While a server of version 0.1 uses the same store, Put fails with FAILED_PRECONDITION
+/// (REPLICA_TOO_OLD), since that server would ignore the policy. Put: unset fields stay unchanged, and 0 or false removes
+/// a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PatPolicy {
+    /// Whether no personal access token may act in the workspace.
+    #[prost(bool, optional, tag = "1")]
+    pub forbidden: ::core::option::Option<bool>,
+    /// Whether only personal access tokens with an expiry may act in it.
+    #[prost(bool, optional, tag = "2")]
+    pub expiry_required: ::core::option::Option<bool>,
+    /// Longest lifetime, from creation to expiry, of a personal access token that may act in it. Tokens without an expiry
+    /// may not. Put: 0 removes the limit; otherwise at least a microsecond.
+    #[prost(message, optional, tag = "3")]
+    pub lifetime_max: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for PatPolicy {
+    const NAME: &'static str = "PatPolicy";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.PatPolicy".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.PatPolicy".into()
     }
 }
 /// A workspace's policy for its keys, in addition to that of the server (flags of `serve`). The stricter of the two

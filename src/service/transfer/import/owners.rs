@@ -5,8 +5,8 @@ use super::super::super::directory::workspaces::{NameClaim, claim_names};
 use super::super::super::{Context, Kind, Service, view};
 use super::super::TransferError;
 use crate::model::{
-    AuditAction, AuditTarget, Clock, DisplayName, Invalid, Owner, Slug, Timestamp, User, UserId,
-    Workspace, WorkspaceId,
+    AuditAction, AuditTarget, Clock, DisplayName, Invalid, Owner, PatPolicy, Slug, Timestamp, User,
+    UserId, Workspace, WorkspaceId,
 };
 use crate::store::{Lock, StoredCredential, WriteTx};
 
@@ -97,6 +97,7 @@ async fn create_workspace(
         slug,
         display_name,
         disabled: false,
+        pat_policy: PatPolicy::default(),
     };
     tx.put_workspace(&workspace).await?;
     Ok(Some(workspace))
