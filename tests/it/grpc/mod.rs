@@ -7,6 +7,8 @@ mod audit_edges;
 mod barrier;
 mod batch;
 mod bulk;
+mod caller_changes;
+mod caller_expiry;
 mod caller_life;
 mod caller_rotation;
 mod callers;

@@ -24,7 +24,7 @@ mod plans;
 mod pooler;
 pub(crate) mod raw;
 mod retention;
-mod rules;
+pub(crate) mod rules;
 mod samples;
 mod shell;
 mod silent_connections;
