@@ -48,7 +48,7 @@ FOR EACH ROW WHEN (
          NEW.previous_digest, NEW.previous_expire_time, NEW.expire_time)
 ) EXECUTE FUNCTION callers_count_change();
 
--- A server of an earlier release would accept an expired caller. The other rules are those of 0018.
+-- A server of an earlier release would accept an expired caller. The other conditions are those of migration 0018.
 CREATE OR REPLACE FUNCTION rules_in_use() RETURNS integer
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT

@@ -38,11 +38,12 @@ BEGIN
     UPDATE callers SET version = OLD.version + 1 WHERE id = NEW.id;
 END;
 
--- A server of an earlier release would accept an expired caller. The other rules are those of 0018.
+-- A server of an earlier release would accept an expired caller. The other conditions are those of migration 0018.
 DROP VIEW rules_in_use;
+
 CREATE VIEW rules_in_use (rules) AS
-    SELECT EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
-        OR EXISTS (
-            SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
-        )
-        OR EXISTS (SELECT 1 FROM callers WHERE expire_time IS NOT NULL AND revoke_time IS NULL);
+SELECT EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+    OR EXISTS (
+        SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
+    )
+    OR EXISTS (SELECT 1 FROM callers WHERE expire_time IS NOT NULL AND revoke_time IS NULL);

@@ -131,6 +131,8 @@ pub(super) struct CallerRecord {
     last_use_ip: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     creator: String,
+    #[serde(default = "first_version")]
+    version: i64,
 }
 
 /// The line of a credential. A [`Record`] is read from it, as in other imports.
@@ -157,6 +159,11 @@ fn time(text: Option<&str>) -> Result<Option<Timestamp>, Invalid> {
 
 fn micros(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The version of a caller in a file that does not say it.
+const fn first_version() -> i64 {
+    1
 }
 
 /// Checks who created a caller. Empty if that is not known.
@@ -307,6 +314,7 @@ impl CallerRecord {
             last_use_time: text(caller.last_use.map(|last_use| last_use.time)),
             last_use_ip: caller.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()),
             creator: caller.creator.clone(),
+            version: caller.version,
         }
     }
 
@@ -354,7 +362,9 @@ impl CallerRecord {
             expire_time: time(self.expire_time.as_deref())?,
             last_use: self.last_use()?,
             creator: check_creator(&self.creator)?,
-            version: 1,
+            version: Some(self.version)
+                .filter(|version| *version > 0)
+                .ok_or_else(|| Invalid::new("version must be positive"))?,
         })
     }
 

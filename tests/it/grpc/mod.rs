@@ -9,6 +9,8 @@ mod audit_follow;
 mod barrier;
 mod batch;
 mod bulk;
+mod caller_changes;
+mod caller_expiry;
 mod caller_life;
 mod caller_rotation;
 mod callers;
