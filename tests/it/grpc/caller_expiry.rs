@@ -150,7 +150,7 @@ async fn an_expiry_is_brought_forward_moved_back_and_removed(h: Harness) {
     // The same call again changes nothing, also after that time.
     refused_at(&there, end).await;
     let same = update(&root, "job", at(end)).await.expect("it is the present one");
-    assert_eq!((same.etag, same.state()), (sooner.etag, pb::CredentialState::Expired));
+    assert_eq!((&same.etag, same.state()), (&sooner.etag, pb::CredentialState::Expired));
     let removed = update(&root, "job", NEVER).await.expect("it is removed");
     assert_eq!(removed.expire_time, None);
     h.wait_until_read_by(&other).await;
