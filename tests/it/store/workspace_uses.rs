@@ -62,8 +62,7 @@ async fn a_use_in_a_workspace_is_written_if_it_is_later_and_both_rows_exist(stor
     let acme = acme_with_tokens(&*store).await;
     let gone = Workspace { id: workspace_id("gone"), ..workspace("gone") };
     let before = store.revision().await.expect("a revision");
-    let uses =
-        [used(&acme, 1, 10), used(&acme, 2, 10), used(&acme, 99, 10), used(&gone, 2, 10)];
+    let uses = [used(&acme, 1, 10), used(&acme, 2, 10), used(&acme, 99, 10), used(&gone, 2, 10)];
     let last_use = LastUse { time: at(10), ip: None };
     let written = store.write_last_uses(&[(credential_id(2), last_use)], &uses).await;
     assert_eq!(written.expect("it is written"), 1);
