@@ -70,7 +70,7 @@ fn pb_pat(pat: WorkspacePat) -> pb::WorkspacePat {
         user_display_name: pat.user.display_name.to_string(),
         hint: pat.hint,
         last_use_time: pat.last_use_time.map(convert::timestamp),
-        role: pat.role.map_or(pb::Role::Unspecified, |role| role.to_proto()).into(),
+        role: pat.role.map_or(pb::Role::Unspecified, crate::model::Role::to_proto).into(),
         barred: pat.barred,
         state: fields::pb_state(pat.state).into(),
     }

@@ -153,20 +153,17 @@ impl Service {
                 .iter()
                 .map(|(before, after)| this.audit_event(&context, entry.of(before, after, now)));
             let mut events = events.collect::<Result<Vec<AuditEvent>>>()?;
-            let committed = match events.pop() {
-                Some(last) => {
-                    let afters: Vec<_> = changed.into_iter().map(|(_, after)| after).collect();
-                    tx.write_bars(&afters).await?;
-                    tx.insert_audit_events(&events).await?;
-                    if let Some(after) = afters.into_iter().find(|after| after.id == request.id) {
-                        used.credential = after;
-                    }
-                    this.commit(tx, &last).await?
+            let committed = if let Some(last) = events.pop() {
+                let afters: Vec<_> = changed.into_iter().map(|(_, after)| after).collect();
+                tx.write_bars(&afters).await?;
+                tx.insert_audit_events(&events).await?;
+                if let Some(after) = afters.into_iter().find(|after| after.id == request.id) {
+                    used.credential = after;
                 }
-                None => {
-                    let entry = entry.of(&used.credential, &used.credential, now);
-                    this.commit_change(&context, tx, false, entry).await?
-                }
+                this.commit(tx, &last).await?
+            } else {
+                let entry = entry.of(&used.credential, &used.credential, now);
+                this.commit_change(&context, tx, false, entry).await?
             };
             Ok(committed.done(workspace_pat(used, &Arc::new(workspace), now)))
         })
