@@ -13,27 +13,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
     match command {
         WorkspaceCommand::Put(command) => put(global, command).await?,
         WorkspaceCommand::SwapSlugs { workspace, other } => {
-            let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
-            let (one, other) = (named(&workspace)?, named(&other)?);
-            let service = open_service(global).await?;
-            let one = service.get_workspace(&one).await?;
-            let other = service.get_workspace(&other).await?;
-            let puts = [(one.id, other.slug), (other.id, one.slug)].map(|(id, slug)| {
-                let slug = Some(slug);
-                PutWorkspace {
-                    id,
-                    slug,
-                    display_name: None,
-                    disabled: None,
-                    policy: None,
-                    pat_policy: None,
-                }
-            });
-            let put = service.put_workspaces(operator(), puts.into()).await?;
-            let put: Vec<_> = put.iter().map(view::workspace).collect();
-            let columns = ["id", "slug", "display_name"];
-            output::list(global.output, "workspaces", &columns, &put)?;
-            service.close().await;
+            swap_slugs(global, &workspace, &other).await?;
         }
         WorkspaceCommand::List => {
             let service = open_service(global).await?;
@@ -51,20 +31,8 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
             service.close().await;
         }
         WorkspaceCommand::Pats { workspace } => list_pats(global, &workspace).await?,
-        WorkspaceCommand::BarPat(args) => {
-            let bar = bar_pat(args)?;
-            let service = open_service(global).await?;
-            let pat = service.bar_pat(operator(), bar).await?;
-            output::item(global.output, &view::workspace_pat(&pat))?;
-            service.close().await;
-        }
-        WorkspaceCommand::UnbarPat(args) => {
-            let bar = bar_pat(args)?;
-            let service = open_service(global).await?;
-            let pat = service.unbar_pat(operator(), bar).await?;
-            output::item(global.output, &view::workspace_pat(&pat))?;
-            service.close().await;
-        }
+        WorkspaceCommand::BarPat(args) => set_bar(global, args, true).await?,
+        WorkspaceCommand::UnbarPat(args) => set_bar(global, args, false).await?,
         WorkspaceCommand::Delete { workspace } => {
             let name = flag("the workspace", WorkspaceName::parse(&workspace))?;
             let service = open_service(global).await?;
@@ -92,10 +60,44 @@ async fn list_pats(global: &Global, workspace: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn bar_pat(args: BarArgs) -> anyhow::Result<BarPat> {
+async fn set_bar(global: &Global, args: BarArgs, bar: bool) -> anyhow::Result<()> {
     let workspace = flag("the workspace", WorkspaceName::parse(&args.workspace))?;
     let id = flag("the id", CredentialId::parse(&args.id))?;
-    Ok(BarPat { workspace, id, acting_user: String::new(), reason: args.reason })
+    let request = BarPat { workspace, id, acting_user: String::new(), reason: args.reason };
+    let service = open_service(global).await?;
+    let pat = if bar {
+        service.bar_pat(operator(), request).await?
+    } else {
+        service.unbar_pat(operator(), request).await?
+    };
+    output::item(global.output, &view::workspace_pat(&pat))?;
+    service.close().await;
+    Ok(())
+}
+
+async fn swap_slugs(global: &Global, workspace: &str, other: &str) -> anyhow::Result<()> {
+    let named = |text: &str| flag("the workspace", WorkspaceName::parse(text));
+    let (one, other) = (named(workspace)?, named(other)?);
+    let service = open_service(global).await?;
+    let one = service.get_workspace(&one).await?;
+    let other = service.get_workspace(&other).await?;
+    let puts = [(one.id, other.slug), (other.id, one.slug)].map(|(id, slug)| {
+        let slug = Some(slug);
+        PutWorkspace {
+            id,
+            slug,
+            display_name: None,
+            disabled: None,
+            policy: None,
+            pat_policy: None,
+        }
+    });
+    let put = service.put_workspaces(operator(), puts.into()).await?;
+    let put: Vec<_> = put.iter().map(view::workspace).collect();
+    let columns = ["id", "slug", "display_name"];
+    output::list(global.output, "workspaces", &columns, &put)?;
+    service.close().await;
+    Ok(())
 }
 
 /// Creates or updates a workspace.

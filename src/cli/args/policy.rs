@@ -1,4 +1,4 @@
-//! Policy flags, of the server and of a workspace.
+//! Policy flags, of the server and of a workspace, and the arguments of bars against personal access tokens.
 
 use std::time::Duration;
 

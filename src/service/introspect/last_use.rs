@@ -188,7 +188,9 @@ mod tests {
 
     use super::*;
     use crate::model::tests::samples;
-    use crate::model::{Credential, Digest, Owner, Timestamp, WorkspaceId};
+    use crate::model::{
+        Credential, Digest, DisplayName, Owner, PatPolicy, Slug, Timestamp, WorkspaceId,
+    };
 
     fn credential(number: u128) -> Arc<CredentialFacts> {
         let id = CredentialId(Uuid::from_u128(number));
@@ -255,5 +257,67 @@ mod tests {
         let last = credentials.last().expect("many");
         uses.note(last, at(3), None);
         assert_eq!(taken(&uses), [(last.id, at(3))]);
+    }
+
+    fn workspace(number: usize, generation: i64) -> Arc<Workspace> {
+        let id = WorkspaceId::parse(&format!("w{number}")).expect("an id");
+        let time = at(1).time;
+        Arc::new(Workspace {
+            id,
+            slug: Slug::parse("acme").expect("a slug"),
+            display_name: DisplayName::parse("Acme").expect("a name"),
+            disabled: false,
+            pat_policy: PatPolicy::default(),
+            generation,
+            generation_time: None,
+            create_time: time,
+            update_time: time,
+            delete_time: None,
+        })
+    }
+
+    /// Returns the number of the workspace, the generation and the time of each use.
+    fn taken_in_workspaces(uses: &LastUses) -> Vec<(String, i64, i64)> {
+        let all = uses.take();
+        uses.forget_taken();
+        let uses = workspace_uses(&all).into_iter();
+        uses.map(|one| (one.workspace_id.to_string(), one.generation, one.time.unix_micros()))
+            .collect()
+    }
+
+    #[test]
+    fn the_latest_use_in_each_workspace_is_kept() {
+        let uses = LastUses::default();
+        let (token, reloaded) = (credential(1), credential(1));
+        let note = |of, time, workspace: &Arc<Workspace>| uses.note(of, at(time), Some(workspace));
+        note(&token, 3, &workspace(1, 0));
+        note(&token, 2, &workspace(1, 0));
+        note(&token, 4, &workspace(2, 0));
+        note(&token, 1, &workspace(2, 1));
+        note(&reloaded, 5, &workspace(1, 0));
+        note(&reloaded, 5, &workspace(3, 0));
+        uses.note(&token, at(9), None);
+        let expected = [("w1", 0, 5), ("w2", 1, 1), ("w3", 0, 5)];
+        let expected = expected.map(|(id, generation, time)| (id.to_owned(), generation, time));
+        assert_eq!(taken_in_workspaces(&uses), expected);
+        assert_eq!(taken_in_workspaces(&uses), []);
+    }
+
+    #[test]
+    fn uses_in_workspaces_beyond_the_capacity_are_dropped_until_the_next_flush() {
+        use crate::model::NOTED_WORKSPACES_MAX;
+        let uses = LastUses::default();
+        let token = credential(1);
+        for number in 0..NOTED_WORKSPACES_MAX + 3 {
+            uses.note(&token, at(1), Some(&workspace(number, 0)));
+        }
+        let all = uses.take();
+        assert_eq!(workspace_uses(&all).len(), NOTED_WORKSPACES_MAX);
+        // Their write fails.
+        uses.note_again(&token, &all[0].1);
+        uses.forget_taken();
+        assert_eq!(taken_in_workspaces(&uses).len(), NOTED_WORKSPACES_MAX);
+        uses.note(&token, at(2), Some(&workspace(NOTED_WORKSPACES_MAX, 0)));
+        assert_eq!(taken_in_workspaces(&uses).len(), 1);
     }
 }

@@ -67,3 +67,4 @@ mod unknown_rate;
 mod update;
 pub(crate) mod watch;
 mod wire;
+mod workspace_pats;

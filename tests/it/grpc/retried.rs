@@ -96,7 +96,7 @@ async fn every_changing_rpc_declares_its_effect(_: Harness) {
 async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
     let (here, there) = (brief(&h).await, brief(&h).await);
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let (mut feed, id) = freeze(&h).await;
     let with = |effect: Effect| TABLE.iter().filter(move |(_, listed)| *listed == effect);
     let narrowing: Vec<_> = with(Effect::Narrows).map(|(rpc, _)| *rpc).collect();
@@ -120,7 +120,7 @@ async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
 async fn a_narrowing_call_waits_even_if_it_changes_nothing(h: Harness) {
     let here = brief(&h).await;
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let (mut feed, id) = freeze(&h).await;
     let nothing = [
         "Revoke nobody's token",
@@ -288,7 +288,7 @@ async fn a_refusal_by_the_request_alone_does_not_wait(h: Harness) {
 
 async fn a_call_that_narrows_nothing_does_not_wait(h: Harness) {
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let _frozen = freeze(&h).await;
     let others = TABLE.iter().filter(|(_, effect)| *effect == Effect::Gives);
     let mut others: Vec<_> = others.map(|(rpc, _)| *rpc).collect();
