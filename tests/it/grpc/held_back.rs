@@ -141,7 +141,9 @@ async fn a_message_that_comes_after_its_caller_expired_has_no_effect(h: Harness)
         ..Default::default()
     };
     root.admin().update_caller(expiry).await.expect("it expires");
-    eventually("it has expired", async || !asks(&victim.via(&server)).await).await;
+    let batch = BatchIntrospectRequest::default;
+    let refused = async || victim.auth().batch_introspect(batch()).await.is_err();
+    eventually("it has expired", refused).await;
     all_refused(&root, held, Code::Unauthenticated, "CALLER_EXPIRED").await;
     server.running.stop().await;
 }

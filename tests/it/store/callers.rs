@@ -103,7 +103,8 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
         rotation: Some(RotationId::new(at(20), [3; 10])),
         ..caller("gateway", 2)
     };
-    let rotated = Caller { id: gateway.id, create_time: gateway.create_time, ..rotated };
+    let (id, create_time, version) = (gateway.id, gateway.create_time, gateway.version + 1);
+    let rotated = Caller { id, create_time, version, ..rotated };
     write(&*store, async |tx| {
         tx.insert_caller(&gateway).await.expect("it is made");
         tx.insert_caller(&caller("other", 5)).await.expect("it is made");
@@ -114,7 +115,7 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
         let found = store.find_caller_by_digest(&digest(number)).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&rotated));
     }
-    let ended = Caller { previous: None, ..rotated };
+    let ended = Caller { previous: None, version: version + 1, ..rotated };
     write(&*store, async |tx| tx.update_caller(&ended).await.expect("it is changed")).await;
     assert_eq!(store.find_caller_by_digest(&digest(1)).await.expect("a read"), None);
     // The replaced token of another caller cannot become this caller's.
