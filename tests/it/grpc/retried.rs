@@ -30,9 +30,9 @@ on_every_store! {
     a_call_that_narrows_nothing_does_not_wait,
 }
 
-/// A server on the same database with a request timeout of a second. (A client's deadline might end first.)
+/// A server on the same database with a request timeout of two seconds. (A client's deadline might end first.)
 pub(crate) async fn brief(h: &Harness) -> Harness {
-    h.another(|config| config.limits.request_timeout = Duration::from_secs(1)).await
+    h.another(|config| config.limits.request_timeout = Duration::from_secs(2)).await
 }
 
 /// A replica that never syncs, and whose lease does not end.
