@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::decision::{Decision, Denial, www_authenticate};
 use crate::model::{CallerId, PrincipalFacts, Scope, ScopeSet};
-use crate::service::{Introspection, IntrospectionRequest, Result, Service};
+use crate::service::{Introspection, IntrospectionRequest, Result, Service, Violations};
 use crate::token::headers::{self, Bearer};
 
 pub use crate::token::headers::WORKSPACE_HEADER;
@@ -22,10 +22,12 @@ const WORKSPACE_SLUG_HEADER: &str = "x-sophic-workspace-slug";
 const ROLE_HEADER: &str = "x-sophic-role";
 const SCOPES_HEADER: &str = "x-sophic-scopes";
 const CREDENTIAL_ID_HEADER: &str = "x-sophic-credential-id";
+/// `true` if the route requires no scope, so that the client is authorised for nothing. Absent otherwise.
+const IDENTITY_ONLY_HEADER: &str = "x-sophic-identity-only";
 
 /// Headers that tell the upstream who the client is. Headers of these names from the client must never reach the
 /// upstream.
-pub const IDENTITY_HEADERS: [&str; 7] = [
+pub const IDENTITY_HEADERS: [&str; 8] = [
     PRINCIPAL_KIND_HEADER,
     USER_HEADER,
     WORKSPACE_ID_HEADER,
@@ -33,7 +35,11 @@ pub const IDENTITY_HEADERS: [&str; 7] = [
     ROLE_HEADER,
     SCOPES_HEADER,
     CREDENTIAL_ID_HEADER,
+    IDENTITY_ONLY_HEADER,
 ];
+
+/// The operator's setting for a route that requires no scope.
+pub const IDENTITY_ONLY_SETTING: &str = "identity_only";
 
 /// Denial code of a malformed request. All other codes are those of [`Denial`].
 const REQUEST_MALFORMED: &str = "REQUEST_MALFORMED";
@@ -45,7 +51,7 @@ pub struct ProxiedRequest<'a> {
     pub authorization: &'a [&'a [u8]],
     /// All values of [`WORKSPACE_HEADER`].
     pub workspace: &'a [&'a [u8]],
-    /// All scopes that the route needs.
+    /// All scopes that the route needs, as [`required_scopes`] reads them. None: only the identity is asked for.
     pub required_scopes: ScopeSet,
     /// Address of the client. `None` if the proxy does not send it.
     pub client_ip: Option<IpAddr>,
@@ -73,6 +79,31 @@ pub struct Refusal {
     pub www_authenticate: &'static str,
     /// A problem body (RFC 9457).
     pub problem: Value,
+}
+
+/// Reads what the operator requires on a route: `scopes`, separated by spaces, or explicitly none. Neither is a mistake,
+/// and so are both: a setting that was forgotten would let every client through. `prefix` comes before the names of
+/// the settings in an error.
+pub fn required_scopes<'a>(
+    violations: &mut Violations,
+    prefix: &str,
+    scopes: impl IntoIterator<Item = &'a str>,
+    identity_only: Option<&str>,
+) -> ScopeSet {
+    let words = scopes.into_iter().flat_map(|text| text.split(' '));
+    let mut words = words.filter(|word| !word.is_empty()).peekable();
+    let (field, switch) = (format!("{prefix}scope"), format!("{prefix}{IDENTITY_ONLY_SETTING}"));
+    match (words.peek().is_some(), identity_only) {
+        (true, None) | (false, Some("true")) => {}
+        (false, None) => violations.add(
+            &field,
+            "must name the scopes that the route requires. For a route that requires none and permits nothing, set \
+             identity_only to true",
+        ),
+        (true, Some("true")) => violations.add(&switch, "must be absent if scope names any"),
+        (_, Some(_)) => violations.add(&switch, "must be true or absent"),
+    }
+    words.filter_map(|word| violations.check(&field, word.parse::<Scope>())).collect()
 }
 
 /// Decides on a request.
@@ -179,5 +210,8 @@ fn identity_headers(answer: &Introspection) -> Vec<(&'static str, String)> {
     }
     headers.push((SCOPES_HEADER, answer.decision.scopes.to_string()));
     headers.push((CREDENTIAL_ID_HEADER, found.credential.id.to_string()));
+    if answer.identity_only {
+        headers.push((IDENTITY_ONLY_HEADER, "true".to_owned()));
+    }
     headers
 }

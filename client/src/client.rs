@@ -20,7 +20,7 @@ use crate::observe::Event;
 use crate::pb::auth_service_client::AuthServiceClient;
 use crate::pb::{BatchIntrospectRequest, IntrospectRequest};
 use crate::presented::Presented;
-use crate::watch;
+use crate::{Scopes, watch};
 
 /// Longer names cannot be workspace names, so their answers are not cached.
 const WORKSPACE_BYTES_MAX: usize = 64;
@@ -65,7 +65,11 @@ impl Link {
         (self.channel.clone(), self.caller.clone())
     }
 
-    async fn introspect(&self, request: IntrospectRequest) -> Result<Introspection, Error> {
+    async fn introspect(
+        &self,
+        request: IntrospectRequest,
+        required_scopes: Scopes,
+    ) -> Result<Introspection, Error> {
         let auth = self.auth();
         let call = |request| {
             let mut auth = auth.clone();
@@ -73,7 +77,7 @@ impl Link {
         };
         let response =
             self.calls.make("Introspect", request, Idempotency::Idempotent, self.timeout, call);
-        Ok(Introspection::new(response.await?))
+        Ok(Introspection::new(response.await?, required_scopes))
     }
 }
 
@@ -137,7 +141,7 @@ impl Client {
         let inner = &self.0;
         let fits = !presented.fresh && presented.workspace.len() <= WORKSPACE_BYTES_MAX;
         let Some(cache) = inner.cache.as_ref().filter(|_| fits) else {
-            return inner.link.introspect(presented.to_request()).await;
+            return inner.link.introspect(presented.to_request(), presented.required_scopes).await;
         };
         let key = key(&digest, presented);
         let now = BootInstant::now();
@@ -198,7 +202,10 @@ impl Client {
         );
         let responses = made.await?.responses;
         if responses.len() == presented.len() {
-            Ok(responses.into_iter().map(Introspection::new).collect())
+            let answers = responses.into_iter().zip(presented);
+            Ok(answers
+                .map(|(response, asked)| Introspection::new(response, asked.required_scopes))
+                .collect())
         } else {
             Err(Error::plain(
                 ErrorKind::Internal,
@@ -216,11 +223,11 @@ impl Client {
     /// a token.
     fn answer_offline(&self, presented: &Presented<'_>) -> Result<[u8; 32], Introspection> {
         if presented.token.is_empty() {
-            return Err(Introspection::missing());
+            return Err(Introspection::missing().for_scopes(presented.required_scopes));
         }
         digest_of_presented(presented.token, self.0.imported).ok_or_else(|| {
             self.0.link.calls.notify(Event::Malformed);
-            Introspection::unknown()
+            Introspection::unknown().for_scopes(presented.required_scopes)
         })
     }
 
@@ -235,14 +242,14 @@ impl Client {
         let inner = &self.0;
         if presented.at_least_revision > 0 {
             inner.link.calls.notify(Event::Miss);
-            return inner.link.introspect(presented.to_request()).await;
+            return inner.link.introspect(presented.to_request(), presented.required_scopes).await;
         }
         let started = cache.begin_fill(now);
         let fill = || -> CallFuture {
             let (link, cache, key) = (inner.link.clone(), Arc::clone(cache), key.to_key());
-            let request = presented.to_request();
+            let (request, scopes) = (presented.to_request(), presented.required_scopes);
             Box::pin(async move {
-                let answer = link.introspect(request).await?;
+                let answer = link.introspect(request, scopes).await?;
                 cache.insert(key, answer.clone(), &started);
                 Ok(answer)
             })

@@ -12,12 +12,20 @@ use crate::pb::{
 #[derive(Debug, Clone)]
 pub struct Introspection {
     response: Arc<IntrospectResponse>,
+    /// The scopes that the request required. An older service does not say whether there were any.
+    required_scopes: Scopes,
     bridged: bool,
 }
 
 impl Introspection {
-    pub(crate) fn new(response: IntrospectResponse) -> Self {
-        Self { response: Arc::new(response), bridged: false }
+    /// Creates the answer to a request that required these scopes.
+    pub(crate) fn new(response: IntrospectResponse, required_scopes: Scopes) -> Self {
+        Self { response: Arc::new(response), required_scopes, bridged: false }
+    }
+
+    /// Returns the same answer, for a request that required these scopes.
+    pub(crate) fn for_scopes(self, required_scopes: Scopes) -> Self {
+        Self { required_scopes, ..self }
     }
 
     /// The answer if no token was presented.
@@ -35,12 +43,13 @@ impl Introspection {
     }
 
     fn refused(denial: sophic_auth_protocol::Denial) -> Self {
-        Self::new(IntrospectResponse {
+        let response = IntrospectResponse {
             denial: denial.to_proto().into(),
             http_status: denial.http_status().into(),
             www_authenticate: denial.challenge(None, Scopes::NONE).to_owned(),
             ..Default::default()
-        })
+        };
+        Self::new(response, Scopes::NONE)
     }
 
     /// Marks the answer as stale.
@@ -48,10 +57,20 @@ impl Introspection {
         Self { bridged: true, ..self }
     }
 
-    /// Whether the request is allowed. An answer that contradicts itself counts as a refusal.
+    /// Whether the request may proceed: it required at least one scope, and the service allows it. Check this before you
+    /// serve data.
+    ///
+    /// It is false for an answer that [is about the identity only](Self::is_identity_only), and for an answer that
+    /// contradicts itself.
     pub fn is_allowed(&self) -> bool {
-        let response = &self.response;
-        response.active && response.allowed && response.denial == Denial::Unspecified as i32
+        !self.is_identity_only() && self.denial().is_none()
+    }
+
+    /// Whether the request required no scope. Then the answer says at most whose token it is, and permits nothing: if
+    /// [`denial`](Self::denial) is `None`, the token is valid and may act in the workspace, but
+    /// [`is_allowed`](Self::is_allowed) is false.
+    pub fn is_identity_only(&self) -> bool {
+        self.required_scopes.is_empty()
     }
 
     /// Whether the token belongs to an active credential with an active owner, allowed or not.
@@ -59,16 +78,24 @@ impl Introspection {
         self.response.active
     }
 
-    /// Returns the reason for the refusal. `None` if allowed. A reason that this version does not know is
+    /// Returns the reason for the refusal. `None` if nothing is refused: `None` alone permits nothing, since it is also
+    /// the answer if only the identity was asked for. A reason that this version does not know is
     /// [`Denial::Unspecified`].
     pub fn denial(&self) -> Option<Denial> {
-        (!self.is_allowed()).then(|| self.response.denial())
+        let response = &self.response;
+        // A service that takes the request for one without scopes has decided another request.
+        let other_request = response.identity_only && !self.required_scopes.is_empty();
+        let granted = response.active
+            && response.allowed
+            && response.denial == Denial::Unspecified as i32
+            && !other_request;
+        (!granted).then(|| response.denial())
     }
 
     /// Returns the HTTP status to answer the client with: 200, 400, 401 or 403. In a batch also 429, for a token that
     /// was not looked up.
     pub fn http_status(&self) -> u16 {
-        match (self.is_allowed(), self.response.http_status) {
+        match (self.denial().is_none(), self.response.http_status) {
             (true, _) => 200,
             (false, 400) => 400,
             (false, 401) => 401,
@@ -77,7 +104,7 @@ impl Introspection {
         }
     }
 
-    /// Returns the `WWW-Authenticate` header to answer the client with. Empty if allowed.
+    /// Returns the `WWW-Authenticate` header to answer the client with. Empty if nothing is refused.
     pub fn www_authenticate(&self) -> &str {
         &self.response.www_authenticate
     }

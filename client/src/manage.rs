@@ -6,11 +6,13 @@ use crate::error::Error;
 use crate::pb::admin_service_client::AdminServiceClient;
 use crate::pb::directory_service_client::DirectoryServiceClient;
 use crate::pb::{
-    BulkRevokeRequest, BulkRevokeResponse, CreateKeyRequest, CreateKeyResponse, CreatePatRequest,
-    CreatePatResponse, DisableRequest, DisableResponse, EnableRequest, EnableResponse,
-    GetCredentialRequest, GetCredentialResponse, ListCredentialsRequest, ListCredentialsResponse,
-    RevokeLeakedRequest, RevokeLeakedResponse, RevokeRequest, RevokeResponse, RotateRequest,
-    RotateResponse, UpdateCredentialRequest, UpdateCredentialResponse, revoke_request,
+    BarPatRequest, BarPatResponse, BulkRevokeRequest, BulkRevokeResponse, CreateKeyRequest,
+    CreateKeyResponse, CreatePatRequest, CreatePatResponse, DisableRequest, DisableResponse,
+    EnableRequest, EnableResponse, GetCredentialRequest, GetCredentialResponse,
+    ListCredentialsRequest, ListCredentialsResponse, ListWorkspacePatsRequest,
+    ListWorkspacePatsResponse, RevokeLeakedRequest, RevokeLeakedResponse, RevokeRequest,
+    RevokeResponse, RotateRequest, RotateResponse, UnbarPatRequest, UnbarPatResponse,
+    UpdateCredentialRequest, UpdateCredentialResponse, revoke_request,
 };
 
 /// Declares a method for each RPC: its name, its messages, and whether it is idempotent.
@@ -68,6 +70,12 @@ calls! {
     bulk_revoke, "BulkRevoke", BulkRevokeRequest -> BulkRevokeResponse, |_request| Idempotency::Idempotent;
     /// Revokes those of a list of texts that are real tokens.
     revoke_leaked, "RevokeLeaked", RevokeLeakedRequest -> RevokeLeakedResponse, |_request| Idempotency::Idempotent;
+    /// Returns a page of the personal access tokens that have acted in a workspace, the most recently used first.
+    list_workspace_pats, "ListWorkspacePats", ListWorkspacePatsRequest -> ListWorkspacePatsResponse, |_request| Idempotency::Idempotent;
+    /// Bars a personal access token and its family from a workspace. When this returns, every replica denies it there.
+    bar_pat, "BarPat", BarPatRequest -> BarPatResponse, |_request| Idempotency::Idempotent;
+    /// Removes the bar of a personal access token and its family.
+    unbar_pat, "UnbarPat", UnbarPatRequest -> UnbarPatResponse, |_request| Idempotency::Idempotent;
 }
 
 impl Client {

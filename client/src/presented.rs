@@ -19,7 +19,7 @@ pub struct Presented<'a> {
 
 impl<'a> Presented<'a> {
     /// Presents this token, exactly as it followed `Bearer `. An empty text means that no token was presented. Without
-    /// further calls, only the token's identity is asked for.
+    /// [`requiring`](Self::requiring), only the token's identity is asked for, and the answer allows nothing.
     pub const fn new(token: &'a str) -> Self {
         Self {
             token,
@@ -37,7 +37,8 @@ impl<'a> Presented<'a> {
         Self { workspace, ..self }
     }
 
-    /// Requires all of these scopes.
+    /// Requires all of these scopes. Requests that require none are never allowed: their answer
+    /// [is about the identity only](crate::Introspection::is_identity_only).
     #[must_use]
     pub const fn requiring(self, required_scopes: Scopes) -> Self {
         Self { required_scopes, ..self }

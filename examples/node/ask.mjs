@@ -4,6 +4,7 @@
 //     printf %s "$TOKEN" | node ask.mjs acme read
 //
 // SOPHIC_AUTH_ENDPOINT and SOPHIC_AUTH_CALLER_TOKEN name the service. Exit code: 0 allowed, 1 refused, 2 no answer.
+// Without a scope the answer says only whose token it is, which permits nothing: exit code 1.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +12,8 @@ import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 
 const protos = process.env.SOPHIC_AUTH_PROTOS ?? fileURLToPath(new URL('../../proto', import.meta.url));
-const definition = protoLoader.loadSync('sophic/auth/v1/auth_service.proto', {
+const files = ['sophic/auth/v1/auth_service.proto', 'google/rpc/status.proto', 'google/rpc/error_details.proto'];
+const definition = protoLoader.loadSync(files, {
   includeDirs: [protos],
   enums: String,
   longs: String,
@@ -67,22 +69,45 @@ export class SophicAuth {
   }
 }
 
+// The reason of an error, for programs: one of docs/errors.md. Empty if the service itself did not answer.
+export function reason(error) {
+  const [bytes] = error.metadata?.get('grpc-status-details-bin') ?? [];
+  const { details } = bytes ? definition['google.rpc.Status'].deserialize(bytes) : { details: [] };
+  const info = details.find((detail) => detail.type_url.endsWith('/google.rpc.ErrorInfo'));
+  return info ? definition['google.rpc.ErrorInfo'].deserialize(info.value).reason : '';
+}
+
+// Whether a request that required these scopes may proceed. An answer about the identity only permits nothing.
+export function permits(answer, scopes) {
+  return answer.active && answer.allowed && scopes.length > 0 && !answer.identityOnly;
+}
+
+// The name of the denial, or null. A newer service may send one that this program has no name for: its number.
+function denialName(answer) {
+  if (answer.allowed) return null;
+  const { denial } = answer;
+  return typeof denial === 'string' ? denial.replace('DENIAL_', '') : `UNKNOWN_${denial}`;
+}
+
 const [workspace, ...scopes] = process.argv.slice(2);
 const service = new SophicAuth(process.env.SOPHIC_AUTH_ENDPOINT, process.env.SOPHIC_AUTH_CALLER_TOKEN);
 try {
   const token = readFileSync(0, 'utf8');
   const answer = await service.introspect({ token, workspace, scopes });
+  const permitted = permits(answer, scopes);
   console.log(JSON.stringify({
+    permitted,
     allowed: answer.allowed,
-    denial: answer.allowed ? null : answer.denial.replace('DENIAL_', ''),
+    identity_only: answer.identityOnly,
+    denial: denialName(answer),
     http_status: answer.httpStatus,
     www_authenticate: answer.wwwAuthenticate,
     user: answer.user?.id ?? null,
     workspace: answer.workspace?.slug ?? null,
   }));
-  process.exitCode = answer.allowed ? 0 : 1;
+  process.exitCode = permitted ? 0 : 1;
 } catch (error) {
-  console.error(`${grpc.status[error.code] ?? 'ERROR'}: ${error.details ?? error.message}`);
+  console.error(`${grpc.status[error.code] ?? 'ERROR'}: ${reason(error)}: ${error.details ?? error.message}`);
   process.exitCode = 2;
 } finally {
   service.close();

@@ -1,6 +1,6 @@
 -- Rules of the decision that a program of an earlier release does not know, and the replicas that know them. A server of an
 -- earlier release would ignore such a rule. So a rule is set only while every live replica knows it, and while one is
--- set, no replica registers that does not.
+-- set, no replica registers that does not, and no program of an earlier release opens the store.
 
 -- The release of the program. NULL: of 0.1, which does not name it.
 ALTER TABLE replicas ADD COLUMN version text;
@@ -15,9 +15,31 @@ ALTER TABLE replicas ADD COLUMN waited_count bigint NOT NULL DEFAULT 0;
 
 -- One row. Whoever sets a rule shares its lock; a replica of an earlier release registers with the lock alone.
 CREATE TABLE rules_lock (
-    id integer NOT NULL PRIMARY KEY CHECK (id = 1)
+    id     integer NOT NULL PRIMARY KEY CHECK (id = 1),
+    -- Whether a rule was set, and nothing has shown since that none is in use any more.
+    in_use boolean NOT NULL
 );
-INSERT INTO rules_lock (id) VALUES (1);
+INSERT INTO rules_lock (id, in_use) VALUES (1, false);
+
+-- A program opens a store with newer migrations only if their names say that they expand the schema. While a rule is in
+-- use, this migration has another name. A program that knows the migration does not care.
+CREATE FUNCTION rules_lock_changed() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    UPDATE _sqlx_migrations SET description = CASE WHEN NEW.in_use THEN 'rules_in_use' ELSE 'expand_replicas' END
+    WHERE version = 17;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER rules_lock_changed
+AFTER UPDATE ON rules_lock
+FOR EACH ROW WHEN (OLD.in_use <> NEW.in_use) EXECUTE FUNCTION rules_lock_changed();
+
+ALTER TABLE rules_lock ENABLE ALWAYS TRIGGER rules_lock_changed;
 
 -- The number of rules that something in the store needs. A migration that adds such a rule replaces the function.
 CREATE FUNCTION rules_in_use() RETURNS integer

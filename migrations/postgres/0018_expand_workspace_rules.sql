@@ -61,12 +61,14 @@ FOR EACH ROW WHEN (
 ALTER TABLE workspaces ENABLE ALWAYS TRIGGER workspaces_update;
 
 -- A program of 0.1 that rotates a restricted token would make a successor without the restriction.
+-- An import (0011_bulk) takes the credentials as they are in the file: a predecessor may have been restricted after its
+-- rotation. A program of 0.1 refuses a file with restrictions.
 CREATE FUNCTION credentials_keep_restrictions() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
 BEGIN
-    IF EXISTS (
+    IF current_setting('sophic_auth.bulk', true) IS DISTINCT FROM 'on' AND EXISTS (
         SELECT 1 FROM credentials AS before
         WHERE before.id = NEW.predecessor_id
           AND ((before.limited AND NOT NEW.limited)

@@ -60,9 +60,11 @@ BEGIN
 END;
 
 -- A program of 0.1 that rotates a restricted token would make a successor without the restriction.
+-- An import (0011_bulk) takes the credentials as they are in the file: a predecessor may have been restricted after its
+-- rotation. A program of 0.1 refuses a file with restrictions.
 CREATE TRIGGER credentials_keep_restrictions
 BEFORE INSERT ON credentials
-WHEN EXISTS (
+WHEN NOT EXISTS (SELECT 1 FROM bulk WHERE open IS NOT NULL) AND EXISTS (
     SELECT 1 FROM credentials AS before
     WHERE before.id = NEW.predecessor_id
       AND ((before.limited AND NOT NEW.limited)

@@ -148,6 +148,14 @@ async fn supervise(shared: Arc<Shared>) {
     }
 }
 
+/// Records, for people, that a call waits long for this replica.
+async fn note_wait(store: Arc<dyn Store>, id: ReplicaId) {
+    let noted = tokio::time::timeout(STATEMENT_TIMEOUT, store.note_replica_wait(id)).await;
+    if !matches!(noted, Ok(Ok(()))) {
+        tracing::debug!(replica = %id, ?noted, "could not record the wait for a replica");
+    }
+}
+
 impl Shared {
     /// Monitors the replicas until stopped.
     async fn run(self: Arc<Self>) {
@@ -190,6 +198,9 @@ impl Shared {
         for (done, outcome) in monitor.take_released() {
             // The caller may have gone away.
             let _ = done.send(outcome);
+        }
+        for id in monitor.take_long_awaited() {
+            self.tasks.spawn(note_wait(Arc::clone(&self.store), id));
         }
         action
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::barrier_wait::is_behind;
 use super::{BarrierError, BarrierWait, StallDetector};
 use crate::model::{ReplicaId, Revision};
-use crate::store::{Replica, Replicas};
+use crate::store::{RULES, Replica, Replicas};
 
 /// How long after a wait began the rows are read without a pause. Nearly every wait is over by then, and a timer would
 /// add a millisecond.
@@ -21,6 +21,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Longest pause between two reads while no call waits. The pause is also at most this fraction of the shortest lease.
 const IDLE_PAUSE_MAX: Duration = Duration::from_millis(500);
 const IDLE_PARTS: u32 = 10;
+
+/// Length of a wait from which on the replicas that it waits for are reported.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 /// The outcome of the last action.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ struct Waiter<W> {
     wait: BarrierWait,
     /// Whether the read in flight began after this waiter was added. The rows of an earlier read do not count for it.
     rows_requested: bool,
+    /// When the first event after it was added was handled.
+    since: Option<Duration>,
     handle: W,
 }
 
@@ -73,6 +78,10 @@ pub struct ReplicaMonitor<W> {
     released: Vec<(W, Result<(), BarrierError>)>,
     /// The replicas that the newest wait is for, with their leases, as last read.
     lagging: Vec<(ReplicaId, Duration)>,
+    /// The replicas that a call has waited for longer than [`LONG_WAIT`], as last read, and those of them that were not
+    /// reported yet.
+    long_awaited: Vec<ReplicaId>,
+    newly_long_awaited: Vec<ReplicaId>,
 }
 
 impl<W> Default for ReplicaMonitor<W> {
@@ -85,6 +94,8 @@ impl<W> Default for ReplicaMonitor<W> {
             eager_until: Some(Duration::ZERO),
             released: Vec::new(),
             lagging: Vec::new(),
+            long_awaited: Vec::new(),
+            newly_long_awaited: Vec::new(),
         }
     }
 }
@@ -96,6 +107,7 @@ impl<W> ReplicaMonitor<W> {
         self.waiters.push(Waiter {
             wait: BarrierWait::new(revision),
             rows_requested: false,
+            since: None,
             handle,
         });
         self.eager_until = None;
@@ -127,6 +139,12 @@ impl<W> ReplicaMonitor<W> {
         std::mem::take(&mut self.released)
     }
 
+    /// Takes the replicas that a call has by now waited for longer than a second. Each is reported once until no call
+    /// waits for it that long any more.
+    pub fn take_long_awaited(&mut self) -> Vec<ReplicaId> {
+        std::mem::take(&mut self.newly_long_awaited)
+    }
+
     /// Handles an event and returns the next action. `now` is the time since boot, read after the event.
     /// `locally_applied` is the revision that the replica in this process has applied, which its row may not show yet.
     pub fn on(
@@ -136,6 +154,9 @@ impl<W> ReplicaMonitor<W> {
         locally_applied: impl Fn(&Replica, &Replicas) -> Option<Revision>,
     ) -> MonitorAction {
         self.eager_until.get_or_insert(now + EAGER);
+        self.waiters.iter_mut().for_each(|waiter| {
+            waiter.since.get_or_insert(now);
+        });
         let state = std::mem::replace(&mut self.state, State::Waiting);
         match (state, event) {
             (_, MonitorEvent::Due) => self.read_rows(),
@@ -169,7 +190,7 @@ impl<W> ReplicaMonitor<W> {
         MonitorAction::ReadRows
     }
 
-    /// Gives up the next stalled replica that a call waits for. Releases calls when there is no such replica left.
+    /// Gives up the next stalled replica that a call waits for, or that is of an earlier release. Releases calls when there is no such replica left.
     fn mark_next_ended(
         &mut self,
         rows: Replicas,
@@ -180,14 +201,18 @@ impl<W> ReplicaMonitor<W> {
         let newest = self.newest_awaited();
         while let Some((id, seq)) = stalled.pop() {
             let mut all = rows.replicas.iter();
-            let behind = |row: &&Replica| is_behind(row, newest, locally_applied(row, &rows));
-            if let Some(row) = all.find(|row| row.id == id).filter(behind) {
+            // While one of an earlier release seems to live, rules that it would ignore cannot be set.
+            let hinders = |row: &&Replica| {
+                row.rules < RULES || is_behind(row, newest, locally_applied(row, &rows))
+            };
+            if let Some(row) = all.find(|row| row.id == id).filter(hinders) {
                 let lease = row.lease;
                 self.state = State::MarkingEnded { id, lease, rows, stalled };
                 return MonitorAction::MarkEnded(id, seq);
             }
         }
-        self.release(&rows, locally_applied);
+        self.release(&rows, &locally_applied);
+        self.find_long_awaited(&rows, now, &locally_applied);
         if self.waiters.iter().any(|waiter| !waiter.rows_requested) {
             return self.read_rows();
         }
@@ -218,6 +243,27 @@ impl<W> ReplicaMonitor<W> {
             rows.replicas.iter().filter(|row| is_behind(row, newest, locally_applied(row, rows)));
         self.lagging.clear();
         self.lagging.extend(lagging.map(|row| (row.id, row.lease)));
+    }
+
+    fn find_long_awaited(
+        &mut self,
+        rows: &Replicas,
+        now: Duration,
+        locally_applied: impl Fn(&Replica, &Replicas) -> Option<Revision>,
+    ) {
+        let waits = self.waiters.iter().filter(|waiter| {
+            waiter.since.is_some_and(|since| now.saturating_sub(since) >= LONG_WAIT)
+        });
+        let Some(newest) = waits.map(|waiter| waiter.wait.revision()).max() else {
+            self.long_awaited.clear();
+            return;
+        };
+        let rows_behind =
+            rows.replicas.iter().filter(|row| is_behind(row, newest, locally_applied(row, rows)));
+        let before = std::mem::take(&mut self.long_awaited);
+        self.long_awaited.extend(rows_behind.map(|row| row.id));
+        let newly = self.long_awaited.iter().filter(|id| !before.contains(id));
+        self.newly_long_awaited.extend(newly);
     }
 
     fn pause(&mut self) -> MonitorAction {

@@ -1,6 +1,6 @@
 //! `backup`, `restore`, and `new-epoch`, which follows a restore by other means.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 
 use serde_json::json;
@@ -71,6 +71,7 @@ pub(super) async fn restore(global: &Global, file: &Path) -> anyhow::Result<()> 
             "last_event": until.map(|until| until.to_string()),
             "ended_since": listed,
             "log_purged_since": endings.as_ref().map(|endings| endings.purged),
+            "redacted_since": endings.as_ref().map(|endings| &endings.redacted),
         }),
     )?;
     warn(until, endings.as_ref());
@@ -84,6 +85,8 @@ struct Endings {
     events: Vec<serde_json::Value>,
     /// Whether such events may have been purged.
     purged: bool,
+    /// Ids of the users that were redacted. The backup still has their texts.
+    redacted: BTreeSet<String>,
 }
 
 /// Compares the audit logs of the replaced store and of the backup. `None` if the replaced store cannot be read.
@@ -101,7 +104,7 @@ async fn endings_since(replaced: Option<&Path>, copy: &Path) -> Option<Endings> 
     compared
 }
 
-/// An event is new if the backup has none with its id. Neither times nor ids tell, because a clock may have been set
+/// An event is new if the backup has none with its id: a redacted event is the same event. Neither times nor ids tell, because a clock may have been set
 /// back. Both logs are read by id, a page at a time. If the log was purged since, what the purges deleted is unknown: of
 /// several purges the last leaves its event, and may have deleted those of the others.
 async fn compare_logs(replaced: &dyn AuditStore, copy: &dyn AuditStore) -> store::Result<Endings> {
@@ -119,6 +122,9 @@ async fn compare_logs(replaced: &dyn AuditStore, copy: &dyn AuditStore) -> store
             continue;
         }
         endings.purged |= is_purge(&event);
+        if event.action == AuditAction::UserRedact.as_str() {
+            endings.redacted.insert(event.target_id.clone());
+        }
         if AuditAction::may_narrow(&event.action) {
             endings.events.push(view::audit_event(&event));
         }
@@ -169,7 +175,7 @@ fn warn(until: Option<Timestamp>, endings: Option<&Endings>) {
          - keys, tokens, callers, users and workspaces that were created since then are unknown\n\
          - roles, policies and allowlists are as they were then, and later last-use times are lost"
     ));
-    let Some(Endings { events, purged }) = endings else {
+    let Some(Endings { events, purged, redacted }) = endings else {
         output::note(
             "The old store could not be read, so this cannot list what was ended since then.",
         );
@@ -179,6 +185,14 @@ fn warn(until: Option<Timestamp>, endings: Option<&Endings>) {
         output::note(
             "The audit log of the old store was purged since then, so what follows may be incomplete.",
         );
+    }
+    if !redacted.is_empty() {
+        let users: Vec<_> = redacted.iter().map(String::as_str).collect();
+        output::note(&format!(
+            "The backup has the texts of users that were redacted since then. Run `audit redact-user` again, after deleting them \
+             if they are back, for: {}",
+            users.join(", ")
+        ));
     }
     if events.is_empty() {
         output::note(if *purged {

@@ -84,7 +84,7 @@ async fn introspect(global: &Global, args: &IntrospectArgs) -> anyhow::Result<Re
 }
 
 /// Describes the credential, and when and by whom it was ended.
-fn end_summary(ended: &CredentialEnd) -> String {
+pub(super) fn end_summary(ended: &CredentialEnd) -> String {
     let CredentialEnd { credential, state, time, event } = ended;
     let owner = match &credential.owner {
         Owner::Workspace(id) => format!("workspace {id}"),
@@ -109,9 +109,14 @@ fn end_summary(ended: &CredentialEnd) -> String {
     lines.join("\n")
 }
 
-fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
+/// Describes the answer, in lines.
+pub(super) fn summary(answer: &Introspection, invalid_because: Option<&str>) -> Vec<String> {
     let decision = &answer.decision;
     let mut lines = vec![match (decision.denial, invalid_because) {
+        (None, _) if answer.identity_only => {
+            "IDENTITY    200, which permits nothing: name the --scope that a request needs"
+                .to_owned()
+        }
         (None, _) => "ALLOWED     200".to_owned(),
         (Some(denial), Some(why)) => {
             format!("REFUSED     {}: this cannot be a token: {why}", denial.http_status())

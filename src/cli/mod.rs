@@ -4,8 +4,8 @@
 //!
 //! - 0: done, or allowed
 //! - 1: refused, or failed
-//! - 2: wrong usage (flags, variables, URLs, missing stores and files), or any failure of `introspect` and
-//!   `credentials expiring`
+//! - 2: wrong usage (flags, variables, URLs, missing stores and files), or any failure of `introspect`, `explain`
+//!   and `credentials expiring`
 //! - 3: committed, but not yet confirmed by every server
 //! - 128 and more: ended by a signal
 //!
@@ -13,9 +13,11 @@
 
 mod args;
 mod audit;
+mod audit_follow;
 mod backup;
 mod caller;
 mod credential;
+mod explain;
 mod failure;
 mod files;
 mod introspect;
@@ -30,6 +32,7 @@ mod progress;
 mod purge;
 mod serve;
 mod signals;
+mod status;
 mod store_url;
 mod token_input;
 mod transfer;
@@ -177,7 +180,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Leaked(args) => return credential::leaked::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await?,
         Command::Purge(args) => purge::run(&global, args).await?,
+        Command::Status(args) => status::status(&global, args).await?,
+        Command::Replica(command) => status::replica(&global, command).await?,
         Command::Introspect(args) => return introspect::run(&global, args).await,
+        Command::Explain(args) => return explain::run(&global, args).await,
         Command::Import(args) => return transfer::import(&global, args).await,
         Command::Export(args) => transfer::export(&global, args).await?,
         Command::Backup { file } => backup::run(&global, &file).await?,

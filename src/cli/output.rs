@@ -203,23 +203,49 @@ pub(super) fn item(output: Output, value: &Value) -> PrintResult {
 
 /// Prints a list, as a table of these columns or as JSON, `{"<name>": […]}`.
 pub(super) fn list(output: Output, name: &str, columns: &[&str], items: &[Value]) -> PrintResult {
+    list_and(output, name, columns, items, None)
+}
+
+/// Prints a list like [`list`], and a further field: a line below the table.
+pub(super) fn list_and(
+    output: Output,
+    name: &str,
+    columns: &[&str],
+    items: &[Value],
+    more: Option<(&str, &str)>,
+) -> PrintResult {
     if items.is_empty() {
         // Names the store, which may be the wrong one.
         super::store_url::note("nothing found");
     }
     match output {
-        Output::Json => line(&serde_json::json!({ name: items }).to_string()),
-        Output::Table | Output::Token => {
-            let mut table = table();
-            table.set_header(columns.iter().map(|column| column.to_uppercase().replace('_', " ")));
-            for item in items {
-                table.add_row(
-                    columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()),
-                );
+        Output::Json => {
+            let mut fields = serde_json::json!({ name: items });
+            if let Some((name, value)) = more {
+                fields[name] = value.into();
             }
-            line(&trimmed(&table))
+            line(&fields.to_string())
+        }
+        Output::Table | Output::Token => {
+            rows(columns, items, true)?;
+            more.map_or(Ok(()), |(name, value)| line(&format!("{name}: {value}")))
         }
     }
+}
+
+/// Prints rows of a table, with or without its header. Prints nothing if there is neither.
+pub(super) fn rows(columns: &[&str], items: &[Value], header: bool) -> PrintResult {
+    if items.is_empty() && !header {
+        return Ok(());
+    }
+    let mut table = table();
+    if header {
+        table.set_header(columns.iter().map(|column| column.to_uppercase().replace('_', " ")));
+    }
+    for item in items {
+        table.add_row(columns.iter().map(|column| item.get(column).map(cell).unwrap_or_default()));
+    }
+    line(&trimmed(&table))
 }
 
 /// Refuses the null device, because a token printed to it would be lost. This covers a closed standard output, which the

@@ -22,6 +22,7 @@ pub(super) async fn run(global: &Global, args: PurgeArgs) -> anyhow::Result<()> 
     } else {
         service.purge_changes(service.ago(args.changes_after)).await?
     };
+    service.release_rules().await?;
     let purged =
         serde_json::json!({"purged_credential_count": credentials, "purged_change_count": changes});
     output::item(global.output, &purged)?;

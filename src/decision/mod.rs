@@ -1,11 +1,13 @@
 //! The decision (`docs/decisions.md`): one pure function that all faces share. No clock, no I/O, no async, no
-//! allocation.
+//! allocation. [`explain`] tells of each row what became of the request there.
 
+mod explain;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 
+pub use explain::{ExplainedRow, Explanation, PresentedText, RowFact, RowOutcome, explain};
 pub use sophic_auth_protocol::{Denial, Lack};
 
 use crate::model::{
@@ -105,17 +107,50 @@ pub fn www_authenticate(decision: &Decision, required: ScopeSet) -> &'static str
     decision.denial.map_or("", |denial| denial.challenge(decision.lack, required))
 }
 
-/// Decides rows 3 to 12 of the table. Rows 1 and 2 apply where no credential was found.
+/// Decides rows 3 to 13 of the table. Rows 1 and 2 apply where no credential was found.
 pub fn decide(found: &FoundFacts, request: &Request<'_>, now: Timestamp) -> Decision {
-    match refuse_inactive(found, now) {
+    walk(found, request, now, &mut |_, _| {})
+}
+
+/// Walks the rows until one denies. This is the order of the table. `see` is called for each row that applies to this
+/// kind of credential, with its denial and whether it denies: [`decide`] ignores that, and [`explain`] collects it.
+#[inline]
+fn walk(
+    found: &FoundFacts,
+    request: &Request<'_>,
+    now: Timestamp,
+    see: &mut impl FnMut(Denial, bool),
+) -> Decision {
+    match refuse_inactive(found, now, see) {
         Some(denial) => Decision::refused(denial),
-        None => decide_active(found, request),
+        None => decide_active(found, request, see),
     }
+}
+
+/// Returns the effective role of a personal access token in the named workspace. `None` if rows 3, 4 or 8 to 10 deny it
+/// there, whatever is required and wherever the request comes from.
+pub fn effective_role(found: &FoundFacts, now: Timestamp) -> Option<Role> {
+    match refuse_inactive(found, now, &mut |_, _| ()) {
+        Some(_) => None,
+        None => standing(found).ok().map(|(role, _)| role),
+    }
+}
+
+/// Shows a row, and returns its denial if it denies.
+#[inline]
+fn row(see: &mut impl FnMut(Denial, bool), denial: Denial, denies: bool) -> Option<Denial> {
+    see(denial, denies);
+    denies.then_some(denial)
 }
 
 /// Decides rows 3 and 4. An owner of the wrong kind counts as missing. A credential whose owner is missing counts as
 /// revoked.
-fn refuse_inactive(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
+#[inline]
+fn refuse_inactive(
+    found: &FoundFacts,
+    now: Timestamp,
+    see: &mut impl FnMut(Denial, bool),
+) -> Option<Denial> {
     let FoundFacts { credential, principal, .. } = found;
     let owned = match (credential.kind.owner_kind(), principal) {
         (OwnerKind::Workspace, PrincipalFacts::Workspace(_))
@@ -125,21 +160,21 @@ fn refuse_inactive(found: &FoundFacts, now: Timestamp) -> Option<Denial> {
     };
     let ended_with_owner =
         !owned || credential.generation < principal.generation() || principal.is_deleted();
-    if credential.revoke_time.is_some() || ended_with_owner {
-        Some(Denial::TokenRevoked)
-    } else if credential.expire_time.is_some_and(|expire_time| now >= expire_time) {
-        Some(Denial::TokenExpired)
-    } else if credential.disable_time.is_some() {
-        Some(Denial::TokenDisabled)
-    } else if principal.is_disabled() {
-        Some(Denial::PrincipalDisabled)
-    } else {
-        None
-    }
+    let revoked = credential.revoke_time.is_some() || ended_with_owner;
+    let expired = || credential.expire_time.is_some_and(|expire_time| now >= expire_time);
+    row(see, Denial::TokenRevoked, revoked)
+        .or_else(|| row(see, Denial::TokenExpired, expired()))
+        .or_else(|| row(see, Denial::TokenDisabled, credential.disable_time.is_some()))
+        .or_else(|| row(see, Denial::PrincipalDisabled, principal.is_disabled()))
 }
 
-/// Decides rows 5 to 12. The effective role and scopes come first, because refusals report them too.
-fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
+/// Decides rows 5 to 13. The effective role and scopes come first, because refusals report them too.
+#[inline]
+fn decide_active(
+    found: &FoundFacts,
+    request: &Request<'_>,
+    see: &mut impl FnMut(Denial, bool),
+) -> Decision {
     let credential = &*found.credential;
     let standing = standing(found);
     let role = standing.ok();
@@ -151,12 +186,21 @@ fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
         (CredentialKind::Pat, None) => ScopeSet::NONE,
     };
     let mut decision = Decision { role, scopes, ..Decision::refused(Denial::InsufficientScope) };
-    decision.denial = refuse_address_or_workspace(found, request, standing.err());
+    decision.denial = refuse_address_or_workspace(found, request, standing.err(), see);
     if decision.denial.is_some() {
         return decision;
     }
     let missing = request.required_scopes.difference(scopes);
-    if missing.is_empty() {
+    let needs_a_user = match credential.kind {
+        CredentialKind::Key => {
+            let captures = request.required_scopes.contains(Scope::Capture);
+            row(see, Denial::UserCredentialRequired, captures)
+        }
+        CredentialKind::Pat => None,
+    };
+    let insufficient = || row(see, Denial::InsufficientScope, !missing.is_empty());
+    decision.denial = needs_a_user.or_else(insufficient);
+    if decision.denial.is_none() {
         return decision;
     }
     decision.missing_scopes = missing;
@@ -164,14 +208,7 @@ fn decide_active(found: &FoundFacts, request: &Request<'_>) -> Decision {
     if let Some((role, _)) = role {
         decision.role_lacks = missing.difference(role.may_exercise());
     }
-    let needs_a_user = match credential.kind {
-        CredentialKind::Key => request.required_scopes.contains(Scope::Capture),
-        CredentialKind::Pat => false,
-    };
-    if needs_a_user {
-        decision.denial = Some(Denial::UserCredentialRequired);
-    } else {
-        decision.denial = Some(Denial::InsufficientScope);
+    if needs_a_user.is_none() {
         decision.lack = Some(find_lack(found, decision));
     }
     decision
@@ -196,22 +233,38 @@ fn refuse_address_or_workspace(
     found: &FoundFacts,
     request: &Request<'_>,
     refused: Option<Denial>,
+    see: &mut impl FnMut(Denial, bool),
 ) -> Option<Denial> {
-    if !found.credential.ip_allowlist.allows(request.client_ip) {
-        return Some(Denial::IpNotAllowed);
+    let outside = !found.credential.ip_allowlist.allows(request.client_ip);
+    if let Some(denial) = row(see, Denial::IpNotAllowed, outside) {
+        return Some(denial);
     }
     match (found.credential.kind, request.workspace) {
-        (CredentialKind::Key, None) => None,
-        (CredentialKind::Key, Some(named)) => {
-            let own = matches!(
-                &found.principal,
-                PrincipalFacts::Workspace(own) if own.slug.as_str() == named || own.id.as_str() == named
-            );
-            (!own).then_some(Denial::WorkspaceMismatch)
+        (CredentialKind::Key, named) => {
+            let is_own = |named: &str| {
+                matches!(
+                    &found.principal,
+                    PrincipalFacts::Workspace(own) if own.slug.as_str() == named || own.id.as_str() == named
+                )
+            };
+            row(see, Denial::WorkspaceMismatch, !named.is_none_or(is_own))
         }
-        (CredentialKind::Pat, None) => Some(Denial::WorkspaceRequired),
-        (CredentialKind::Pat, Some(_)) => refused,
+        (CredentialKind::Pat, named) => row(see, Denial::WorkspaceRequired, named.is_none())
+            .or_else(|| refuse_standing(refused, see)),
     }
+}
+
+/// Shows rows 8 to 10, and returns `refused`, the denial of [`standing`].
+#[inline]
+fn refuse_standing(refused: Option<Denial>, see: &mut impl FnMut(Denial, bool)) -> Option<Denial> {
+    for denial in [Denial::NotAMember, Denial::WorkspaceNotGranted, Denial::PatNotPermitted] {
+        let denies = refused == Some(denial);
+        see(denial, denies);
+        if denies {
+            break;
+        }
+    }
+    refused
 }
 
 /// Returns the effective role in the named workspace: the lower of the membership's role and the downscope.

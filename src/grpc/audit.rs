@@ -1,28 +1,55 @@
-//! Converts audit events, and the filter of `ListAuditEvents`.
+//! Converts audit events, and the request of `ListAuditEvents`.
 
 use tonic::Status;
 
 use super::{convert, pb};
-use crate::model::{AuditEvent, Timestamp};
-use crate::service::Violations;
-use crate::store::AuditFilter;
+use crate::model::{AuditEvent, Timestamp, WorkspaceName};
+use crate::service::{ListAuditEvents, Violations};
+use crate::store::{AuditFilter, AuditOrder};
 
-/// Reads the filter of a request.
-pub(super) fn filter(message: pb::ListAuditEventsRequest) -> Result<AuditFilter, Status> {
+/// Reads a request.
+pub(super) fn request(message: pb::ListAuditEventsRequest) -> Result<ListAuditEvents, Status> {
     let mut violations = Violations::default();
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
+    let (order, follows) = order(&mut violations, message.order);
     let filter = AuditFilter {
         start_time: time(&mut violations, "start_time", message.start_time),
         end_time: time(&mut violations, "end_time", message.end_time),
         caller: some(message.caller),
-        acting_user: convert::optional(&message.acting_user)
-            .and_then(|id| convert::user_id(&mut violations, "acting_user", id)),
+        acting_user: convert::optional(&message.filter_acting_user)
+            .and_then(|id| convert::user_id(&mut violations, "filter_acting_user", id)),
         target_kind: some(message.target_kind),
         target_id: some(message.target_id),
         action: some(message.action),
+        order,
+        ..AuditFilter::default()
     };
+    let workspace = convert::optional(&message.workspace)
+        .and_then(|name| violations.check("workspace", WorkspaceName::parse(name)));
     violations.finish()?;
-    Ok(filter)
+    Ok(ListAuditEvents {
+        filter,
+        workspace,
+        acting_user: message.acting_user,
+        page: convert::page_request(message.page_size, message.page_token),
+        follows,
+        resume_token: message.resume_token,
+    })
+}
+
+/// Reads the order, and whether it is that of followers.
+fn order(violations: &mut Violations, number: i32) -> (AuditOrder, bool) {
+    match pb::AuditOrder::try_from(number) {
+        Ok(pb::AuditOrder::Unspecified) => (AuditOrder::OldestFirst, false),
+        Ok(pb::AuditOrder::NewestFirst) => (AuditOrder::NewestFirst, false),
+        Ok(pb::AuditOrder::Commit) => (AuditOrder::OldestFirst, true),
+        Err(_) => {
+            let known =
+                "must be AUDIT_ORDER_UNSPECIFIED, AUDIT_ORDER_NEWEST_FIRST or AUDIT_ORDER_COMMIT";
+            violations.add("order", known);
+            (AuditOrder::OldestFirst, false)
+        }
+    }
 }
 
 /// Reads an optional time.

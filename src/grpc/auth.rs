@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use super::credentials::{
-    RpcResult, bulk_revoke, create, list, revoke, revoke_leaked, rotate, switch, update,
+    RpcResult, bulk_revoke, create, explain, list, revoke, revoke_leaked, rotate, switch, update,
     workspace_pats,
 };
 use super::introspect::decoded;
@@ -50,6 +50,13 @@ impl pb::auth_service_server::AuthService for AuthFace {
         request: Request<pb::GetCredentialRequest>,
     ) -> RpcResult<pb::GetCredentialResponse> {
         list::get(&self.0, request).await
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> RpcResult<pb::ExplainResponse> {
+        explain::explain(&self.0, request).await
     }
 
     async fn list_credentials(
@@ -120,10 +127,12 @@ impl pb::auth_service_server::AuthService for AuthFace {
     type WatchStream = watch::Responses;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> RpcResult<Self::WatchStream> {
-        let Requester::Caller(caller) = convert::context(&request)?.requester else {
+        let context = convert::context(&request)?;
+        let address = context.remote_address.as_deref().and_then(|address| address.parse().ok());
+        let Requester::Caller(caller) = context.requester else {
             return Err(ServiceError::from(Reason::CallerMissing).into());
         };
-        let updates = self.0.watch(caller, &request.into_inner().cursor).await?;
+        let updates = self.0.watch(caller, address, &request.into_inner().cursor).await?;
         Ok(Response::new(watch::responses(updates)))
     }
 }

@@ -95,6 +95,10 @@ impl Connection {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        (same && service.is_still_known(&last.known)).then(|| take(&last.known))
+        if !same || !service.is_still_known(&last.known) {
+            return None;
+        }
+        service.note_caller_use(&last.known, Some(self.peer.address.ip()));
+        Some(take(&last.known))
     }
 }

@@ -9,12 +9,13 @@ use super::pb;
 use crate::decision::{Denial, RoleCap};
 use crate::model::limits::SCOPES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, CredentialKind, Invalid, Membership, PatPolicy,
-    PatPolicyChange, PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp, User, UserId,
-    Workspace, WorkspaceName, WorkspacePolicy, join_names,
+    Caller, CallerId, CallerIdentity, CredentialKind, CredentialState, Invalid, Membership,
+    PatPolicy, PatPolicyChange, PolicyChange, PrincipalFacts, Role, Scope, ScopeSet, Timestamp,
+    User, UserId, Workspace, WorkspaceName, WorkspacePolicy, join_names,
 };
 use crate::service::{
-    Context, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError, Violations,
+    Context, Expiration, Introspection, IntrospectionRequest, PageRequest, Service, ServiceError,
+    Violations,
 };
 
 /// Returns the context that `gate.rs` has added to the request.
@@ -131,6 +132,21 @@ pub(super) fn time(
     violations.check(field, Timestamp::from_unix(time.seconds, time.nanos))
 }
 
+pub(super) fn expire_at(
+    violations: &mut Violations,
+    time: prost_types::Timestamp,
+) -> Option<Expiration> {
+    let time = Timestamp::from_unix(time.seconds, time.nanos);
+    violations.check("expire_time", time).map(Expiration::At)
+}
+
+pub(super) fn expire_after(
+    violations: &mut Violations,
+    ttl: prost_types::Duration,
+) -> Option<Expiration> {
+    non_negative_duration(violations, "ttl", ttl).map(Expiration::After)
+}
+
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.unix_micros();
     // The remainder of a division by a million, times a thousand, is below 2^31.
@@ -138,7 +154,7 @@ pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
-fn duration(duration: Duration) -> prost_types::Duration {
+pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
 }
@@ -154,6 +170,15 @@ pub(super) const fn pb_kind(kind: CredentialKind) -> pb::CredentialKind {
     match kind {
         CredentialKind::Key => pb::CredentialKind::Key,
         CredentialKind::Pat => pb::CredentialKind::Pat,
+    }
+}
+
+pub(super) const fn pb_state(state: CredentialState) -> pb::CredentialState {
+    match state {
+        CredentialState::Active => pb::CredentialState::Active,
+        CredentialState::Disabled => pb::CredentialState::Disabled,
+        CredentialState::Expired => pb::CredentialState::Expired,
+        CredentialState::Revoked => pb::CredentialState::Revoked,
     }
 }
 
@@ -248,7 +273,9 @@ pub(super) fn membership(membership: &Membership) -> pb::Membership {
     }
 }
 
-pub(super) fn caller(caller: Caller) -> pb::Caller {
+/// Converts a caller, with its state at `now`.
+pub(super) fn caller(caller: Caller, now: Timestamp) -> pb::Caller {
+    let (state, etag) = (pb_state(caller.state(now)).into(), caller.etag());
     let certificate_san = match caller.identity {
         CallerIdentity::Token(_) => String::new(),
         CallerIdentity::Certificate(san) => san.as_str().to_owned(),
@@ -256,12 +283,22 @@ pub(super) fn caller(caller: Caller) -> pb::Caller {
     pb::Caller {
         id: caller.id.to_string(),
         name: caller.name.to_string(),
-        permissions: caller.permissions.iter().map(|permission| permission.to_string()).collect(),
+        permissions: caller.permissions.names().collect(),
         hint: caller.hint,
         certificate_san,
         create_time: Some(timestamp(caller.create_time)),
         revoke_time: caller.revoke_time.map(timestamp),
         previous_token_expire_time: caller.previous.map(|previous| timestamp(previous.expire_time)),
+        expire_time: caller.expire_time.map(timestamp),
+        last_use_time: caller.last_use.map(|last_use| timestamp(last_use.time)),
+        last_use_ip: caller
+            .last_use
+            .and_then(|last_use| last_use.ip)
+            .map(|ip| ip.to_string())
+            .unwrap_or_default(),
+        etag,
+        creator: caller.creator,
+        state,
     }
 }
 

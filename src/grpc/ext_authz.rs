@@ -14,13 +14,15 @@ use super::envoy::config::core::v3 as core;
 use super::envoy::service::auth::v3 as auth;
 use super::envoy::r#type::v3 as http_type;
 use super::google::rpc;
-use crate::model::{Scope, ScopeSet};
+use crate::model::ScopeSet;
 use crate::proxied::{
-    IDENTITY_HEADERS, ProxiedRequest, ProxyDecision, Refusal, WORKSPACE_HEADER, decide_for_proxy,
+    IDENTITY_HEADERS, IDENTITY_ONLY_SETTING, ProxiedRequest, ProxyDecision, Refusal,
+    WORKSPACE_HEADER, decide_for_proxy, required_scopes,
 };
 use crate::service::{Service, Violations};
 
-/// The only key of `context_extensions`. Its value is the scopes that the route needs, separated by spaces.
+/// A key of `context_extensions`. Its value is the scopes that the route needs, separated by spaces. The only other key is
+/// [`IDENTITY_ONLY_SETTING`].
 const SCOPE_KEY: &str = "scope";
 
 /// Implements Envoy's `Authorization` service.
@@ -60,16 +62,15 @@ impl auth::authorization_server::Authorization for ExtAuthzFace {
     }
 }
 
-/// Reads the required scopes. An unknown key is an error, because a misspelled `scope` would let every client through.
+/// Reads the required scopes. An unknown key is an error, because a misspelled one would change nothing.
 fn scopes(violations: &mut Violations, extensions: &HashMap<String, String>) -> ScopeSet {
-    if extensions.keys().any(|key| key != SCOPE_KEY) {
-        violations.add("context_extensions", "may have the key scope, and no other");
+    if extensions.keys().any(|key| key != SCOPE_KEY && key != IDENTITY_ONLY_SETTING) {
+        violations
+            .add("context_extensions", "may have the keys scope and identity_only, and no other");
     }
-    let words = extensions.get(SCOPE_KEY).map_or("", String::as_str).split(' ');
-    words
-        .filter(|word| !word.is_empty())
-        .filter_map(|word| violations.check("context_extensions.scope", word.parse::<Scope>()))
-        .collect()
+    let value = |key| extensions.get(key).map(String::as_str);
+    let identity_only = value(IDENTITY_ONLY_SETTING);
+    required_scopes(violations, "context_extensions.", value(SCOPE_KEY), identity_only)
 }
 
 /// Returns the client's address as Envoy reports it. A client on a Unix socket has none.

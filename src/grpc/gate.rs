@@ -12,13 +12,12 @@ use http::{Request, Response, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
-use tonic::Status;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 use tracing::{Instrument as _, Level, Span, field};
 
 use super::connection::Connection;
+use super::health;
 use super::introspect::{self, batch};
 use super::message::{self, FramedMessage, MemoryReservation};
 use super::protocol::{grpc_timeout, refuse_non_grpc};
@@ -79,8 +78,9 @@ impl Gate {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_once)) {
             Ok(Some(answer)) => {
                 connection.peer().activity.touch();
-                return answer
-                    .map_or_else(error_response, |response| response.map(ResponseBody::unary));
+                return answer.map_or_else(ResponseBody::refusal, |response| {
+                    response.map(ResponseBody::unary)
+                });
             }
             Ok(None) => {}
             Err(_) => return panic_response(),
@@ -147,7 +147,7 @@ impl Gate {
         guard: &mut RequestGuard,
     ) -> Response<ResponseBody> {
         if let Some(refusal) = refuse_non_grpc(&request) {
-            return refusal.map(ResponseBody::tonic);
+            return ResponseBody::from_tonic(refusal);
         }
         let answer = std::panic::AssertUnwindSafe(async {
             // Never passed on: a method that tonic serves and that has no row would be open to everyone.
@@ -161,7 +161,7 @@ impl Gate {
         });
         match answer.catch_unwind().await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => error_response(error),
+            Ok(Err(error)) => ResponseBody::refusal(error),
             Err(_) => panic_response(),
         }
     }
@@ -258,14 +258,14 @@ impl Gate {
                 let acting = received.as_ref().ok().cloned().and_then(acting);
                 let response = match admitted.received(&self.service, rpc).await {
                     Ok(context) => self.forward_to_tonic(parts, received, context).await,
-                    Err(error) => error_response(error),
+                    Err(error) => ResponseBody::refusal(error),
                 };
                 (acting, response)
             }
             Err(error) => {
                 let timeout = refused_message_timeout(&admitted.context);
                 let received = tokio::time::timeout(timeout, receiving).await;
-                (received.ok().and_then(Result::ok).and_then(acting), error_response(error))
+                (received.ok().and_then(Result::ok).and_then(acting), ResponseBody::refusal(error))
             }
         };
         if let Some(reason) = status::reason(&response) {
@@ -316,7 +316,7 @@ impl Gate {
         parts.extensions.insert(context);
         match received {
             Ok(received) => self.call_tonic(Request::from_parts(parts, received.into_body())).await,
-            Err(error) => error_response(error),
+            Err(error) => ResponseBody::refusal(error),
         }
     }
 
@@ -350,7 +350,8 @@ impl Gate {
         unauthenticated::drop_unread_headers(&mut parts);
         if reflection {
             // tonic's reflection reports success for a stream whose first message is invalid, so it is checked here.
-            let first = message::read_stream_start(&mut body, rpc.row().request_bytes_max);
+            let bytes_max = rpc.row().request_bytes_max;
+            let first = message::read_stream_start(&parts.headers, &mut body, bytes_max);
             let first = tokio::time::timeout_at(deadline, first).await;
             let first = first.map_err(|_| Reason::DeadlineExceeded)??;
             let body = DeadlineBody::new(first, body, deadline);
@@ -358,8 +359,9 @@ impl Gate {
         }
         let receiving = self.receive(&parts, rpc, Bytes::new(), body, guard);
         let received = tokio::time::timeout_at(deadline, receiving).await;
-        let body = received.map_err(|_| Reason::DeadlineExceeded)??.into_body();
-        Ok(self.call_tonic(Request::from_parts(parts, body)).await)
+        let received = received.map_err(|_| Reason::DeadlineExceeded)??;
+        health::check_request(&received.message())?;
+        Ok(self.call_tonic(Request::from_parts(parts, received.into_body())).await)
     }
 
     async fn call_tonic<B>(&self, request: Request<B>) -> Response<ResponseBody>
@@ -368,7 +370,7 @@ impl Gate {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         match self.routes.clone().call(request).await {
-            Ok(response) => response.map(ResponseBody::tonic),
+            Ok(response) => ResponseBody::from_tonic(response),
             Err(never) => match never {},
         }
     }
@@ -404,11 +406,7 @@ fn context(caller: Arc<Caller>, connection: &Connection, deadline: Instant) -> C
 }
 
 fn panic_response() -> Response<ResponseBody> {
-    error_response(ServiceError::internal(&"a handler panicked"))
-}
-
-fn error_response(error: ServiceError) -> Response<ResponseBody> {
-    Status::from(error).into_http::<Body>().map(ResponseBody::tonic)
+    ResponseBody::refusal(ServiceError::internal(&"a handler panicked"))
 }
 
 /// Makes the span of a request: `debug` for introspection, `info` for all other RPCs. No field comes from a request's

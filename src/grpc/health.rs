@@ -2,20 +2,24 @@
 //! status of the server and of `AuthService` says whether introspections can be answered, which memory can do. The
 //! status of the management services says whether the store can be reached.
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use prost::Message as _;
 use tokio::sync::watch;
-use tonic::Status;
-use tonic::body::Body;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service as _;
 
-use super::DESCRIPTORS;
+use super::message::{self, MemoryReservation};
 use super::pb::{admin_service_server, auth_service_server, directory_service_server};
-use crate::service::{Readiness, Reason, Rpc, ServiceError};
+use super::protocol::refuse_non_grpc;
+use super::unauthenticated::UNAUTHENTICATED_TIMEOUT;
+use super::{DESCRIPTORS, ResponseBody};
+use crate::service::{Readiness, Reason, Result, Rpc};
 
 /// Service names whose status follows introspection. The empty name is the whole server.
 const INTROSPECTION_SERVICES: [&str; 2] = ["", auth_service_server::SERVICE_NAME];
@@ -66,14 +70,39 @@ pub fn health_routes(health: HealthFace) -> Routes {
 pub async fn answer_before_startup(
     mut routes: Routes,
     request: Request<Incoming>,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
+    if let Some(refusal) = refuse_non_grpc(&request) {
+        return ResponseBody::from_tonic(refusal);
+    }
     if !request.uri().path().starts_with("/grpc.health.v1.Health/") {
-        return Status::from(ServiceError::from(Reason::StoreUnavailable)).into_http();
+        return ResponseBody::refusal(Reason::StoreUnavailable.into());
     }
-    match routes.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let (parts, body) = request.into_parts();
+    let bytes_max = Rpc::HealthCheck.row().request_bytes_max;
+    let mut reserved = MemoryReservation::unauthenticated();
+    let receiving = message::receive(&parts.headers, Bytes::new(), body, bytes_max, &mut reserved);
+    let received = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, receiving).await;
+    let received = received.unwrap_or_else(|_| Err(Reason::DeadlineExceeded.into()));
+    let checked = received.and_then(|received| {
+        check_request(&received.message())?;
+        Ok(Request::from_parts(parts, received.into_body()))
+    });
+    match checked {
+        Ok(request) => match routes.call(request).await {
+            Ok(response) => ResponseBody::from_tonic(response),
+            Err(never) => match never {},
+        },
+        Err(error) => ResponseBody::refusal(error),
     }
+}
+
+/// Checks the message of a health RPC, because tonic would answer `INTERNAL` to one that does not decode.
+///
+/// # Errors
+/// `REQUEST_MALFORMED`.
+pub(super) fn check_request(message: &Bytes) -> Result<()> {
+    HealthCheckRequest::decode(message.clone()).map_err(|_| Reason::RequestMalformed)?;
+    Ok(())
 }
 
 /// Adds reflection, v1 and v1alpha, of all services.

@@ -148,17 +148,27 @@ fn check_prefix(bytes: &[u8], bytes_max: usize) -> Result<()> {
 /// Reads the first bytes of a stream.
 ///
 /// # Errors
-/// `MESSAGE_TOO_LARGE` if its first message announces more than `bytes_max`.
-pub(super) async fn read_stream_start(body: &mut Incoming, bytes_max: usize) -> Result<Bytes> {
+/// `MESSAGE_TOO_LARGE` if its first message announces more than `bytes_max`, `COMPRESSION_UNSUPPORTED` and
+/// `REQUEST_MALFORMED` if its frame is compressed or begins with another flag.
+pub(super) async fn read_stream_start(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    bytes_max: usize,
+) -> Result<Bytes> {
+    if is_compressed(headers) {
+        return Err(Reason::CompressionUnsupported.into());
+    }
     let mut read = Bytes::new();
     while read.len() < PREFIX_BYTES {
-        let Some(more) = next_data(body).await else { return Ok(read) };
+        let Some(more) = next_data(body).await else { break };
         read = concat(read, more);
     }
-    if announced_length(&read).is_some_and(|length| length > bytes_max) {
-        return Err(too_large(bytes_max));
+    match (announced_length(&read), read.first()) {
+        (Some(length), _) if length > bytes_max => Err(too_large(bytes_max)),
+        (None, Some(1)) => Err(Reason::CompressionUnsupported.into()),
+        (None, Some(_)) => Err(Reason::RequestMalformed.into()),
+        (Some(_), _) | (None, None) => Ok(read),
     }
-    Ok(read)
 }
 
 fn too_large(bytes_max: usize) -> ServiceError {

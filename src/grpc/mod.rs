@@ -20,6 +20,7 @@ mod message;
 mod nul_check;
 mod protocol;
 mod response_body;
+mod service_status;
 mod status;
 mod unauthenticated;
 mod watch;

@@ -4,13 +4,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 
 use super::introspect::UnaryBody;
 use super::message::{MemoryReservation, UNCOUNTED_BYTES_MAX};
+use super::status::replace_status_of_tonic;
 use super::unauthenticated::UnauthenticatedPermit;
-use crate::service::{CallPermits, CallerPermit, InFlightGuard};
+use crate::service::{CallPermits, CallerPermit, InFlightGuard, ServiceError};
 
 /// A response body, with the permits that its request holds until the body has been sent.
 #[derive(Debug)]
@@ -78,9 +80,16 @@ impl std::fmt::Debug for RequestGuard {
 }
 
 impl ResponseBody {
-    /// Wraps the body of a response that tonic made.
-    pub(super) const fn tonic(body: tonic::body::Body) -> Self {
-        Self { inner: Inner::Tonic(body), guard: None }
+    /// Wraps the body of a response that tonic made. No other function does, and a status that tonic made itself, in
+    /// the headers or in the trailers, is replaced here by one with `ErrorInfo`. So none is sent without.
+    pub(super) fn from_tonic(mut response: Response<tonic::body::Body>) -> Response<Self> {
+        replace_status_of_tonic(response.headers_mut());
+        response.map(|body| Self { inner: Inner::Tonic(body), guard: None })
+    }
+
+    /// Returns the response to a request that is refused.
+    pub(super) fn refusal(error: ServiceError) -> Response<Self> {
+        Self::from_tonic(Status::from(error).into_http())
     }
 
     /// Wraps the body of a response of the hot path.
@@ -137,7 +146,12 @@ impl Inner {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match self {
-            Self::Tonic(body) => Pin::new(body).poll_frame(context),
+            Self::Tonic(body) => Pin::new(body).poll_frame(context).map_ok(|mut frame| {
+                if let Some(trailers) = frame.trailers_mut() {
+                    replace_status_of_tonic(trailers);
+                }
+                frame
+            }),
             Self::Unary(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
@@ -164,6 +178,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use http::Response;
     use http_body_util::{BodyExt as _, Full};
     use tonic::body::Body;
 
@@ -176,7 +191,8 @@ mod tests {
             let all = Bytes::from((0..length).map(|at| at.to_le_bytes()[0]).collect::<Vec<_>>());
             let full = Full::new(all.clone()).map_err(|never| match never {});
             let guard = RequestGuard::new(Arc::new(Activity::default()).begin_request());
-            let mut answer = ResponseBody::tonic(Body::new(full)).with_guard(guard);
+            let response = ResponseBody::from_tonic(Response::new(Body::new(full)));
+            let mut answer = response.into_body().with_guard(guard);
             let (mut sizes, mut came) = (Vec::new(), Vec::new());
             while let Some(frame) = answer.frame().await {
                 let data = frame.expect("no error").into_data().expect("data");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::error::Error as _;
 use std::sync::Arc;
 
-use http::Response;
+use http::{HeaderMap, Response};
 use sophic_auth_protocol::ERROR_DOMAIN;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
@@ -57,6 +57,33 @@ impl From<ServiceError> for Status {
         status.set_source(Arc::new(error));
         status
     }
+}
+
+/// Header or trailer with the code of a gRPC status.
+const STATUS: &str = "grpc-status";
+/// Header or trailer with the details of a gRPC status.
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// Replaces a status that tonic made itself by one with a [`Reason`]. `headers` are those of a response, or the trailers
+/// of one. A status of ours, or of success, stays as it is.
+pub(super) fn replace_status_of_tonic(headers: &mut HeaderMap) {
+    let Some(code) = headers.get(STATUS).map(|code| Code::from_bytes(code.as_bytes())) else {
+        return;
+    };
+    if code == Code::Ok || headers.contains_key(DETAILS) {
+        return;
+    }
+    let error = match code {
+        // Health: a service without a status. Reflection: a symbol or a file.
+        Code::NotFound => Reason::NameNotFound.into(),
+        // Reflection is switched off, or the server waits for its store.
+        Code::Unimplemented => Reason::MethodUnknown.into(),
+        Code::OutOfRange => Reason::MessageTooLarge.into(),
+        Code::InvalidArgument => Reason::RequestMalformed.into(),
+        code => ServiceError::internal(&format_args!("a status of tonic: {code:?}")),
+    };
+    // Our texts are always valid in a header.
+    let _ = Status::from(error).add_header(headers);
 }
 
 /// Returns the reason for which the gate or a use case refused. `None` if the call succeeded or tonic itself refused

@@ -12,14 +12,13 @@ use axum::response::IntoResponse as _;
 
 use super::form::Form;
 use super::problem::{Problem, json_response};
-use crate::model::{Scope, ScopeSet};
+use crate::model::ScopeSet;
 use crate::proxied::{
-    IDENTITY_HEADERS, ProxiedRequest, ProxyDecision, Refusal, WORKSPACE_HEADER, decide_for_proxy,
+    IDENTITY_HEADERS, IDENTITY_ONLY_SETTING, ProxiedRequest, ProxyDecision, Refusal,
+    WORKSPACE_HEADER, decide_for_proxy, required_scopes,
 };
 use crate::service::{Context, Service, ServiceError, Violations};
 
-/// Header with the scopes that a route needs, for proxies that cannot set a query.
-const SCOPE_HEADER: &str = "x-sophic-required-scope";
 /// Header with the denial code. It is present exactly when the answer is about the client, not about the proxy.
 const DENIAL_HEADER: HeaderName = HeaderName::from_static("x-sophic-denial");
 
@@ -92,25 +91,18 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
     response
 }
 
-/// Reads the operator's settings. If the query names any scope, the header is ignored. An unknown parameter is an
-/// error, because a misspelled `scope` would let every client through.
+/// Reads the operator's settings. An unknown parameter is an error, because a misspelled one would change nothing.
 fn route_requirements(service: &Service, parts: &Parts) -> Result<RouteRequirements, Problem> {
+    const SETTINGS: [&str; 3] = ["scope", IDENTITY_ONLY_SETTING, "client_ip_header"];
     let query = Form::decode(parts.uri.query().unwrap_or_default().as_bytes())?;
     let mut violations = Violations::default();
-    if query.has_other_fields_than(&["scope", "client_ip_header"]) {
-        violations.add("query", "may have scope and client_ip_header, and nothing else");
+    if query.has_other_fields_than(&SETTINGS) {
+        let what = format!("may have {}, and nothing else", SETTINGS.join(", "));
+        violations.add("query", what);
     }
-    let in_query: Vec<_> = query.values("scope").map(str::as_bytes).collect();
-    let scopes =
-        if in_query.is_empty() { header_values(&parts.headers, SCOPE_HEADER) } else { in_query };
-    let required_scopes = scopes
-        .iter()
-        .flat_map(|value| value.split(|byte| *byte == b' ').filter(|word| !word.is_empty()))
-        .filter_map(|word| {
-            let scope = std::str::from_utf8(word).unwrap_or("?").parse::<Scope>();
-            violations.check("scope", scope)
-        })
-        .collect();
+    let identity_only = query.single(IDENTITY_ONLY_SETTING)?;
+    let required_scopes =
+        required_scopes(&mut violations, "", query.values("scope"), identity_only);
     let client_ip_header = query.single("client_ip_header")?;
     violations.finish()?;
     let client_ip = client_ip_header.and_then(|name| client_ip(service, &parts.headers, name));

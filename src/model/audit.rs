@@ -13,6 +13,9 @@ macro_rules! actions {
         }
 
         impl AuditAction {
+            /// Every action.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
             /// The name in the audit log.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -21,7 +24,7 @@ macro_rules! actions {
             /// Returns whether events with this action may have taken access away. Restoring an older backup undoes
             /// them. So may an action that only a newer program knows.
             pub fn may_narrow(action: &str) -> bool {
-                match action { $($text => $narrows,)* _ => true }
+                match Self::from_name(action) { $(Some(Self::$name) => $narrows,)* None => true }
             }
 
             /// Returns the kind of its target, for events whose target is unknown.
@@ -53,6 +56,7 @@ actions! {
     WorkspaceDelete, "workspace.delete", Workspace, true;
     UserPut, "user.put", User, true;
     UserDelete, "user.delete", User, true;
+    UserRedact, "user.redact", User, false;
     MembershipPut, "membership.put", Membership, true;
     MembershipDelete, "membership.delete", Membership, true;
     CallerCreate, "caller.create", Caller, false;
@@ -65,10 +69,35 @@ actions! {
     CallerList, "caller.list", Caller, false;
     AuditList, "audit.list", AuditLog, false;
     AuditPurge, "audit.purge", AuditLog, false;
-    RefusalsSuppress, "refusals.suppress", AuditLog, false;
+    RefusalsSuppress, "refusal.suppress", AuditLog, false;
     StoreExport, "store.export", Store, false;
     StoreImport, "store.import", Store, true;
-    StoreNewEpoch, "store.new_epoch", Store, false;
+    StoreNewEpoch, "store.renew_epoch", Store, false;
+}
+
+impl AuditAction {
+    /// The name that older programs gave the action, which events in the log keep.
+    pub const fn former_name(self) -> Option<&'static str> {
+        match self {
+            Self::RefusalsSuppress => Some("refusals.suppress"),
+            Self::StoreNewEpoch => Some("store.new_epoch"),
+            _ => None,
+        }
+    }
+
+    /// Returns the action of this name, present or former. `None` if only a newer program knows it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let of_name = |action: &Self| action.as_str() == name || action.former_name() == Some(name);
+        Self::ALL.iter().copied().find(of_name)
+    }
+
+    /// Returns every name under which the log has events of the action with this name, present or former. An action
+    /// that only a newer program knows has the one name.
+    pub fn names_of(name: &str) -> Vec<String> {
+        let Some(action) = Self::from_name(name) else { return vec![name.to_owned()] };
+        let names = std::iter::once(action.as_str()).chain(action.former_name());
+        names.map(str::to_owned).collect()
+    }
 }
 
 /// The kind of an [`AuditTarget`].

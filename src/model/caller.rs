@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{CallerId, Digest, Invalid, RotationId, Timestamp};
+use super::{CallerId, CredentialState, Digest, Invalid, LastUse, RotationId, Timestamp};
 
 /// A permission of a caller (`docs/api.md`). The number is also its bit in the store, so it must never be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,11 +26,13 @@ pub enum Permission {
     AuditRead = 64,
     /// Manage callers.
     CallersAdmin = 128,
+    /// See the state of the service: its servers, and how much the store contains.
+    StatusRead = 256,
 }
 
 impl Permission {
     /// All permissions, in ascending order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Introspect,
         Self::CredentialsRead,
         Self::CredentialsWrite,
@@ -39,6 +41,7 @@ impl Permission {
         Self::DirectoryWrite,
         Self::AuditRead,
         Self::CallersAdmin,
+        Self::StatusRead,
     ];
 
     /// Returns its name.
@@ -52,6 +55,7 @@ impl Permission {
             Self::DirectoryWrite => "directory.write",
             Self::AuditRead => "audit.read",
             Self::CallersAdmin => "callers.admin",
+            Self::StatusRead => "status.read",
         }
     }
 }
@@ -79,7 +83,7 @@ pub struct PermissionSet(u16);
 
 impl PermissionSet {
     /// Every permission.
-    pub const ALL: Self = Self(0xff);
+    pub const ALL: Self = Self(0x1ff);
 
     /// Creates a set from the store's number. `None` if it is none. Bits of permissions that only a newer program knows
     /// are kept and permit nothing here, so that its callers can use this one too.
@@ -107,13 +111,44 @@ impl PermissionSet {
         self.0 & permission as u16 != 0
     }
 
+    /// Returns the permission that this text names. A number is a permission that only a newer program knows, as
+    /// [`fmt::Display`] writes it.
+    pub fn parse_one(text: &str) -> Result<Self, Invalid> {
+        let number = text.parse::<u16>().ok().filter(|bits| bits.is_power_of_two());
+        match number {
+            Some(bits) => Ok(Self(bits)),
+            None => text.parse::<Permission>().map(|permission| Self(permission as u16)),
+        }
+    }
+
+    /// Returns the permissions that only a newer program knows.
+    #[must_use]
+    pub const fn unknown(self) -> Self {
+        self.difference(Self::ALL)
+    }
+
+    /// Returns the permissions that are in one of the sets.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns the names, in ascending order. A permission that only a newer program knows is its number.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        let bits = (0..u16::BITS).map(|shift| 1_u16 << shift);
+        bits.filter(move |bit| self.0 & bit != 0).map(|bit| {
+            let known = Permission::ALL.into_iter().find(|permission| *permission as u16 == bit);
+            known.map_or_else(|| bit.to_string(), |permission| permission.to_string())
+        })
+    }
+
     /// Returns the permissions that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Iterates in ascending order.
+    /// Iterates over the permissions that this program knows, in ascending order.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
     }
@@ -127,11 +162,8 @@ impl FromIterator<Permission> for PermissionSet {
 
 impl fmt::Display for PermissionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, permission) in self.iter().enumerate() {
-            f.write_str(if i == 0 { "" } else { ", " })?;
-            f.write_str(permission.as_str())?;
-        }
-        Ok(())
+        let names: Vec<_> = self.names().collect();
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -232,9 +264,38 @@ pub struct Caller {
     pub previous: Option<PreviousToken>,
     /// Id of its last rotation.
     pub rotation: Option<RotationId>,
+    /// First instant at which it is refused. `None` if it does not expire.
+    pub expire_time: Option<Timestamp>,
+    /// Its last use that is written to the store.
+    pub last_use: Option<LastUse>,
+    /// Who created it: `caller:NAME` or `operator:NAME`. Empty if the program that created it did not keep that.
+    pub creator: String,
+    /// Number of its changes, from which the etag is made. A use is not a change.
+    pub version: i64,
 }
 
 impl Caller {
+    /// Returns its state at `now`. No caller is [`CredentialState::Disabled`].
+    pub fn state(&self, now: Timestamp) -> CredentialState {
+        if self.revoke_time.is_some() {
+            CredentialState::Revoked
+        } else if self.has_expired(now) {
+            CredentialState::Expired
+        } else {
+            CredentialState::Active
+        }
+    }
+
+    /// Whether it has expired at `now`.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expire_time.is_some_and(|end| now >= end)
+    }
+
+    /// Returns its etag (AIP-154): opaque text that changes with every change except a use.
+    pub fn etag(&self) -> String {
+        format!("\"{:x}\"", self.version)
+    }
+
     /// Whether its current or previous token has this digest, in constant time.
     pub fn has_token(&self, digest: &Digest) -> bool {
         let current =
@@ -254,11 +315,12 @@ impl Caller {
         (now < previous.expire_time).then(|| Arc::new(Self { identity, ..(*self).clone() }))
     }
 
-    /// Returns the first instant at which the token that authenticated this caller is expired. `None` if it does not
-    /// expire.
+    /// Returns the first instant at which this caller, as it was authenticated, is refused: its own expiry, or the
+    /// earlier one of the token that authenticated it. `None` if neither expires.
     pub fn authentication_end(&self) -> Option<Timestamp> {
-        let CallerIdentity::Token(proof) = &self.identity else { return None };
+        let CallerIdentity::Token(proof) = &self.identity else { return self.expire_time };
         let previous = self.previous.filter(|previous| previous.digest.equals(proof));
-        previous.map(|previous| previous.expire_time)
+        let token = previous.map(|previous| previous.expire_time);
+        token.into_iter().chain(self.expire_time).min()
     }
 }

@@ -2,13 +2,14 @@
 //! these.
 
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    Credential, CredentialId, CredentialKind, Digest, IpAllowlist, LastUse, Owner, Role, ScopeSet,
-    Timestamp, Workspace, WorkspaceSet,
+    Credential, CredentialId, CredentialKind, Digest, IpAllowlist, LastUse, NotedUse, Owner, Role,
+    ScopeSet, Timestamp, Workspace, WorkspaceSet,
 };
 
 /// Bytes of text kept inline: enough for an id that is a UUID, a name of a few words, and the hint. Longer text is
@@ -53,8 +54,8 @@ pub struct CredentialFacts {
     hint_offset: u16,
     /// The owner's id, the name and the hint, concatenated.
     texts: SmallVec<[u8; TEXTS_BYTES]>,
-    /// Its latest use that is not yet in the store.
-    unwritten_use: Mutex<Option<LastUse>>,
+    /// Its latest uses that are not yet in the store.
+    unwritten_use: Mutex<Option<NotedUse>>,
     /// UUIDv7.
     pub id: CredentialId,
     /// When it was created.
@@ -131,18 +132,23 @@ impl CredentialFacts {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Notes a use, unless a later one is already noted. Returns whether it is the first since uses were last taken.
-    pub fn note_use(&self, last_use: LastUse) -> bool {
+    /// Notes a use, unless a later one is already noted. `workspace` is the one in which a personal access token was
+    /// allowed. Returns whether it is the first since uses were last taken.
+    pub fn note_use(&self, last_use: LastUse, workspace: Option<&Arc<Workspace>>) -> bool {
         let mut unwritten = self.unwritten_use.lock();
         let first = unwritten.is_none();
-        if unwritten.is_none_or(|noted| noted.time < last_use.time) {
-            *unwritten = Some(last_use);
+        let noted = unwritten.get_or_insert_with(|| NotedUse::new(last_use));
+        if noted.last_use.time < last_use.time {
+            noted.last_use = last_use;
+        }
+        if let Some(workspace) = workspace {
+            noted.note_workspace(workspace, last_use.time);
         }
         first
     }
 
-    /// Takes the noted use, to be written to the store.
-    pub fn take_use(&self) -> Option<LastUse> {
+    /// Takes the noted uses, to be written to the store.
+    pub fn take_use(&self) -> Option<NotedUse> {
         self.unwritten_use.lock().take()
     }
 }

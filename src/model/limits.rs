@@ -83,3 +83,10 @@ pub const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Watch streams that one caller may have open: one for each replica of a service, and as many again during a rolling
 /// restart.
 pub const WATCHES_MAX: usize = 2_048;
+
+/// Number of rows of a table, and of credentials that expire soon, at which `GetStatus` stops counting.
+pub const COUNT_MAX: u32 = 1_000_000;
+/// Time for which a server keeps what `GetStatus` has counted.
+pub const COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest time within which `GetStatus` counts the credentials that expire.
+pub const EXPIRING_WITHIN_MAX: Duration = Duration::from_hours(366 * 24);

@@ -16,6 +16,7 @@ mod time;
 mod user;
 mod workspace;
 mod workspace_set;
+mod workspace_use;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -39,6 +40,7 @@ pub use time::{BootClock, Clock, Lately, StoreTime, SystemClock, Timestamp};
 pub use user::{Membership, User};
 pub use workspace::{PatPolicy, PatPolicyChange, PolicyChange, Workspace, WorkspacePolicy};
 pub use workspace_set::{WorkspaceEntry, WorkspaceSet};
+pub use workspace_use::{NOTED_WORKSPACES_MAX, NotedUse, WorkspaceUse};
 
 /// A number in the store's change log. Revisions have no gaps and follow the order of commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

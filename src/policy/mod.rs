@@ -1,5 +1,5 @@
 //! Which credentials an acting user may manage (`docs/api.md`): admins and owners manage the keys of their workspace,
-//! and users manage their own personal access tokens. Pure. The limits on credentials are in `limits.rs`.
+//! users manage their own personal access tokens, and owners bar those of others from their workspace. Pure. The limits on credentials are in `limits.rs`.
 
 mod limits;
 
@@ -26,6 +26,26 @@ pub fn access_to_workspace_keys(role: Option<Role>) -> AccessOutcome {
     match role {
         Some(Role::Admin | Role::Owner) => AccessOutcome::Allowed,
         Some(Role::Viewer | Role::Member) => AccessOutcome::Forbidden,
+        None => AccessOutcome::Hidden,
+    }
+}
+
+/// Returns the access to read the audit events about a workspace in which the acting user has this role, if any.
+pub fn access_to_workspace_audit(role: Option<Role>) -> AccessOutcome {
+    access_of_owners(role)
+}
+
+/// Returns the access to list and bar the personal access tokens that have acted in a workspace in which the acting user
+/// has this role, if any.
+pub fn access_to_workspace_pats(role: Option<Role>) -> AccessOutcome {
+    access_of_owners(role)
+}
+
+/// Returns the access to what only the owners of a workspace may do.
+fn access_of_owners(role: Option<Role>) -> AccessOutcome {
+    match role {
+        Some(Role::Owner) => AccessOutcome::Allowed,
+        Some(Role::Viewer | Role::Member | Role::Admin) => AccessOutcome::Forbidden,
         None => AccessOutcome::Hidden,
     }
 }

@@ -1,6 +1,9 @@
 //! Access of acting users, for each role.
 
-use super::{AccessOutcome, access_to_credential, access_to_user_pats, access_to_workspace_keys};
+use super::{
+    AccessOutcome, access_to_credential, access_to_user_pats, access_to_workspace_audit,
+    access_to_workspace_keys, access_to_workspace_pats,
+};
 use crate::model::tests::samples;
 use crate::model::{Credential, Owner, Role, Scope, ScopeSet, UserId, WorkspaceId};
 
@@ -19,6 +22,15 @@ fn keys_are_managed_by_admins_and_owners() {
     assert_eq!(access_to_workspace_keys(Some(Role::Member)), AccessOutcome::Forbidden);
     assert_eq!(access_to_workspace_keys(Some(Role::Viewer)), AccessOutcome::Forbidden);
     assert_eq!(access_to_workspace_keys(None), AccessOutcome::Hidden);
+}
+
+#[test]
+fn the_audit_log_of_a_workspace_is_read_by_its_owners() {
+    assert_eq!(access_to_workspace_audit(Some(Role::Owner)), AccessOutcome::Allowed);
+    for role in [Role::Admin, Role::Member, Role::Viewer] {
+        assert_eq!(access_to_workspace_audit(Some(role)), AccessOutcome::Forbidden);
+    }
+    assert_eq!(access_to_workspace_audit(None), AccessOutcome::Hidden);
 }
 
 #[test]
@@ -45,4 +57,13 @@ fn no_role_gives_access_to_the_pat_of_another_user() {
     for role in Role::ALL {
         assert_eq!(access_to_credential(&user("bob"), &pat, Some(role)), AccessOutcome::Hidden);
     }
+}
+
+#[test]
+fn owners_see_the_pats_that_act_in_their_workspace_and_nobody_else_does() {
+    assert_eq!(access_to_workspace_pats(Some(Role::Owner)), AccessOutcome::Allowed);
+    for role in [Role::Viewer, Role::Member, Role::Admin] {
+        assert_eq!(access_to_workspace_pats(Some(role)), AccessOutcome::Forbidden);
+    }
+    assert_eq!(access_to_workspace_pats(None), AccessOutcome::Hidden);
 }

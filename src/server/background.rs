@@ -77,9 +77,10 @@ impl Background {
     }
 }
 
-/// Writes last-use times, and the number of refusals that were not recorded one by one.
+/// Writes last-use times of credentials and callers, and the number of refusals that were not recorded one by one.
 async fn flush_uses_and_refusals(service: &Service) {
     service.flush_last_uses().await;
+    service.flush_caller_uses().await;
     service.record_suppressed_refusals().await;
 }
 
@@ -141,7 +142,7 @@ async fn write_pending_ends(service: Arc<Service>, stop: CancellationToken) {
     }
 }
 
-/// Regularly purges old rows. Retries a failure at the next interval.
+/// Regularly purges old rows, and lets programs of earlier releases open the store again once they may. Retries a failure at the next interval.
 async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: CancellationToken) {
     loop {
         let started = Instant::now();
@@ -157,6 +158,9 @@ async fn purge(service: Arc<Service>, housekeeping: Housekeeping, stop: Cancella
 }
 
 async fn clean(service: &Arc<Service>, housekeeping: Housekeeping) {
+    if let Err(error) = service.release_rules().await {
+        tracing::warn!(%error, "could not check whether programs of earlier releases may open the store");
+    }
     if !housekeeping.purge_dead_after.is_zero() {
         let cutoff = service.ago(housekeeping.purge_dead_after);
         match service.purge_dead(Context::operator("server"), cutoff, |_| ()).await {

@@ -1,16 +1,14 @@
 //! Audit log of management calls: the requester, the action, the target, the time, the network address, and the target
-//! before and after. Each change commits its event with it. Listing and retention are use cases here.
+//! before and after. Each change commits its event with it. Retention is a use case here; `audit_read.rs` has reading.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::commit::{Committed, Effect};
-use super::page::Cursor;
-use super::{Attempt, Context, Page, PageRequest, Result, Service};
+use super::{Attempt, Context, Result, Service};
 use crate::model::limits::BATCH_PAUSE;
 use crate::model::{AuditAction, AuditEvent, AuditTarget, EventId, Timestamp, UserId};
-use crate::store::AuditFilter;
 use crate::token::redact_tokens;
 
 /// Number of events that one purge transaction deletes. Small, so that other writers do not wait long for it.
@@ -52,18 +50,6 @@ impl Service {
             reason: entry.reason.map(|reason| redact_tokens(reason).into_owned()),
             refusal: None,
         })
-    }
-
-    /// Returns a page of audit events, oldest first.
-    pub async fn list_audit_events(
-        &self,
-        filter: &AuditFilter,
-        page: &PageRequest,
-    ) -> Result<Page<AuditEvent>> {
-        let cursor = Cursor::new(page, format!("audit {filter:?}"))?;
-        let after = cursor.after.as_deref().and_then(|id| EventId::parse(id).ok());
-        let events = self.store.list_audit_events(filter, after, cursor.fetch).await?;
-        Ok(cursor.page(events, |event| event.id.to_string()))
     }
 
     /// Deletes the events older than `cutoff`, in batches, and returns their number. Each batch is recorded as an

@@ -3,7 +3,7 @@
 //!
 //! A refusal changes nothing, so its event is committed in a separate transaction, within the requester's quota
 //! (`refusal_quota.rs`). Further refusals are counted, and the count is recorded once a minute in one event
-//! (`refusals.suppress`). Calls that were allowed but changed nothing use the same quota: they commit only through
+//! (`refusal.suppress`). Calls that were allowed but changed nothing use the same quota: they commit only through
 //! [`Service::commit_change`] and [`Service::commit_unchanged`]. They wait for replicas like any other call.
 
 use serde_json::{Value, json};

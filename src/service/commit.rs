@@ -259,7 +259,11 @@ impl Service {
                 Err(error) => error,
             };
             // Before the refusal is recorded, which begins a transaction too.
-            let waits = may_be_caused_by_earlier_try(effect, error.reason);
+            // Whoever is refused takes that as final. So the changes of a call of several steps are waited for, too.
+            let changed = effect == Effect::Narrows
+                && error.reason.kind().is_refusal()
+                && call_context::has_changed();
+            let waits = changed || may_be_caused_by_earlier_try(effect, error.reason);
             self.record_refusal(&attempt, error.reason).await;
             if waits {
                 let head = self.nothing_to_commit().await?.revision();

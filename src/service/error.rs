@@ -51,16 +51,20 @@ reasons! {
         "no caller credentials: send 'authorization: Bearer sophic_svc_...' once, or use a client certificate";
     CallerUnknown, "CALLER_UNKNOWN", Unauthenticated,
         "the service token or client certificate does not belong to a caller";
+    CallerExpired, "CALLER_EXPIRED", Unauthenticated,
+        "the caller has expired: give it a later expiry, or use another caller";
     PermissionMissing, "PERMISSION_MISSING", PermissionDenied,
         "the caller lacks a permission for this call";
     PermissionNotHeld, "PERMISSION_NOT_HELD", PermissionDenied,
         "a caller cannot grant a permission that it does not hold itself";
+    LifetimeNotHeld, "LIFETIME_NOT_HELD", PermissionDenied,
+        "a caller cannot give, extend or take over access that lasts longer than its own";
     ActingUserRequired, "ACTING_USER_REQUIRED", PermissionDenied,
-        "without credentials.admin an acting_user is required";
+        "an acting_user is required: without one this caller lacks the permission, which is credentials.admin for most calls, and audit.read for the audit log";
     ActingUserNotActive, "ACTING_USER_NOT_ACTIVE", PermissionDenied,
         "the acting user does not exist or is disabled";
     RoleTooLow, "ROLE_TOO_LOW", PermissionDenied,
-        "the acting user must be an admin or owner of the workspace";
+        "the role of the acting user in the workspace is too low: keys take an admin or owner, the audit log takes an owner";
     ArgumentInvalid, "ARGUMENT_INVALID", Invalid,
         "the request has invalid fields";
     RequestMalformed, "REQUEST_MALFORMED", Invalid,
@@ -75,6 +79,8 @@ reasons! {
         "the user is not a member of the workspace";
     CallerNotFound, "CALLER_NOT_FOUND", NotFound,
         "no such caller";
+    NameNotFound, "NAME_NOT_FOUND", NotFound,
+        "the server has no service, symbol or file of this name";
     SlugTaken, "SLUG_TAKEN", AlreadyExists,
         "the slug is, or was within the last 30 days, another workspace's slug or id";
     WorkspaceIdTaken, "WORKSPACE_ID_TAKEN", AlreadyExists,
@@ -85,12 +91,16 @@ reasons! {
         "the caller is revoked for good: create another one";
     CallerHasNoToken, "CALLER_HAS_NO_TOKEN", FailedPrecondition,
         "the caller authenticates by certificate, and has no service token to rotate";
+    CallerHasNoCertificate, "CALLER_HAS_NO_CERTIFICATE", FailedPrecondition,
+        "the caller authenticates by service token, and has no certificate_san to change";
+    PermissionsUnknown, "PERMISSIONS_UNKNOWN", FailedPrecondition,
+        "the caller has permissions that only a newer server knows, so this one does not replace them: call a newer one";
     CertificateTaken, "CERTIFICATE_TAKEN", AlreadyExists,
         "a caller with this certificate_san already exists";
     RequestReplayed, "REQUEST_REPLAYED", AlreadyExists,
         "the request with this id has succeeded, and its token cannot be shown again: rotate it again";
     EtagMismatch, "ETAG_MISMATCH", Aborted,
-        "the credential has changed since its etag was read: read it again";
+        "the credential or caller has changed since its etag was read: read it again";
     CredentialRevoked, "CREDENTIAL_REVOKED", FailedPrecondition,
         "the credential is revoked for good";
     CredentialExpired, "CREDENTIAL_EXPIRED", FailedPrecondition,
@@ -101,6 +111,8 @@ reasons! {
         "the policy allows no more live credentials: revoke one first";
     WorkspaceDisabled, "WORKSPACE_DISABLED", FailedPrecondition,
         "the workspace is disabled: enable it first";
+    UserNotDeleted, "USER_NOT_DELETED", FailedPrecondition,
+        "the user is not deleted: delete them first";
     UserDisabled, "USER_DISABLED", FailedPrecondition,
         "the user is disabled: enable them first";
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
@@ -113,6 +125,8 @@ reasons! {
         "the deadline passed before the answer was ready";
     CursorTooOld, "CURSOR_TOO_OLD", OutOfRange,
         "the cursor is too old: drop the cache, and watch from now on, without a cursor";
+    AuditLogRestored, "AUDIT_LOG_RESTORED", OutOfRange,
+        "the resume_token is ahead of the audit log, which was restored from an older backup: list again without a token, from a start_time before the backup";
     WatcherTooSlow, "WATCHER_TOO_SLOW", OutOfRange,
         "the stream was read too slowly, and its next changes are no longer kept: drop the cache, and watch again";
     MessageTooLarge, "MESSAGE_TOO_LARGE", OutOfRange,
@@ -124,7 +138,7 @@ reasons! {
     Stopping, "STOPPING", Unavailable,
         "the server is stopping: connect again";
     BarrierPending, "BARRIER_PENDING", DeadlineExceeded,
-        "committed, but not every replica has confirmed it yet: the same call again waits; it may then answer that the change is made already";
+        "committed, or nothing was left to change, but not every replica has confirmed that yet: the same call again waits; it may then answer that the change is made already";
     RefusalPending, "REFUSAL_PENDING", DeadlineExceeded,
         "refused, and this call changed nothing; if it repeats an earlier one, not every replica has confirmed that one yet: the same call again waits";
     StoreUnavailable, "STORE_UNAVAILABLE", Unavailable,

@@ -3,7 +3,7 @@
 
 use super::{Context, Reason, Result, ServiceError, Violations};
 use crate::model::Permission::{
-    self, CredentialsAdmin, CredentialsRead, CredentialsWrite, Introspect,
+    self, AuditRead, CredentialsAdmin, CredentialsRead, CredentialsWrite, Introspect,
 };
 use crate::model::{PermissionSet, UserId};
 
@@ -68,6 +68,11 @@ pub const MANAGE: Grant = Grant {
 pub const READ: Grant = Grant {
     without_acting_user: &[CredentialsRead, CredentialsAdmin],
     with_acting_user: &[CredentialsRead, CredentialsWrite, CredentialsAdmin],
+};
+/// Grant to read the audit log.
+pub const READ_AUDIT: Grant = Grant {
+    without_acting_user: &[AuditRead],
+    with_acting_user: &[AuditRead, CredentialsRead, CredentialsWrite, CredentialsAdmin],
 };
 /// Grant to revoke a credential by its token. Possession of the token suffices, so no acting user is needed.
 pub const REVOKE_BY_TOKEN: Grant = Grant {

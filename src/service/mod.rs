@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_attempts;
+mod audit_read;
 mod bucket;
 mod call_context;
 mod callers;
@@ -23,12 +24,14 @@ mod peer;
 mod probe;
 mod purge;
 mod readiness;
+mod redact_user;
 mod refusal_quota;
 mod request_limits;
 mod requests_in_flight;
 pub mod rpcs;
 mod rules;
 mod shared_quota;
+mod status;
 mod transfer;
 pub mod view;
 mod watch;
@@ -37,9 +40,10 @@ mod watch;
 mod tests;
 
 pub use audit_attempts::Attempt;
+pub use audit_read::{AuditPage, ListAuditEvents};
 pub use call_context::Reads;
 pub use callers::{
-    AuthenticatedCaller, CreateCaller, PresentedCaller, RotateCaller, RotatedCaller,
+    AuthenticatedCaller, CreateCaller, ExpiryChange, PresentedCaller, RotateCaller, RotatedCaller,
     UndoRotationOutcome, UpdateCaller,
 };
 pub use checks::Violations;
@@ -47,22 +51,25 @@ pub use clock::StoreClock;
 pub use commit::{Commits, ReplicaWait, WaitCause};
 pub use connection_activity::{Activity, ConnectionRank, InFlightGuard};
 pub use credentials::{
-    BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialEnd, Expiration, LeakedToken,
-    LeakedTokenResult, ListCredentials, NewOwner, RevokeTarget, Revoked, Rotate, Rotated,
-    SwitchCredential, UpdateCredential,
+    BarPat, BulkRevoke, BulkRevoked, CreateCredential, Created, CredentialChoice, CredentialEnd,
+    Expiration, LeakedToken, LeakedTokenResult, ListCredentials, ListWorkspacePats, NewOwner,
+    RevokeTarget, Revoked, Rotate, Rotated, SwitchCredential, UpdateCredential, WorkspacePat,
 };
 pub use directory::{PutUser, PutWorkspace};
 pub use error::{FieldViolation, Kind, RETRY_DELAY, Reason, ServiceError};
 pub use introspect::{
-    Introspection, IntrospectionRequest, LastUses, UnknownRate, UnreadableAddresses,
+    Explain, Explained, Introspection, IntrospectionRequest, LastUses, UnknownRate,
+    UnreadableAddresses,
 };
 pub use page::{Page, PageRequest};
 pub use peer::Peer;
 pub use probe::MemoryState;
 pub use readiness::Readiness;
+pub use redact_user::RedactedUser;
 pub use request_limits::RequestLimits;
 pub use requests_in_flight::{CallPermits, CallerPermit, RequestsInFlight};
 pub use rpcs::Rpc;
+pub use status::{Count, Counts, EXPIRING_WITHIN_DEFAULT, ReplicaState, Status};
 pub(crate) use transfer::{ChunkEnd, Chunks};
 pub use transfer::{
     Column, ColumnOptions, DEPLOYMENT_BEGINS, FoundToken, Import, ImportObserver, ImportOptions,
@@ -77,13 +84,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use callers::UsedTokens;
+use callers::{CallerUses, UsedTokens};
 
 use crate::cache::{ChangeBuffer, LeaseSnapshot, Lookup, RequestTasks};
 use crate::model::{BootClock, Caller, CallerId, Clock, Permission, Revision, Timestamp};
 use crate::policy::Policy;
 use crate::token::{Random, random_array};
 use refusal_quota::RefusalQuota;
+use status::LastCounts;
 
 /// Result of a use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
@@ -101,7 +109,9 @@ pub struct Service {
     unreadable_addresses: UnreadableAddresses,
     last_uses: LastUses,
     used_tokens: UsedTokens,
+    caller_uses: CallerUses,
     refusal_quota: RefusalQuota,
+    last_counts: LastCounts,
     options: Options,
 }
 
@@ -248,7 +258,9 @@ impl Service {
             unreadable_addresses: UnreadableAddresses::new(boot),
             last_uses: LastUses::default(),
             used_tokens: UsedTokens::default(),
+            caller_uses: CallerUses::default(),
             refusal_quota: RefusalQuota::default(),
+            last_counts: LastCounts::default(),
             options,
         }
     }

@@ -43,14 +43,7 @@ impl Cursor {
     /// user.
     pub(super) fn new(page: &PageRequest, binding: String) -> Result<Self> {
         let mut violations = Violations::default();
-        let size = match u32::try_from(page.size) {
-            Ok(0) => PAGE_SIZE_DEFAULT,
-            Ok(size) => size.min(PAGE_SIZE_MAX),
-            Err(_) => {
-                violations.add("page_size", "must not be negative");
-                0
-            }
-        };
+        let size = page_size(&mut violations, page.size);
         let after = (!page.token.is_empty()).then(|| decode(&page.token, &binding));
         if after == Some(None) {
             violations
@@ -87,6 +80,18 @@ impl Cursor {
     }
 }
 
+/// Returns the number of items of a page for the requested size.
+pub(super) fn page_size(violations: &mut Violations, requested: i32) -> u32 {
+    match u32::try_from(requested) {
+        Ok(0) => PAGE_SIZE_DEFAULT,
+        Ok(size) => size.min(PAGE_SIZE_MAX),
+        Err(_) => {
+            violations.add("page_size", "must not be negative");
+            0
+        }
+    }
+}
+
 /// Checksum that detects a token used with another filter. It does not protect against forgery, and need not: a forged
 /// position reveals nothing that the filter does not.
 fn check(position: &str, binding: &str) -> [u8; CHECK] {
@@ -100,14 +105,16 @@ fn check(position: &str, binding: &str) -> [u8; CHECK] {
     check
 }
 
-fn encode(position: &str, binding: &str) -> String {
+/// Makes the token of a position, for the list that `binding` describes.
+pub(super) fn encode(position: &str, binding: &str) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(check(position, binding));
     bytes.extend(position.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode(token: &str, binding: &str) -> Option<String> {
+/// Returns the position of a token. `None` if it is not one of the list that `binding` describes.
+pub(super) fn decode(token: &str, binding: &str) -> Option<String> {
     if token.len() > PAGE_TOKEN_BYTES_MAX {
         return None;
     }

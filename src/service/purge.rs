@@ -91,6 +91,14 @@ impl Service {
         task.await.unwrap_or_else(|error| Err(ServiceError::internal(&error)))
     }
 
+    /// Lets programs of earlier releases open the store again, if no rule is in use any more that they would ignore.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub async fn release_rules(&self) -> Result<()> {
+        Ok(self.store.release_rules().await?)
+    }
+
     /// Returns the time `age` ago, by the clock that is behind: a credential that had ended by then had ended by both
     /// clocks.
     pub fn ago(&self, age: Duration) -> Timestamp {

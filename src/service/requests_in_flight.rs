@@ -276,6 +276,10 @@ mod tests {
             revoke_time: None,
             previous: None,
             rotation: None,
+            expire_time: None,
+            last_use: None,
+            creator: String::new(),
+            version: 1,
         }
     }
 

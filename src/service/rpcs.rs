@@ -95,7 +95,8 @@ const DIRECTORY_READ: Rule = Rule::AnyOf(&[Permission::DirectoryRead]);
 const DIRECTORY_WRITE: Rule = Rule::AnyOf(&[Permission::DirectoryWrite]);
 const CALLERS: Rule = Rule::AnyOf(&[Permission::CallersAdmin]);
 const CALLERS_AND_HELD: Rule = Rule::AnyOfAndHeld(&[Permission::CallersAdmin]);
-const AUDIT_READ: Rule = Rule::AnyOf(&[Permission::AuditRead]);
+const READ_AUDIT: Rule = Rule::ByMessage(&[Case { names: "", grant: grant::READ_AUDIT }]);
+const STATUS_READ: Rule = Rule::AnyOf(&[Permission::StatusRead]);
 
 // Name = path:
 //     rule, largest request, call type, action in the audit log, field `acting_user`;
@@ -112,6 +113,8 @@ rpcs! {
         MANAGE, 64 * KIB, Unary, Some(AuditAction::PatCreate), Some(8);
     GetCredential = "/sophic.auth.v1.AuthService/GetCredential":
         READ, 64 * KIB, Unary, None, None;
+    Explain = "/sophic.auth.v1.AuthService/Explain":
+        READ, 64 * KIB, Unary, None, None;
     ListCredentials = "/sophic.auth.v1.AuthService/ListCredentials":
         READ, 64 * KIB, Unary, None, None;
     UpdateCredential = "/sophic.auth.v1.AuthService/UpdateCredential":
@@ -125,7 +128,7 @@ rpcs! {
     Revoke = "/sophic.auth.v1.AuthService/Revoke":
         REVOKE, 64 * KIB, Unary, Some(AuditAction::CredentialRevoke), Some(3);
     BulkRevoke = "/sophic.auth.v1.AuthService/BulkRevoke":
-        CREDENTIALS_ADMIN, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
+        MANAGE, 64 * KIB, Unary, Some(AuditAction::CredentialBulkRevoke), Some(9);
     ListWorkspacePats = "/sophic.auth.v1.AuthService/ListWorkspacePats":
         READ, 64 * KIB, Unary, None, None;
     BarPat = "/sophic.auth.v1.AuthService/BarPat":
@@ -173,7 +176,11 @@ rpcs! {
     ListCallers = "/sophic.auth.v1.AdminService/ListCallers":
         CALLERS, 16 * KIB, Unary, Some(AuditAction::CallerList), None;
     ListAuditEvents = "/sophic.auth.v1.AdminService/ListAuditEvents":
-        AUDIT_READ, 16 * KIB, Unary, Some(AuditAction::AuditList), None;
+        READ_AUDIT, 16 * KIB, Unary, Some(AuditAction::AuditList), Some(10);
+    ListReplicas = "/sophic.auth.v1.AdminService/ListReplicas":
+        STATUS_READ, 16 * KIB, Unary, None, None;
+    GetStatus = "/sophic.auth.v1.AdminService/GetStatus":
+        STATUS_READ, 16 * KIB, Unary, None, None;
 
     Check = "/envoy.service.auth.v3.Authorization/Check":
         INTROSPECT, HEADERS, Unary, None, None;

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CredentialEnd, Introspection};
+use super::{Count, CredentialEnd, Introspection, ReplicaState, Status, WorkspacePat};
+use crate::decision::ExplainedRow;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, Membership, Owner, PatPolicy, Permission,
+    AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PatPolicy,
     PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
+use crate::store::ReplicaDetails;
 
 /// A credential, with its state at `now`.
 pub fn credential(credential: &Credential, now: Timestamp) -> Value {
@@ -50,14 +52,73 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
     insert_time(&mut view, "expire_time", credential.expire_time);
     insert_time(&mut view, "disable_time", credential.disable_time);
     insert_time(&mut view, "revoke_time", credential.revoke_time);
-    if let Some(last_use) = credential.last_use {
-        insert_time(&mut view, "last_use_time", Some(last_use.time));
-        if let Some(ip) = last_use.ip {
-            view.insert("last_use_ip".into(), ip.to_string().into());
-        }
-    }
+    insert_last_use(&mut view, credential.last_use);
     if let Some(id) = credential.predecessor_id {
         view.insert("predecessor_id".into(), id.to_string().into());
+    }
+    Value::Object(view)
+}
+
+/// A replica.
+pub fn replica(replica: &ReplicaDetails) -> Value {
+    let newest = replica.read.0;
+    let mut view = object(json!({
+        "id": replica.id.to_string(),
+        "host": replica.host,
+        "state": ReplicaState::of(replica).as_str(),
+        "applied_revision": replica.applied.0,
+        "revision_lag": newest.0.saturating_sub(replica.applied.0),
+        "lease": format!("{}s", replica.lease.as_secs_f64()),
+        "sync_time": replica.sync_time.to_string(),
+        "waited_count": replica.waited_count,
+    }));
+    if let Some(id) = replica.process_id {
+        view.insert("process_id".into(), id.into());
+    }
+    if let Some(version) = &replica.version {
+        view.insert("version".into(), version.as_str().into());
+    }
+    insert_time(&mut view, "start_time", replica.start_time);
+    insert_time(&mut view, "waited_time", replica.waited_time);
+    insert_time(&mut view, "end_time", replica.end_time);
+    Value::Object(view)
+}
+
+/// The state of the store, as a command shows it: without that of this process, which is no replica.
+pub fn status(status: &Status) -> Value {
+    let count = |count: Count| json!({"count": count.count, "at_least": count.at_least});
+    let counts = &status.counts;
+    let credentials = counts.credentials.iter().map(|(kind, state, number)| {
+        json!({"kind": kind.as_str(), "state": state.as_str(), "count": count(*number)})
+    });
+    let expiring = status.expiring_credentials.iter();
+    let expiring = expiring.map(|expiring| credential(expiring, counts.time));
+    json!({
+        "store_kind": status.store_kind.as_str(),
+        "revision": status.revision.0,
+        "credential_counts": credentials.collect::<Vec<_>>(),
+        "workspaces": count(counts.workspaces),
+        "users": count(counts.users),
+        "callers": count(counts.callers),
+        "count_time": counts.time.to_string(),
+        "expiring": count(status.expiring),
+        "expiring_credentials": expiring.collect::<Vec<_>>(),
+    })
+}
+
+/// A personal access token, as the owners of a workspace see it.
+pub fn workspace_pat(pat: &WorkspacePat) -> Value {
+    let mut view = object(json!({
+        "credential_id": pat.credential_id.to_string(),
+        "user_id": pat.user.id.as_str(),
+        "user_display_name": pat.user.display_name.as_str(),
+        "hint": pat.hint,
+        "barred": pat.barred,
+        "state": pat.state.as_str(),
+    }));
+    insert_time(&mut view, "last_use_time", pat.last_use_time);
+    if let Some(role) = pat.role {
+        view.insert("role".into(), role.as_str().into());
     }
     Value::Object(view)
 }
@@ -147,9 +208,18 @@ pub fn membership(membership: &Membership) -> Value {
     })
 }
 
-/// A caller.
+/// A caller with its state at `now` and its last use. The audit log has neither, so that `before` of each of its events
+/// equals `after` of the previous one.
+pub fn caller_now(caller: &Caller, now: Timestamp) -> Value {
+    let mut view = object(self::caller(caller));
+    view.insert("state".into(), caller.state(now).as_str().into());
+    insert_last_use(&mut view, caller.last_use);
+    Value::Object(view)
+}
+
+/// A caller, as it was last changed.
 pub fn caller(caller: &Caller) -> Value {
-    let permissions: Vec<_> = caller.permissions.iter().map(Permission::as_str).collect();
+    let permissions: Vec<_> = caller.permissions.names().collect();
     let mut view = object(json!({
         "id": caller.id.to_string(),
         "name": caller.name.as_str(),
@@ -162,6 +232,11 @@ pub fn caller(caller: &Caller) -> Value {
             view.insert("certificate_san".into(), san.as_str().into())
         }
     };
+    if !caller.creator.is_empty() {
+        view.insert("creator".into(), caller.creator.as_str().into());
+    }
+    view.insert("etag".into(), caller.etag().into());
+    insert_time(&mut view, "expire_time", caller.expire_time);
     insert_time(&mut view, "revoke_time", caller.revoke_time);
     let previous = caller.previous.map(|previous| previous.expire_time);
     insert_time(&mut view, "previous_token_expire_time", previous);
@@ -260,6 +335,39 @@ pub fn introspection(answer: &Introspection) -> Value {
     Value::Object(view)
 }
 
+/// A row of the decision table, as it applied. Without the fields that are empty.
+pub fn explained_row(row: &ExplainedRow) -> Value {
+    let mut view = object(json!({
+        "number": row.number,
+        "outcome": row.outcome.as_str(),
+        "demands": row.text,
+    }));
+    if let Some(denial) = row.denial {
+        view.insert("denial".into(), denial.as_str().into());
+    }
+    if !row.facts.is_empty() {
+        let facts = row.facts.iter().map(|fact| format!("{}={}", fact.name, fact.value).into());
+        view.insert("judged".into(), Value::Array(facts.collect()));
+    }
+    Value::Object(view)
+}
+
+/// Adds to a credential's view who ended it, and why.
+pub fn add_end(view: &mut Value, end: &CredentialEnd) {
+    let end = object(ended(end));
+    let names = [
+        ("by", "ended_by"),
+        ("acting_user", "ended_for"),
+        ("action", "end_action"),
+        ("reason", "end_reason"),
+    ];
+    for (name, shown) in names {
+        if let Some(value) = end.get(name) {
+            view[shown] = value.clone();
+        }
+    }
+}
+
 /// How a credential ended. For the operator.
 pub fn ended(ended: &CredentialEnd) -> Value {
     let CredentialEnd { credential, state, time, event } = ended;
@@ -296,6 +404,14 @@ fn scopes(scopes: ScopeSet) -> Value {
 fn insert_time(view: &mut Map<String, Value>, name: &str, time: Option<Timestamp>) {
     if let Some(time) = time {
         view.insert(name.into(), time.to_string().into());
+    }
+}
+
+fn insert_last_use(view: &mut Map<String, Value>, last_use: Option<LastUse>) {
+    let Some(LastUse { time, ip }) = last_use else { return };
+    insert_time(view, "last_use_time", Some(time));
+    if let Some(ip) = ip {
+        view.insert("last_use_ip".into(), ip.to_string().into());
     }
 }
 

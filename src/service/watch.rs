@@ -5,6 +5,7 @@
 //! an error only if the log no longer reaches back far enough. A checkpoint is sent only after the primary has
 //! confirmed that there are no further changes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -47,6 +48,8 @@ struct Watcher {
     service: Arc<Service>,
     position: watch::Receiver<LogPosition>,
     caller: Arc<Caller>,
+    /// Address of the client, for the last use of the caller.
+    address: Option<IpAddr>,
     /// The caller as last authenticated. `None` if it has to be authenticated before the next update.
     known: Option<AuthenticatedCaller>,
     incarnation: IncarnationId,
@@ -60,17 +63,19 @@ struct Watcher {
 }
 
 impl Service {
-    /// Returns the stream of changes after `cursor`. An empty cursor means from now on.
+    /// Returns the stream of changes after `cursor`, for the caller at `address`. An empty cursor means from now on.
     ///
     /// # Errors
     /// Each of these at once, or later as the last item of the stream: [`Reason::CursorTooOld`],
-    /// [`Reason::WatcherTooSlow`], [`Reason::CallerUnknown`], [`Reason::PermissionMissing`], [`Reason::Stopping`].
+    /// [`Reason::WatcherTooSlow`], [`Reason::CallerUnknown`], [`Reason::CallerExpired`], [`Reason::PermissionMissing`],
+    /// [`Reason::Stopping`].
     pub async fn watch(
         self: &Arc<Self>,
         caller: Arc<Caller>,
+        address: Option<IpAddr>,
         cursor: &str,
     ) -> Result<impl Stream<Item = Result<WatchUpdate>> + Send + use<>> {
-        let mut watcher = Watcher::begin(Arc::clone(self), caller, cursor).await?;
+        let mut watcher = Watcher::begin(Arc::clone(self), caller, address, cursor).await?;
         // A cursor that is too old is reported at once, as the answer to the call.
         let first = watcher.next().await?;
         let rest = futures::stream::unfold(Some(watcher), |watcher| async {
@@ -102,7 +107,12 @@ impl Service {
 
 impl Watcher {
     /// Begins a Watch. Waits until this process has read the log up to the cursor.
-    async fn begin(service: Arc<Service>, caller: Arc<Caller>, cursor: &str) -> Result<Self> {
+    async fn begin(
+        service: Arc<Service>,
+        caller: Arc<Caller>,
+        address: Option<IpAddr>,
+        cursor: &str,
+    ) -> Result<Self> {
         let mut position = service.change_buffer.position();
         let now = position.wait_for(|position| position.syncs > 0).await;
         let now = now.map_err(|_| Reason::Stopping)?.clone();
@@ -126,6 +136,7 @@ impl Watcher {
             service,
             position,
             caller,
+            address,
             known: None,
             incarnation,
             sent,
@@ -199,18 +210,21 @@ impl Watcher {
         if self.caught_up { Reason::WatcherTooSlow } else { Reason::CursorTooOld }.into()
     }
 
-    /// Checks that the caller is still valid. The Watch ends if the caller was revoked or its token has expired.
+    /// Checks that the caller is still valid, and notes that it is in use. The Watch ends if the caller was revoked, or
+    /// if it or its token has expired.
     async fn check_caller(&mut self) -> Result<()> {
         let snapshot = self.service.lease_snapshot();
-        let known = self.known.as_ref().is_some_and(|known| self.service.is_still_known(known));
-        if known && self.service.lease_held_since(snapshot) {
+        let known = self.known.as_ref().filter(|known| self.service.is_still_known(known));
+        if let Some(known) = known.filter(|_| self.service.lease_held_since(snapshot)) {
+            self.service.note_caller_use(known, self.address);
             return Ok(());
         }
         let presented = match &self.caller.identity {
             CallerIdentity::Token(digest) => PresentedCaller::Token(*digest),
             CallerIdentity::Certificate(san) => PresentedCaller::Certificate([san.clone()].into()),
         };
-        let known = self.service.authenticate(presented, None).await?;
+        let known = self.service.identify(presented, None).await?;
+        self.service.note_caller_use(&known, self.address);
         if !known.caller.permissions.contains(Permission::Introspect) {
             return Err(Reason::PermissionMissing.into());
         }

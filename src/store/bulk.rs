@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::model::{Credential, CredentialId, LastUse, Timestamp, UserId, WorkspaceId};
+use crate::model::{
+    Credential, CredentialId, LastUse, Timestamp, UserId, WorkspaceId, WorkspaceUse,
+};
 
 /// Reads credentials in bulk, and records when they were last used.
 #[async_trait]
@@ -23,9 +25,15 @@ pub trait BulkStore: Send + Sync {
     /// owner's generation.
     async fn list_purgeable(&self, cutoff: Timestamp, limit: u32) -> Result<Vec<CredentialId>>;
     /// Records when and from where credentials were last used, in its own transaction. It skips a credential for which
-    /// a later use is already recorded. Returns the number recorded. This is not a management call: it changes no
-    /// answer and no etag, and no log records it.
-    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64>;
+    /// a later use is already recorded. Returns the number recorded. Also records when personal access tokens were last
+    /// used in which workspace, with the same rule: at most one use for each token and workspace. A credential or a
+    /// workspace without a row is skipped. This is not a management call: it changes no answer and no etag, and no log
+    /// records it.
+    async fn write_last_uses(
+        &self,
+        uses: &[(CredentialId, LastUse)],
+        in_workspaces: &[WorkspaceUse],
+    ) -> Result<u64>;
 }
 
 /// Reads, revokes and deletes credentials in bulk.

@@ -127,6 +127,10 @@ impl<'r, R: Columns> ColumnReader<'r, R> {
         self.required(column, value)
     }
 
+    pub(super) fn maybe_int(&mut self, column: &'static str) -> Result<Option<i64>> {
+        self.maybe(column, R::int, Some)
+    }
+
     pub(super) fn flag(&mut self, column: &'static str) -> Result<bool> {
         let value = self.maybe(column, R::flag, Some)?;
         self.required(column, value)

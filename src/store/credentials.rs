@@ -16,6 +16,8 @@ pub trait CredentialStore: Send + Sync {
     async fn look_up_many(&self, asked: &[(Digest, Option<String>)]) -> Result<Vec<Facts>>;
     /// Returns the credential. If its owner's generation revokes it, `revoke_time` says so.
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>>;
+    /// Returns the digest of the credential's token, by which [`Self::look_up`] finds it.
+    async fn find_digest(&self, id: CredentialId) -> Result<Option<Digest>>;
 }
 
 /// Reads and writes single credentials.

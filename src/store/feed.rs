@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Change, Result};
+use super::column_reader::{ColumnReader, Columns};
+use super::{Change, Result, StoreError, row};
 use crate::model::{ReplicaId, Revision};
 
 /// Text form of an [`Incarnation`](super::Incarnation), as replicas publish it. Opaque to its readers.
@@ -49,6 +50,8 @@ pub struct Replica {
     pub seq: i64,
     /// Time for which the replica may answer from memory after a sync.
     pub lease: Duration,
+    /// The rules that it knows; see [`RULES`](super::RULES).
+    pub rules: i32,
 }
 
 /// All replicas and the state of the store, from one snapshot.
@@ -65,10 +68,14 @@ pub struct Replicas {
     pub ended: Vec<ReplicaId>,
 }
 
+/// Returns the host name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Returns the host name and process id of this process, which its row shows to operators.
 pub(super) fn process_name() -> String {
-    let system = rustix::system::uname();
-    format!("{} pid {}", system.nodename().to_string_lossy(), std::process::id())
+    format!("{} pid {}", host_name(), std::process::id())
 }
 
 /// Returns how long ago this process first registered a replica, which its row shows as the time of its start.
@@ -126,4 +133,29 @@ pub trait FeedStore: Send + Sync {
     /// Marks the replica's row as ended if it is still at `seq`, and returns whether it was. The replica finds out at
     /// its next sync.
     async fn mark_replica_ended(&self, id: ReplicaId, seq: i64) -> Result<bool>;
+}
+
+/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
+/// ended. A row without a replica id has no replica.
+pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
+    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
+    let (incarnation, revision) = row::incarnation_and_revision(first)?;
+    let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let mut columns = ColumnReader { row, table: "replicas", next: 2 };
+        let Some(id) = columns.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
+        if columns.int("end_time")? != 0 {
+            ended.push(id);
+            continue;
+        }
+        replicas.push(Replica {
+            id,
+            applied: Revision(columns.number("applied", |number| u64::try_from(number).ok())?),
+            seq: columns.int("seq")?,
+            lease: columns
+                .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
+            rules: columns.number("rules", |number| i32::try_from(number).ok())?,
+        });
+    }
+    Ok(Replicas { incarnation, revision, replicas, ended })
 }

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::migrations::{self, POSTGRES, SQLITE};
 use super::postgres::{self, PoolSizes};
 use super::sqlite;
-use super::{MigrationSummary, PostgresStore, Result, SqliteStore, Store, StoreError};
+use super::{MigrationSummary, PostgresStore, Release, Result, SqliteStore, Store, StoreError};
 
 /// The database that a URL names.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,8 +89,30 @@ pub const fn may_be_unreachable(location: &Location) -> bool {
 /// Migrates the schema to this program's version. Safe to run from several processes at once.
 pub async fn migrate(location: &Location) -> Result<MigrationSummary> {
     match location {
-        Location::Sqlite(path) => sqlite::migrate(path).await,
-        Location::Postgres(url) => postgres::migrate(url).await,
+        Location::Sqlite(path) => sqlite::migrate(path, SQLITE).await,
+        Location::Postgres(url) => postgres::migrate(url, POSTGRES).await,
+    }
+}
+
+/// Migrates the schema as a release did whose newest migration is this one. For tests of upgrades.
+pub async fn migrate_to(location: &Location, newest: i64) -> Result<MigrationSummary> {
+    match location {
+        Location::Sqlite(path) => sqlite::migrate(path, migrations::up_to(newest, SQLITE)).await,
+        Location::Postgres(url) => {
+            postgres::migrate(url, migrations::up_to(newest, POSTGRES)).await
+        }
+    }
+}
+
+/// Waits until no server of an earlier release is live, as a migration does that removes what such servers use. A server
+/// that has crashed is given up after its lease.
+///
+/// # Errors
+/// [`StoreError::Unusable`], with the host and the release, if such a server is running.
+pub async fn require_release(location: &Location, release: Release) -> Result<()> {
+    match location {
+        Location::Sqlite(path) => sqlite::require_release(path, release).await,
+        Location::Postgres(url) => postgres::require_release(url, release).await,
     }
 }
 

@@ -48,6 +48,32 @@ pub(super) fn newest_version(list: MigrationList) -> i64 {
     list.iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }
 
+/// Returns the migrations up to this version.
+pub(super) fn up_to(newest: i64, list: MigrationList) -> MigrationList {
+    let count = list.iter().take_while(|(version, ..)| *version <= newest).count();
+    list.get(..count).unwrap_or(list)
+}
+
+/// Returns the migrations up to the next one after this version; all if there is none, and for a new store.
+pub(super) fn up_to_next(version: i64, list: MigrationList) -> MigrationList {
+    let next = list.iter().map(|(next, ..)| *next).find(|next| *next > version);
+    next.filter(|_| version > 0).map_or(list, |next| up_to(next, list))
+}
+
+/// Returns whether the last of these migrations changes this table, or a trigger or an index of it, or refers to it.
+pub(super) fn changes_table(list: MigrationList, table: &str) -> bool {
+    let Some((.., sql)) = list.last() else { return false };
+    let mut words = sql.split([' ', '\n', '(', ';']).filter(|word| !word.is_empty()).peekable();
+    let (mut changes, mut creates) = (false, false);
+    while let Some(word) = words.next() {
+        let before = matches!(word, "TABLE" | "ON" | "REFERENCES");
+        let is_it = before && words.peek() == Some(&table);
+        changes |= is_it;
+        creates |= is_it && sql.contains(&format!("CREATE TABLE {table} "));
+    }
+    changes && !creates
+}
+
 /// The content of a database before anything is done to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Schema {

@@ -12,15 +12,19 @@
 //!    request, because the client can cancel that.
 //! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
 //!    memberships, credentials, callers, and the revision counter last. The lock of [`RulesTx::require_rules`] may be taken
-//!    anywhere before the counter: who waits for the others never holds it alone.
+//!    anywhere before the counter: who waits for the others never holds it alone. The counter of audit events is locked
+//!    only in a transaction of its own.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.
 
 mod audit;
+mod audit_row;
 mod bulk;
+mod caller_row;
 mod callers;
 mod changes;
 mod column_reader;
+mod contraction;
 mod credentials;
 mod directory;
 mod error;
@@ -35,39 +39,49 @@ mod request_ids;
 mod row;
 mod rules;
 mod sql;
+mod status;
 mod transfer;
+mod workspace_uses;
 mod write_health;
 
 pub mod postgres;
 pub mod sqlite;
 
-pub use audit::{AuditFilter, AuditStore, AuditTx};
+pub use audit::{
+    AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvent, NumberedEvents,
+};
 pub use bulk::{BulkStore, BulkTx, RevokeFilter};
 pub use callers::{CallerStore, CallerTx};
 pub use changes::{Change, ChangeStore, ChangedEntity};
+pub use contraction::Release;
 pub use credentials::{CredentialStore, CredentialTx};
 pub use directory::{DirectoryStore, DirectoryTx, NameHolder};
 pub use error::{StoreError, Unique};
-pub use feed::{ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced};
+pub use feed::{
+    ChangeFeed, FeedStore, Hint, IncarnationId, Published, Replica, Replicas, Synced, host_name,
+};
 pub use lineage::{Admitted, Floor, Incarnation, Lineage, Origin, StaleOrigin};
 pub use listing::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
 };
 pub use location::{
-    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, missing_rights,
-    open, open_existing, open_existing_with, open_with, pending_migrations, restore,
+    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, migrate_to,
+    missing_rights, open, open_existing, open_existing_with, open_with, pending_migrations,
+    require_release, restore,
 };
 pub use migrations::MigrationSummary;
 pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};
 pub use policies::{PolicyStore, PolicyTx};
 pub use postgres::{PoolSizes, PostgresStore};
 pub use request_ids::{ClaimedRequest, RequestIdTx};
-pub use rules::{OldReplica, RULES, RulesTx, VERSION};
+pub use rules::{OldReplica, RULES, RulesStore, RulesTx, VERSION};
 pub use sqlite::{PreparedRestore, SqliteStore};
+pub use status::{EntityCounts, ExpiringCount, ReplicaDetails, StatusStore, StoreKind};
 pub use transfer::{
     ExportFilter, ImportFound, ImportNames, StoredCredential, TakenCredential, TransferStore,
     TransferTx,
 };
+pub use workspace_uses::{UsePosition, UsedPat, WorkspaceUseStore, WorkspaceUseTx};
 
 use async_trait::async_trait;
 
@@ -93,8 +107,11 @@ pub trait ReadStore:
     + CallerStore
     + AuditStore
     + PendingEndsStore
+    + WorkspaceUseStore
     + ChangeStore
     + FeedStore
+    + StatusStore
+    + RulesStore
 {
     /// Checks that the database answers and accepts writes. It makes a test write, which leaves no rows behind, only if
     /// there is a doubt: at the start, and after a write failed because the disk was full or a right was missing.
@@ -128,6 +145,7 @@ pub trait WriteTx:
     + RequestIdTx
     + AuditTx
     + PendingEndsTx
+    + WorkspaceUseTx
     + RulesTx
 {
     /// Commits the transaction together with the audit event and the rows of the change log. Returns the newest

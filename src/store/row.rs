@@ -12,16 +12,14 @@ use super::column_reader::{ColumnReader, Columns};
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
-    NameHolder, OldReplica, Origin, PendingEnds, PendingEndsOwner, Replica, Replicas, Result,
-    StaleOrigin, StoreError, StoredCredential, Synced, TakenCredential,
+    NameHolder, Origin, PendingEnds, PendingEndsOwner, Result, StaleOrigin, StoreError,
+    StoredCredential, Synced, TakenCredential, UsedPat,
 };
 use crate::model::{
-    Annotations, AuditEvent, Caller, CallerId, CallerIdentity, CallerName, CertificateSan,
-    Credential, CredentialFacts, CredentialId, CredentialKind, Digest, DisplayName, EventId, Facts,
-    FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner, OwnerKind, PatPolicy,
-    PermissionSet, PreviousToken, PrincipalFacts, ReplicaId, RequestId, Revision, Role, RotationId,
-    ScopeSet, Slug, StoreTime, User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy,
-    WorkspaceSet,
+    Annotations, CallerId, Credential, CredentialFacts, CredentialId, CredentialKind, Digest,
+    DisplayName, Facts, FoundFacts, Invalid, IpAllowlist, LastUse, Lately, Membership, Owner,
+    OwnerKind, PatPolicy, PrincipalFacts, RequestId, Revision, Role, ScopeSet, Slug, StoreTime,
+    User, UserFacts, UserId, Workspace, WorkspaceId, WorkspacePolicy, WorkspaceSet,
 };
 
 impl<R: Columns> ColumnReader<'_, R> {
@@ -70,7 +68,7 @@ impl<R: Columns> ColumnReader<'_, R> {
         Ok((kind, owner))
     }
 
-    fn last_use(&mut self) -> Result<Option<LastUse>> {
+    pub(super) fn last_use(&mut self) -> Result<Option<LastUse>> {
         let time = self.maybe_time("last_use_time")?;
         let ip = self.maybe("last_use_ip", R::text, |text| text.parse::<IpAddr>().ok())?;
         Ok(time.map(|time| LastUse { time, ip }))
@@ -124,34 +122,6 @@ impl<R: Columns> ColumnReader<'_, R> {
 
     fn revision(&mut self) -> Result<Revision> {
         self.number("revision", |number| u64::try_from(number).ok().map(Revision))
-    }
-
-    fn caller(&mut self) -> Result<Caller> {
-        Ok(Caller {
-            id: CallerId(self.uuid("id")?),
-            name: self.parsed("name", CallerName::parse)?,
-            permissions: self.number("permissions", PermissionSet::from_bits)?,
-            identity: {
-                let digest = self.maybe_digest("digest")?;
-                let san = self.maybe_parsed("certificate_san", CertificateSan::parse)?;
-                match (digest, san) {
-                    (Some(digest), None) => CallerIdentity::Token(digest),
-                    (None, Some(san)) => CallerIdentity::Certificate(san),
-                    _ => return Err(self.corrupt("digest")),
-                }
-            },
-            hint: self.text("hint")?,
-            create_time: self.time("create_time")?,
-            revoke_time: self.maybe_time("revoke_time")?,
-            previous: {
-                let digest = self.maybe_digest("previous_digest")?;
-                let expire_time = self.maybe_time("previous_expire_time")?;
-                digest
-                    .zip(expire_time)
-                    .map(|(digest, expire_time)| PreviousToken { digest, expire_time })
-            },
-            rotation: self.maybe_uuid("rotation_id")?.map(RotationId),
-        })
     }
 
     fn change(&mut self) -> Result<Change> {
@@ -255,6 +225,18 @@ pub(super) fn digest(row: &impl Columns) -> Result<Digest> {
     let mut columns = ColumnReader::new(row, "credentials");
     let digest = columns.maybe_digest("digest")?;
     columns.required("digest", digest)
+}
+
+/// Reads `credential_columns`, the time of the last use in a workspace, the user's role there, and `user_columns`.
+pub(super) fn used_pat(row: &impl Columns) -> Result<UsedPat> {
+    let mut columns = ColumnReader::new(row, "credentials");
+    let credential = columns.credential()?;
+    columns.table = "workspace_uses";
+    let last_use_time = columns.maybe_time("last_use_time")?;
+    columns.table = "memberships";
+    let role = columns.maybe("role", Columns::int, Role::from_number)?;
+    columns.table = "users";
+    Ok(UsedPat { credential, user: columns.user()?, role, last_use_time })
 }
 
 /// Reads a credential's id, digest, kind and owner.
@@ -385,47 +367,13 @@ pub(super) fn pending_ends(row: &impl Columns) -> Result<PendingEnds> {
     })
 }
 
-/// Reads `caller_columns`.
-pub(super) fn caller(row: &impl Columns) -> Result<Caller> {
-    ColumnReader::new(row, "callers").caller()
-}
-
-/// Reads the caller that follows the origin and the revision, or `None` if the row has none.
-pub(super) fn caller_after_origin(row: &impl Columns) -> Result<Option<Caller>> {
-    let mut columns = ColumnReader { row, table: "callers", next: ORIGIN_COLUMNS };
-    if columns.maybe_uuid("id")?.is_none() {
-        return Ok(None);
-    }
-    columns.next = ORIGIN_COLUMNS;
-    columns.caller().map(Some)
-}
-
-/// Reads `audit_event_columns`.
-pub(super) fn audit_event(row: &impl Columns) -> Result<AuditEvent> {
-    let mut columns = ColumnReader::new(row, "audit_events");
-    Ok(AuditEvent {
-        id: EventId(columns.uuid("id")?),
-        time: columns.time("time")?,
-        action: columns.text("action")?,
-        caller: columns.text("caller")?,
-        acting_user: columns.maybe_parsed("acting_user", UserId::parse)?,
-        target_kind: columns.text("target_kind")?,
-        target_id: columns.text("target_id")?,
-        remote_address: columns.maybe_text("remote_address")?,
-        before: columns.maybe_text("before")?,
-        after: columns.maybe_text("after")?,
-        reason: columns.maybe_text("reason")?,
-        refusal: columns.maybe_text("refusal")?,
-    })
-}
-
 /// Reads the origin of a Postgres statement.
 pub(super) fn origin(row: &impl Columns) -> Result<Origin> {
     ColumnReader::new(row, "counter").origin()
 }
 
 /// Number of columns that [`origin_and_revision`] reads.
-const ORIGIN_COLUMNS: usize = 2;
+pub(super) const ORIGIN_COLUMNS: usize = 2;
 
 /// Reads the origin of a Postgres statement and the newest revision.
 pub(super) fn origin_and_revision(row: &impl Columns) -> Result<(Origin, Revision)> {
@@ -457,36 +405,6 @@ pub(super) fn lately(row: &impl Columns) -> Result<Option<Lately>> {
 /// Reads the store's incarnation and newest revision.
 pub(super) fn incarnation_and_revision(row: &impl Columns) -> Result<(IncarnationId, Revision)> {
     ColumnReader::new(row, "counter").incarnation_and_revision()
-}
-
-/// Reads the rows of `list_replicas`: the store's incarnation and newest revision, then a replica and whether it has
-/// ended. A row without a replica id has no replica.
-pub(super) fn replicas(rows: &[impl Columns]) -> Result<Replicas> {
-    let first = rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
-    let (incarnation, revision) = self::incarnation_and_revision(first)?;
-    let (mut replicas, mut ended) = (Vec::with_capacity(rows.len()), Vec::new());
-    for row in rows {
-        let mut columns = ColumnReader { row, table: "replicas", next: 2 };
-        let Some(id) = columns.maybe_uuid("replica_id")?.map(ReplicaId) else { continue };
-        if columns.int("end_time")? != 0 {
-            ended.push(id);
-            continue;
-        }
-        replicas.push(Replica {
-            id,
-            applied: Revision(columns.number("applied", |number| u64::try_from(number).ok())?),
-            seq: columns.int("seq")?,
-            lease: columns
-                .number("lease", |micros| u64::try_from(micros).ok().map(Duration::from_micros))?,
-        });
-    }
-    Ok(Replicas { incarnation, revision, replicas, ended })
-}
-
-/// Reads a replica's host and version.
-pub(super) fn old_replica(row: &impl Columns) -> Result<OldReplica> {
-    let mut columns = ColumnReader::new(row, "replicas");
-    Ok(OldReplica { host: columns.text("host")?, version: columns.maybe_text("version")? })
 }
 
 /// Reads the rows of a sync: the store's incarnation and newest revision, one column to skip, and a change. A row

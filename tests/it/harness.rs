@@ -64,6 +64,7 @@ impl Harness {
             name: name.to_owned(),
             permissions: permissions.iter().map(ToString::to_string).collect(),
             certificate_san: String::new(),
+            ..CreateCaller::default()
         };
         let operator = Context::operator("harness");
         let made = self.running.service.create_caller(operator, request).await;

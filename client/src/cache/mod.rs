@@ -238,20 +238,24 @@ impl Cache {
         let service_ttl = answer.response().cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
         let service_ttl = service_ttl.unwrap_or(Duration::ZERO);
         let denial = answer.denial();
-        if denial == Some(Denial::UnknownTokensTooMany) {
-            // It says nothing about the token, which may be valid at the next attempt.
+        if matches!(denial, Some(Denial::UnknownTokensTooMany | Denial::Unspecified)) {
+            // The first says nothing about the token, which may be valid at the next attempt. The other is a refusal
+            // that this version does not know, so it does not know either what would end it.
             return;
         }
         // The service gives a lifetime with every refusal except that of an unknown token.
-        let (entries, ttl) = match denial {
-            Some(Denial::TokenUnknown) => (&self.refusals, self.limits.unknown_ttl),
+        let (answers, refusals) = (&self.answers, &self.refusals);
+        let (entries, others, ttl) = match denial {
+            Some(Denial::TokenUnknown) => (refusals, answers, self.limits.unknown_ttl),
             Some(_) if !names_its_entities(&answer) => {
-                (&self.refusals, service_ttl.min(self.limits.unknown_ttl))
+                (refusals, answers, service_ttl.min(self.limits.unknown_ttl))
             }
-            Some(_) | None => (&self.answers, service_ttl),
+            Some(_) | None => (answers, refusals, service_ttl),
         };
         let valid_until = started.at.plus(ttl);
         if valid_until > started.at {
+            // An older answer to the same question would hide this one.
+            others.remove(&key);
             entries.insert(key, Entry { answer, slots, valid_until, era });
         }
     }
@@ -338,7 +342,15 @@ impl Cache {
 }
 
 /// Whether every change that could reverse this answer concerns an entity that the answer names. A refusal without an
-/// owner or a workspace does not show which entities it depends on.
+/// owner, or one because of the named workspace that does not name it, does not show which entities it depends on.
 fn names_its_entities(answer: &Introspection) -> bool {
-    answer.is_active() && answer.denial() != Some(Denial::NotAMember)
+    answer.is_active()
+        && match answer.denial() {
+            Some(Denial::NotAMember) => false,
+            // They depend on what the workspace permits, and a member may know the workspace.
+            Some(Denial::WorkspaceNotGranted | Denial::PatNotPermitted) => {
+                answer.workspace().is_some()
+            }
+            _ => true,
+        }
 }

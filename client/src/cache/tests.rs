@@ -2,6 +2,7 @@
 //! `tests/it/client`.
 
 use super::*;
+use crate::Scopes;
 use crate::pb::change::Entity;
 use crate::pb::{
     Change, IntrospectResponse, IntrospectedWorkspace, UserPrincipal, WorkspaceKeyPrincipal,
@@ -35,11 +36,16 @@ fn checkpoint(revision: u64, changes: Vec<(Entity, u64)>) -> WatchResponse {
     WatchResponse { changes, cursor: revision.to_string(), revision }
 }
 
+/// An answer to the question of `key`.
+fn answer(response: IntrospectResponse) -> Introspection {
+    Introspection::new(response, Scopes::READ)
+}
+
 fn allowed(revision: u64) -> Introspection {
     let user = UserPrincipal { id: "ada".into(), display_name: "Ada".into() };
     let workspace =
         IntrospectedWorkspace { id: "w".into(), slug: "acme".into(), display_name: String::new() };
-    Introspection::new(IntrospectResponse {
+    answer(IntrospectResponse {
         active: true,
         allowed: true,
         principal: Some(Principal::User(user)),
@@ -229,7 +235,7 @@ fn a_stale_answer_and_one_of_revision_0_are_not_kept() {
 }
 
 fn unknown(revision: u64) -> Introspection {
-    Introspection::new(IntrospectResponse {
+    answer(IntrospectResponse {
         denial: Denial::TokenUnknown.into(),
         http_status: 401,
         revision,
@@ -264,9 +270,67 @@ fn a_refusal_that_names_no_entity_is_remembered_briefly() {
     let mut response = allowed(10).response().clone();
     (response.allowed, response.workspace) = (false, None);
     response.denial = Denial::NotAMember.into();
-    cache.insert(other.to_key(), Introspection::new(response), &cache.begin_fill(at_second(0)));
+    cache.insert(other.to_key(), answer(response), &cache.begin_fill(at_second(0)));
     assert!(cache.get(&other, 0, at_second(0)).is_some());
     assert!(cache.get(&other, 0, at_second(1)).is_none());
+}
+
+#[test]
+fn a_refusal_because_of_a_known_workspace_ends_with_a_change_of_it() {
+    for denial in [Denial::WorkspaceNotGranted, Denial::PatNotPermitted] {
+        let mut response = allowed(10).response().clone();
+        (response.allowed, response.denial) = (false, denial.into());
+        let cache = warm(Duration::ZERO);
+        let other = KeyRef { workspace: "other", ..key() };
+        let started = cache.begin_fill(at_second(0));
+        cache.insert(other.to_key(), answer(response.clone()), &started);
+        assert!(cache.get(&other, 0, at_second(2)).is_some(), "{denial:?}");
+        let permitted = (Entity::WorkspaceId("w".into()), 11);
+        cache.apply(&checkpoint(11, vec![permitted]), at_second(2), false, at_second(2));
+        assert!(cache.get(&other, 0, at_second(2)).is_none(), "{denial:?}");
+        // Without the workspace, nothing shows which change would end it.
+        (response.workspace, response.revision) = (None, 11);
+        cache.insert(other.to_key(), answer(response), &cache.begin_fill(at_second(2)));
+        assert!(cache.get(&other, 0, at_second(2)).is_some(), "{denial:?}");
+        assert!(cache.get(&other, 0, at_second(3)).is_none(), "{denial:?}");
+    }
+}
+
+#[test]
+fn a_denial_that_this_version_does_not_know_is_a_refusal_and_never_remembered() {
+    let cache = warm(Duration::ZERO);
+    let mut response = allowed(10).response().clone();
+    // A newer service would say that it is not allowed. Even if it contradicted itself, it is a refusal.
+    for allowed in [false, true] {
+        (response.allowed, response.denial, response.http_status) = (allowed, 9_999, 403);
+        let answer = answer(response.clone());
+        assert!(!answer.is_allowed());
+        assert_eq!((answer.denial(), answer.http_status()), (Some(Denial::Unspecified), 403));
+        let other = KeyRef { workspace: "other", ..key() };
+        cache.insert(other.to_key(), answer, &cache.begin_fill(at_second(0)));
+        assert!(cache.get(&other, 0, at_second(0)).is_none());
+    }
+}
+
+#[test]
+fn an_answer_about_the_identity_allows_nothing_whatever_the_service_says() {
+    let response = |identity_only| IntrospectResponse {
+        identity_only,
+        http_status: 200,
+        ..allowed(10).response().clone()
+    };
+    // A service of 0.1 does not say that it is about the identity only.
+    for identity_only in [false, true] {
+        let answer = Introspection::new(response(identity_only), Scopes::NONE);
+        assert!(answer.is_identity_only() && !answer.is_allowed());
+        assert_eq!((answer.denial(), answer.http_status()), (None, 200));
+    }
+    let answer = Introspection::new(response(false), Scopes::READ);
+    assert!(!answer.is_identity_only() && answer.is_allowed());
+    // It has decided another request.
+    let answer = Introspection::new(response(true), Scopes::READ);
+    assert!(!answer.is_allowed());
+    assert_eq!((answer.denial(), answer.http_status()), (Some(Denial::Unspecified), 403));
 }
 
 #[test]
@@ -276,7 +340,7 @@ fn a_token_that_was_not_looked_up_is_never_remembered() {
     response.cache_ttl = allowed(10).response().cache_ttl;
     response.denial = Denial::UnknownTokensTooMany.into();
     response.http_status = 429;
-    let answer = Introspection::new(response);
+    let answer = self::answer(response);
     assert!(!answer.is_allowed() && answer.http_status() == 429);
     let late = KeyRef { digest: &[9; 32], ..key() };
     cache.insert(late.to_key(), answer, &cache.begin_fill(at_second(0)));
@@ -294,7 +358,7 @@ fn a_keys_answer_ends_with_a_change_of_its_workspace() {
     (response.workspace, response.allowed) = (None, false);
     response.denial = Denial::WorkspaceMismatch.into();
     let other = KeyRef { workspace: "other", ..key() };
-    cache.insert(other.to_key(), Introspection::new(response), &cache.begin_fill(at_second(0)));
+    cache.insert(other.to_key(), answer(response), &cache.begin_fill(at_second(0)));
     assert!(cache.get(&other, 0, at_second(2)).is_some());
     let renamed = (Entity::WorkspaceId("own".into()), 11);
     cache.apply(&checkpoint(11, vec![renamed]), at_second(0), false, at_second(0));
@@ -341,7 +405,7 @@ fn a_slow_call_does_not_replace_a_newer_answer() {
     let cache = warm(Duration::ZERO);
     let mut refused = allowed(12).response().clone();
     (refused.allowed, refused.denial) = (false, Denial::InsufficientScope.into());
-    cache.insert(key().to_key(), Introspection::new(refused), &cache.begin_fill(at_second(0)));
+    cache.insert(key().to_key(), answer(refused), &cache.begin_fill(at_second(0)));
     cache.insert(key().to_key(), allowed(11), &cache.begin_fill(at_second(0)));
     assert!(!cache.get(&key(), 0, at_second(0)).expect("it is remembered").is_allowed());
 }

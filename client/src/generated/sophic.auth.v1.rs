@@ -208,7 +208,10 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "CreatePat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns one credential. Permission: credentials.read, credentials.write (with an acting user) or credentials.admin.
+        /// Returns one credential, by its id or its token, and how it ended. Permission: credentials.read, credentials.write
+        /// (with an acting user) or credentials.admin. On behalf of an acting user: only a credential that this user may
+        /// manage; any other is NOT_FOUND, like one that does not exist. Unknown texts count toward the rate of unknown tokens,
+        /// as with Introspect: above the rate an unknown text is RESOURCE_EXHAUSTED.
         pub async fn get_credential(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -233,6 +236,34 @@ pub mod auth_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "GetCredential"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Explains how a request with a credential would be decided: the rows of the decision table (docs/decisions.md) one by
+        /// one, and the decision that Introspect would give. Reads the store, and does not count as a use of the credential.
+        /// Permission: credentials.read, credentials.write (with an acting user) or credentials.admin. On behalf of an acting
+        /// user: as GetCredential. An unknown token is NOT_FOUND, and counts toward the rate of unknown tokens.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AuthService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Explain"));
             self.inner.unary(req, path, codec).await
         }
         /// Lists credentials. Permission: credentials.read, credentials.write (with an acting user) or
@@ -376,8 +407,9 @@ pub mod auth_service_client {
         }
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
         /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
-        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
-        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// the holder of a token may revoke it. On behalf of an acting user, only a credential that this user may manage is
+        /// revoked: the token of any other is answered like an unknown text. Unknown texts count toward the rate of unknown
+        /// tokens, as with Introspect. Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         pub async fn revoke(
             &mut self,
             request: impl tonic::IntoRequest<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -402,7 +434,9 @@ pub mod auth_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AuthService", "Revoke"));
             self.inner.unary(req, path, codec).await
         }
-        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.write (with an acting user) or
+        /// credentials.admin. On behalf of an acting user: keys of a workspace of which the user is an admin or owner, or the
+        /// user's own personal access tokens.
         pub async fn bulk_revoke(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1051,8 +1085,9 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
-    /// permissions that it holds itself.
+    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission
+    /// callers.admin. A caller can grant only permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a
+    /// later expiry than its own (LIFETIME_NOT_HELD).
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1134,7 +1169,8 @@ pub mod admin_service_client {
             self
         }
         /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
-        /// certificate has no token.
+        /// certificate has no token. With an expiry, while a server of an earlier release runs: FAILED_PRECONDITION
+        /// (REPLICA_TOO_OLD), since that one would accept the caller after its expiry.
         pub async fn create_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1216,7 +1252,9 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "RevokeCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes a caller's name or permissions.
+        /// Changes a caller's name, permissions, certificate or expiry, and waits until every replica knows. An expired caller
+        /// can be changed too, and lives again with a later expiry. A caller may bring its own expiry forward, but not move it
+        /// back or remove it (LIFETIME_NOT_HELD).
         pub async fn update_caller(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1243,7 +1281,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "UpdateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// Gives a caller a new service token, but no later expiry. The response shows it, and it is never shown again. The old token stays valid
         /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
         /// replaced is revoked when this returns. A caller may rotate itself.
         pub async fn rotate_caller(
@@ -1272,7 +1310,12 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "RotateCaller"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists the changes that were made and those that were refused, oldest first. Permission: audit.read.
+        /// Lists the changes that were made and those that were refused. Permission: audit.read, or, with an acting user,
+        /// credentials.read, credentials.write or credentials.admin. An acting user reads what is theirs: the owner of a
+        /// workspace the changes of the workspace, its keys and its memberships; every user the changes of their own personal
+        /// access tokens. With AUDIT_ORDER_COMMIT a log collector can follow the log and miss nothing. Errors:
+        /// ACTING_USER_REQUIRED, ACTING_USER_NOT_ACTIVE, ROLE_TOO_LOW and WORKSPACE_NOT_FOUND for an acting user who may not
+        /// read; ARGUMENT_INVALID for an invalid field; AUDIT_LOG_RESTORED for a resume_token that is ahead of the log.
         pub async fn list_audit_events(
             &mut self,
             request: impl tonic::IntoRequest<
@@ -1299,6 +1342,61 @@ pub mod admin_service_client {
                 .insert(
                     GrpcMethod::new("sophic.auth.v1.AdminService", "ListAuditEvents"),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the servers on the store, oldest first, with those that ended within the last hour. Permission: status.read.
+        pub async fn list_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::sophic_auth_protocol::pb::ListReplicasRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AdminService/ListReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "ListReplicas"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the state of the server that answers, what the store contains, and which credentials expire soon. Cheap
+        /// enough to be called by a monitor. Permission: status.read.
+        pub async fn get_status(
+            &mut self,
+            request: impl tonic::IntoRequest<
+                ::sophic_auth_protocol::pb::GetStatusRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::GetStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/sophic.auth.v1.AdminService/GetStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("sophic.auth.v1.AdminService", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
     }

@@ -1,7 +1,8 @@
 //! The tower layer: a request reaches the service behind it only if its token may do what the route requires.
 //!
-//! It fails closed: while the service is unavailable, requests are refused with 503. Whether refusals are HTTP or gRPC
-//! is configured. If the request decided, a client could have its refusals sent as HTTP 200.
+//! It fails closed: while the service is unavailable, requests are refused with 503, and a request for which no scope is
+//! required is refused with 500, unless the layer says that it admits those. Whether refusals are HTTP or gRPC is
+//! configured. If the request decided, a client could have its refusals sent as HTTP 200.
 
 mod client_ip;
 mod refusal;
@@ -29,12 +30,16 @@ use refusal::{Face, Refusal};
 
 /// Puts authorization in front of a service. The service finds the [`Introspection`] in the extensions of its requests.
 /// The `authorization` header is removed, so that no code behind the layer can log it.
+///
+/// A layer needs [`require`](Self::require) or [`require_by`](Self::require_by): it refuses every request for which no
+/// scope is required, since such a request is authorised for nothing.
 #[derive(Clone)]
 pub struct AuthLayer {
     client: Client,
     face: Face,
     required: Required,
     client_ip: ClientIp,
+    admits_identity_only: bool,
 }
 
 #[derive(Clone)]
@@ -44,19 +49,22 @@ enum Required {
 }
 
 impl AuthLayer {
-    /// Creates a layer for an HTTP service. Refusals are 400, 401, 403 and 503, with a problem body (RFC 9457).
+    /// Creates a layer for an HTTP service. Refusals are 400, 401, 403 and 503, and 500 if no scope is required, with a
+    /// problem body (RFC 9457).
     pub fn http(client: Client) -> Self {
         let required = Required::Always(Scopes::NONE);
-        Self { client, face: Face::Http, required, client_ip: ClientIp::connection() }
+        let client_ip = ClientIp::connection();
+        Self { client, face: Face::Http, required, client_ip, admits_identity_only: false }
     }
 
     /// Creates a layer for a gRPC service. Refusals are `INVALID_ARGUMENT`, `UNAUTHENTICATED`, `PERMISSION_DENIED` and
-    /// `UNAVAILABLE`.
+    /// `UNAVAILABLE`, and `INTERNAL` if no scope is required.
     pub fn grpc(client: Client) -> Self {
         Self { face: Face::Grpc, ..Self::http(client) }
     }
 
-    /// Requires all of these scopes. Without this, the layer admits every active token that acts in some workspace.
+    /// Requires all of these scopes. With none, the layer refuses every request, unless
+    /// [`admit_identity_only`](Self::admit_identity_only) is set.
     #[must_use]
     pub fn require(self, scopes: Scopes) -> Self {
         Self { required: Required::Always(scopes), ..self }
@@ -66,6 +74,15 @@ impl AuthLayer {
     #[must_use]
     pub fn require_by(self, scopes: impl Fn(&Parts) -> Scopes + Send + Sync + 'static) -> Self {
         Self { required: Required::By(Arc::new(scopes)), ..self }
+    }
+
+    /// Admits requests for which no scope is required, if their token is valid and may act in the named workspace. Such a
+    /// request is authorised for nothing: in the service behind the layer, its [`Introspection`] says
+    /// [`is_identity_only`](Introspection::is_identity_only), and [`is_allowed`](Introspection::is_allowed) is false.
+    /// For an endpoint that tells clients who they are, or that checks the scopes itself.
+    #[must_use]
+    pub fn admit_identity_only(self) -> Self {
+        Self { admits_identity_only: true, ..self }
     }
 
     /// Sets the source of the client's address, for credentials with an IP allowlist.
@@ -86,6 +103,12 @@ impl AuthLayer {
             Required::Always(scopes) => *scopes,
             Required::By(by) => by(parts),
         };
+        if scopes.is_empty() && !self.admits_identity_only {
+            tracing::error!(
+                "a request is refused, because its route requires no scope: use AuthLayer::require or require_by"
+            );
+            return Err(Refusal::no_scope_required());
+        }
         let presented = Presented::new(token)
             .in_workspace(workspace)
             .requiring(scopes)
@@ -98,7 +121,11 @@ impl AuthLayer {
             }
         };
         parts.headers.remove(AUTHORIZATION);
-        if answer.is_allowed() { Ok(answer) } else { Err(Refusal::denied(answer)) }
+        let admitted = answer.is_allowed()
+            || (self.admits_identity_only
+                && answer.is_identity_only()
+                && answer.denial().is_none());
+        if admitted { Ok(answer) } else { Err(Refusal::denied(answer)) }
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     Denied(Introspection),
     /// The workspace header is ambiguous.
     BadWorkspaceHeader,
+    /// The route requires no scope, so nobody is authorised for it: a mistake of the service behind the layer.
+    NoScopeRequired,
     /// The service gave no answer.
     Unavailable {
         /// Delay before a retry, in seconds.
@@ -57,6 +59,10 @@ impl Refusal {
         Self::BadWorkspaceHeader
     }
 
+    pub(super) fn no_scope_required() -> Self {
+        Self::NoScopeRequired
+    }
+
     pub(super) fn unavailable(error: &Error) -> Self {
         let asked = error.retry_after().unwrap_or_default();
         Self::Unavailable { retry_after: asked.as_millis().div_ceil(1_000).clamp(1, 60) as u64 }
@@ -66,6 +72,7 @@ impl Refusal {
         match self {
             Self::Denied(answer) => answer.http_status(),
             Self::BadWorkspaceHeader => 400,
+            Self::NoScopeRequired => 500,
             Self::Unavailable { .. } => 503,
         }
     }
@@ -75,6 +82,7 @@ impl Refusal {
         match self {
             Self::Denied(answer) => denial(answer).map_or("DENIED", Denial::as_str),
             Self::BadWorkspaceHeader => "REQUEST_MALFORMED",
+            Self::NoScopeRequired => "NO_SCOPE_REQUIRED",
             Self::Unavailable { .. } => "AUTHORIZATION_UNAVAILABLE",
         }
     }
@@ -90,6 +98,9 @@ impl Refusal {
                 None => "the token may not do this",
             },
             Self::BadWorkspaceHeader => headers::WORKSPACE_MALFORMED,
+            Self::NoScopeRequired => {
+                "this endpoint requires no scope, so no token is authorised for it"
+            }
             Self::Unavailable { .. } => "the authorization service gave no answer: try again",
         }
     }
@@ -106,7 +117,7 @@ impl Refusal {
             Self::BadWorkspaceHeader => {
                 Some(HeaderValue::from_static(headers::WORKSPACE_MALFORMED_CHALLENGE))
             }
-            Self::Unavailable { .. } => None,
+            Self::NoScopeRequired | Self::Unavailable { .. } => None,
         }
     }
 
@@ -137,7 +148,10 @@ impl Refusal {
             "detail": self.detail(),
         });
         // `denial` is about the client. `reason` is about the service.
-        let member = if matches!(self, Self::Unavailable { .. }) { "reason" } else { "denial" };
+        let member = match self {
+            Self::Denied(_) | Self::BadWorkspaceHeader => "denial",
+            Self::NoScopeRequired | Self::Unavailable { .. } => "reason",
+        };
         problem[member] = self.reason().into();
         if let Self::Denied(answer) = self
             && !answer.missing_scopes().is_empty()
@@ -156,13 +170,14 @@ impl Refusal {
         let code = match self.status() {
             400 => Code::InvalidArgument,
             401 => Code::Unauthenticated,
+            500 => Code::Internal,
             503 => Code::Unavailable,
             _ => Code::PermissionDenied,
         };
         let mut details =
             ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, HashMap::new());
         match self {
-            Self::Denied(_) => {}
+            Self::Denied(_) | Self::NoScopeRequired => {}
             Self::BadWorkspaceHeader => {
                 details.add_bad_request_violation(WORKSPACE_HEADER, self.detail());
             }

@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::record::BulkRevokeArgs;
-use super::{at_least_one, duration};
+use super::{IntrospectArgs, at_least_one, duration};
 use crate::model::{CredentialKind, Role, Scope};
 
 /// Flags of `create`, for keys and personal access tokens.
@@ -114,9 +114,10 @@ pub(in crate::cli) enum PatCommand {
 /// Commands on one existing key or personal access token.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum LifecycleCommand {
-    /// Show a credential
+    /// Show a credential, and if it has ended, since when and by whom
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
-        /// Id of the credential
+        /// Id of the credential. '-' reads its token from standard input
         id: String,
     },
     /// Change the name, annotations or allowed addresses, remove scopes, or bring the expiry forward
@@ -147,7 +148,7 @@ pub(in crate::cli) enum CredentialsCommand {
     /// Revoke every credential that matches all given filters, and wait until no server accepts any of them. At least
     /// one filter is required
     #[command(
-        after_help = "Example:\n  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run"
+        after_help = BULK_REVOKE_EXAMPLES
     )]
     Revoke(BulkRevokeArgs),
     /// List keys and personal access tokens
@@ -261,10 +262,26 @@ Examples:
   sophic-auth key list --workspace acme --name-prefix ci- --output json
   sophic-auth pat list --user ada --state revoked";
 
+const BULK_REVOKE_EXAMPLES: &str = "\
+Examples:
+  sophic-auth credentials revoke --workspace acme --created-before 2027-01-01T00:00:00Z --dry-run
+  sophic-auth credentials revoke --workspace acme --unused-for 90d --acting-user ada
+  sophic-auth credentials revoke --workspace acme --creator user:bob --reason \"bob has left\"";
+
 const EXPIRING_EXAMPLES: &str = "\
 Example, for a nightly job:
   sophic-auth credentials expiring --within 14d --output json > expiring.json
   case $? in 1) mail-owners < expiring.json;; 2) page-somebody;; esac";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  sophic-auth key show 0195f2d4-7c1e-7b3a-9d58-0242ac120002
+  printf '%s' \"$TOKEN\" | sophic-auth pat show -";
+
+pub(in crate::cli) const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  sophic-auth explain 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --workspace acme --scope read --client-ip 203.0.113.7
+  printf '%s' \"$TOKEN\" | sophic-auth explain - --workspace acme --scope capture --output json";
 
 const REVOKE_EXAMPLES: &str = "\
 Examples:
@@ -281,6 +298,18 @@ Examples:
   sophic-auth key update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --name ci --allow-ip 203.0.113.0/24
   sophic-auth pat update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --scope read --ttl 7d
   sophic-auth pat update 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --workspace acme";
+
+/// Flags of `explain`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ExplainArgs {
+    /// Id of the credential. '-' reads its token from standard input
+    pub(in crate::cli) credential: String,
+    #[command(flatten)]
+    pub(in crate::cli) asked: IntrospectArgs,
+    /// Explain on behalf of this user, by id: only a credential that they may manage
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "USER")]
+    pub(in crate::cli) acting_user: String,
+}
 
 /// Flags of `revoke`.
 #[derive(Debug, Args)]

@@ -3,10 +3,12 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are help texts, read in a terminal")]
 
+pub(super) mod caller;
 pub(super) mod credential;
 pub(super) mod policy;
 pub(super) mod record;
 pub(super) mod serve;
+pub(super) mod status;
 pub(super) mod transfer;
 
 use std::net::IpAddr;
@@ -18,11 +20,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::monitor::CommandMonitor;
-use crate::model::{Invalid, Permission, Role, Scope, parse_client_ip};
-use credential::{CredentialsCommand, KeyCommand, PatCommand};
-use policy::{PatPolicyArgs, WorkspacePolicyArgs};
+use crate::model::{Invalid, Role, Scope, parse_client_ip};
+use caller::CallerCommand;
+use credential::{CredentialsCommand, ExplainArgs, KeyCommand, PatCommand};
+use policy::{BarArgs, PatPolicyArgs, WorkspacePolicyArgs};
 use record::{AuditCommand, LeakedArgs, PurgeArgs};
 use serve::{Ports, ServeArgs};
+use status::{ReplicaCommand, StatusArgs};
 
 /// API keys and personal access tokens: create, introspect, revoke
 #[derive(Debug, Parser)]
@@ -148,12 +152,22 @@ pub(super) enum Command {
     /// Delete credentials that were revoked or expired long ago, and old rows of the change log. The server does this
     /// regularly
     Purge(PurgeArgs),
+    /// Show what the store contains, and which credentials expire soon. What reaches 1,000,000 is not counted further
+    #[command(after_help = "Example:\n  sophic-auth status --expiring-within 30d")]
+    Status(StatusArgs),
+    /// The servers on the store
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
     /// Introspect the token on standard input: whose it is, and whether it may do what is asked. Exit code 0: allowed; 1:
     /// refused; 2: the command failed
     #[command(
         after_help = "Example:\n  printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read"
     )]
     Introspect(IntrospectArgs),
+    /// Explain how a request with a credential would be decided: each row of the decision table with what it judged, and
+    /// the decision. Exit code 0: allowed; 1: refused; 2: the command failed
+    #[command(after_help = credential::EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Import credentials, with their digests or tokens, from CSV or JSON lines
     #[command(after_help = transfer::IMPORT_EXAMPLES, after_long_help = transfer::import_long_help())]
     Import(transfer::ImportArgs),
@@ -211,61 +225,6 @@ pub(super) struct DevArgs {
     pub(super) ports: Ports,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum CallerCommand {
-    /// Create a caller and print its service token. The token cannot be shown again
-    #[command(
-        after_help = "Example:\n  sophic-auth caller create gateway --permission introspect --output token"
-    )]
-    Create {
-        /// Name: 1 to 63 characters of a-z, 0-9, '.' and '-'
-        name: String,
-        /// Permission: introspect, credentials.read, credentials.write, credentials.admin, directory.read, directory.write,
-        /// audit.read or callers.admin. Repeatable
-        #[arg(long = "permission", required = true, value_name = "PERMISSION")]
-        permissions: Vec<Permission>,
-        /// DNS name or URI in the caller's client certificate. The caller then has no service token
-        #[arg(long, value_name = "SAN")]
-        certificate_san: Option<String>,
-    },
-    /// List callers, oldest first
-    List,
-    /// Change a caller's name or permissions
-    #[command(
-        after_help = "Example:\n  sophic-auth caller update gateway --permission introspect --permission audit.read"
-    )]
-    Update {
-        /// Id or name of the caller
-        caller: String,
-        /// New name [default: unchanged]
-        #[arg(long, required_unless_present = "permissions")]
-        name: Option<String>,
-        /// New permission. Replaces all permissions. Repeatable [default: unchanged]
-        #[arg(long = "permission", value_name = "PERMISSION")]
-        permissions: Vec<Permission>,
-    },
-    /// Replace a caller's service token and print the new one. The old one stays valid for an overlap
-    #[command(
-        after_help = "Example:\n  sophic-auth caller rotate gateway --overlap 1h --output token"
-    )]
-    Rotate {
-        /// Id or name of the caller
-        caller: String,
-        /// How long the old token stays valid, at most 7d. 0s ends it before the command returns [default: 10m]
-        #[arg(long, value_parser = duration, value_name = "DURATION")]
-        overlap: Option<Duration>,
-        /// UUID that makes retries safe: within 10 minutes, the same command with the same id replaces the lost new token, even
-        /// if a service uses it, and does not rotate again
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "UUID")]
-        request_id: String,
-    },
-    /// Revoke a caller for good, and wait until no server accepts its token
-    Revoke {
-        /// Id or name of the caller
-        caller: String,
-    },
-}
-
 /// Declares the flags that disable and enable something, with their help texts.
 macro_rules! state_args {
     ($(#[$doc:meta])+ $name:ident, $disable:literal, $enable:literal) => {
@@ -301,26 +260,30 @@ state_args! {
     "Enable them"
 }
 
+/// Flags of `workspace put`.
+#[derive(Debug, Args)]
+pub(super) struct WorkspacePut {
+    /// Slug: 3 to 63 characters of a-z, 0-9 and '-'
+    pub(super) slug: String,
+    /// Display name [default: unchanged, or the slug for a new workspace]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Id. Give it to change the slug of an existing workspace [default: that of the workspace with this slug, or a new id]
+    #[arg(long)]
+    pub(super) id: Option<String>,
+    #[command(flatten)]
+    pub(super) switch: WorkspaceStateArgs,
+    #[command(flatten)]
+    pub(super) policy: WorkspacePolicyArgs,
+    #[command(flatten)]
+    pub(super) pat_policy: PatPolicyArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum WorkspaceCommand {
     /// Create or update a workspace
     #[command(after_help = WORKSPACE_EXAMPLES)]
-    Put {
-        /// Slug: 3 to 63 characters of a-z, 0-9 and '-'
-        slug: String,
-        /// Display name [default: unchanged, or the slug for a new workspace]
-        #[arg(long)]
-        name: Option<String>,
-        /// Id. Give it to change the slug of an existing workspace [default: that of the workspace with this slug, or a new id]
-        #[arg(long)]
-        id: Option<String>,
-        #[command(flatten)]
-        switch: WorkspaceStateArgs,
-        #[command(flatten)]
-        policy: WorkspacePolicyArgs,
-        #[command(flatten)]
-        pat_policy: PatPolicyArgs,
-    },
+    Put(WorkspacePut),
     /// Swap the slugs of two workspaces atomically
     #[command(after_help = "Example:\n  sophic-auth workspace swap-slugs acme acme-new")]
     SwapSlugs {
@@ -331,6 +294,24 @@ pub(super) enum WorkspaceCommand {
     },
     /// List workspaces, by id
     List,
+    /// List the personal access tokens that have acted in a workspace, the most recently used there first. An empty role
+    /// means that the token may not act there any more
+    #[command(after_help = "Example:\n  sophic-auth workspace pats acme")]
+    Pats {
+        /// Slug or id of the workspace
+        workspace: String,
+    },
+    /// Bar a personal access token, and those that replace it by rotation, from a workspace in which it has acted, without
+    /// ending it. Waits until no server accepts it there
+    #[command(
+        after_help = "Example:\n  sophic-auth workspace bar-pat acme 0195f2d4-7c1e-7b3a-9d58-0242ac120002 --reason \"unknown machine\""
+    )]
+    BarPat(BarArgs),
+    /// Admit a personal access token again to a workspace from which it was barred
+    #[command(
+        after_help = "Example:\n  sophic-auth workspace unbar-pat acme 0195f2d4-7c1e-7b3a-9d58-0242ac120002"
+    )]
+    UnbarPat(BarArgs),
     /// Delete a workspace, revoke its keys, remove its memberships, and reserve its slug for 30 days. Waits until every
     /// server has applied the change
     Delete {

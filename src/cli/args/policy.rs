@@ -1,4 +1,4 @@
-//! Policy flags, of the server and of a workspace.
+//! Policy flags, of the server and of a workspace, and the arguments of bars against personal access tokens.
 
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
 #[command(
     next_help_heading = "Policy for the personal access tokens that act in the workspace (applies at once)"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 pub(in crate::cli) struct PatPolicyArgs {
     /// Let no personal access token act in the workspace
     #[arg(long, conflicts_with = "no_pats_forbidden")]
@@ -156,4 +157,16 @@ impl WorkspacePolicyArgs {
         };
         Some(change).filter(|change| *change != PolicyChange::default())
     }
+}
+
+/// Arguments of `workspace bar-pat` and `workspace unbar-pat`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BarArgs {
+    /// Slug or id of the workspace
+    pub(in crate::cli) workspace: String,
+    /// Id of the personal access token
+    pub(in crate::cli) id: String,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(in crate::cli) reason: String,
 }

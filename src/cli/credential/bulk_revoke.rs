@@ -83,9 +83,10 @@ fn parse(args: BulkRevokeArgs) -> anyhow::Result<BulkRevoke> {
         creator: args.creator.unwrap_or_default(),
         created_before: time("--created-before", args.created_before)?,
         last_used_before: time("--last-used-before", args.last_used_before)?,
+        unused_for: args.unused_for,
         dry_run: args.dry_run,
         reason: args.reason,
-        acting_user: String::new(),
+        acting_user: args.acting_user,
         page_token: String::new(),
     })
 }

@@ -21,8 +21,8 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, Role, Timestamp, UserId, WorkspaceName,
 };
 use crate::service::{
-    CreateCredential, Expiration, ListCredentials, NewOwner, Reason, RevokeTarget, Rotate, Service,
-    ServiceError, SwitchCredential, UpdateCredential, view,
+    CreateCredential, CredentialChoice, Expiration, ListCredentials, NewOwner, Reason,
+    RevokeTarget, Rotate, Service, ServiceError, SwitchCredential, UpdateCredential, view,
 };
 use crate::token::{TOKEN_START, why_not_a_token};
 
@@ -84,16 +84,7 @@ async fn run_lifecycle(
     match command {
         LifecycleCommand::Rotate(args) => rotate(global, args, kind).await,
         LifecycleCommand::Revoke(args) => revoke(global, args, kind).await,
-        LifecycleCommand::Show { id } => {
-            refuse_token_output(global)?;
-            let id = credential_id(&id)?;
-            let service = open_service(global).await?;
-            let shown = service.get_credential(&operator(), id, "").await?;
-            // `key show` must not find a personal access token, or the reverse.
-            let shown = Some(shown).filter(|shown| shown.kind == kind);
-            let shown = shown.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
-            finish(global, service, &shown).await
-        }
+        LifecycleCommand::Show { id } => show(global, &id, kind).await,
         LifecycleCommand::Update(args) => update(global, args, kind).await,
         LifecycleCommand::Disable(args) => {
             refuse_token_output(global)?;
@@ -110,6 +101,34 @@ async fn run_lifecycle(
             finish(global, service, &credential).await
         }
     }
+}
+
+/// Reads which credential is meant: an id, or `-` for the token on standard input.
+pub(super) fn credential_choice(text: &str) -> anyhow::Result<CredentialChoice> {
+    if text != "-" {
+        return credential_id(text).map(CredentialChoice::Id);
+    }
+    let token = read_token_from_stdin()?;
+    if token.is_empty() {
+        anyhow::bail!(UsageError("standard input has no token".to_owned()));
+    }
+    Ok(CredentialChoice::Token(token))
+}
+
+async fn show(global: &Global, which: &str, kind: CredentialKind) -> anyhow::Result<()> {
+    refuse_token_output(global)?;
+    let choice = credential_choice(which)?;
+    let service = open_service(global).await?;
+    // `key show` must not find a personal access token, or the reverse.
+    let found = service.get_credential_and_end(&operator(), &choice, Some(kind), "").await?;
+    let (credential, end) = found;
+    let mut shown = view::credential(&credential, service.now());
+    if let Some(end) = &end {
+        view::add_end(&mut shown, end);
+    }
+    output::item(global.output, &shown)?;
+    service.close().await;
+    Ok(())
 }
 
 async fn create(
@@ -207,29 +226,43 @@ async fn update(global: &Global, args: UpdateArgs, kind: CredentialKind) -> anyh
 async fn revoke(global: &Global, args: RevokeArgs, kind: CredentialKind) -> anyhow::Result<()> {
     refuse_token_output(global)?;
     let mut invalid_because = None;
-    let target = if args.credential == "-" {
-        let text = read_token_from_stdin()?;
-        // Only the format of our tokens is known. An imported token may look like anything.
-        invalid_because = why_not_a_token(&text).filter(|_| text.starts_with(TOKEN_START));
-        if text.is_empty() {
-            anyhow::bail!(UsageError("standard input has no token".to_owned()));
+    let target = match credential_choice(&args.credential)? {
+        CredentialChoice::Id(id) => RevokeTarget::Id(id, Some(kind)),
+        CredentialChoice::Token(text) => {
+            // Only the format of our tokens is known. An imported token may look like anything.
+            invalid_because = why_not_a_token(&text).filter(|_| text.starts_with(TOKEN_START));
+            RevokeTarget::KnownToken(text, kind)
         }
-        RevokeTarget::Token(text)
-    } else {
-        RevokeTarget::Id(credential_id(&args.credential)?, Some(kind))
     };
+    let by_token = matches!(target, RevokeTarget::KnownToken(..));
     let service = open_service(global).await?;
-    let revoked = service.revoke(operator(), target, "", &args.reason).await?;
-    let Some(credential) = revoked.credential else {
-        service.close().await;
-        let why = invalid_because.map(|why| format!(", since this cannot be a token: {why}"));
-        let why = why.unwrap_or_default();
-        let text = format!("no credential has this token{why}: nothing was revoked");
-        return Err(
-            anyhow::Error::new(ServiceError::from(Reason::CredentialNotFound)).context(text)
-        );
-    };
+    let revoked = service.revoke(operator(), target, "", &args.reason).await;
+    let revoked = revoked.map_err(|error| {
+        let unknown =
+            by_token && error.refusal().unwrap_or(error.reason) == Reason::CredentialNotFound;
+        let error = anyhow::Error::new(error);
+        if unknown { error.context(unknown_token(kind, invalid_because)) } else { error }
+    })?;
+    // A call by id or by a known token names its credential.
+    let credential = revoked.credential.ok_or(ServiceError::from(Reason::CredentialNotFound))?;
     finish(global, service, &credential).await
+}
+
+/// Says that no credential of this kind has the token.
+fn unknown_token(kind: CredentialKind, invalid_because: Option<String>) -> String {
+    let other = match kind {
+        CredentialKind::Key => CredentialKind::Pat,
+        CredentialKind::Pat => CredentialKind::Key,
+    };
+    match invalid_because {
+        Some(why) => format!(
+            "no {kind} has this token, since this cannot be a token: {why}: nothing was revoked"
+        ),
+        None => format!(
+            "no {kind} has this token: nothing was revoked. If it is that of a {other}, use \
+             `sophic-auth {other} revoke -`"
+        ),
+    }
 }
 
 /// Prints the credential and closes the store.
@@ -252,7 +285,7 @@ fn credential_id(text: &str) -> anyhow::Result<CredentialId> {
     flag("the credential", CredentialId::parse(text))
 }
 
-fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
+pub(super) fn expiration(args: &ExpirationArgs) -> anyhow::Result<Option<Expiration>> {
     let time = args.expire_time.as_deref();
     let time = time.map(|time| flag("--expire-time", Timestamp::parse(time))).transpose()?;
     Ok(time.map(Expiration::At).or(args.ttl.map(Expiration::After)))
@@ -273,6 +306,6 @@ fn annotations(entries: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Adds the quotes of an etag, which shells take away. Empty text stays empty: no etag.
-fn quote_etag(etag: String) -> String {
+pub(super) fn quote_etag(etag: String) -> String {
     if etag.is_empty() || etag.starts_with('"') { etag } else { format!("\"{etag}\"") }
 }

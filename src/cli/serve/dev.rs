@@ -17,8 +17,8 @@ use crate::model::{
 };
 use crate::server::{self, Config, Running};
 use crate::service::{
-    CreateCaller, CreateCredential, Created, Kind, NewOwner, Options, PageRequest, PutUser,
-    PutWorkspace, Rpc, Service,
+    CreateCaller, CreateCredential, Created, Kind, ListAuditEvents, NewOwner, Options, PageRequest,
+    PutUser, PutWorkspace, Rpc, Service,
 };
 use crate::store::{self, AuditFilter, Location};
 
@@ -119,10 +119,11 @@ async fn refuse_foreign_store(location: &Location) -> anyhow::Result<()> {
 /// Whether the store has no change, no audit event and no caller.
 async fn is_empty(service: &Service) -> anyhow::Result<bool> {
     let page = PageRequest { size: 1, token: String::new() };
-    let events = service.list_audit_events(&AuditFilter::default(), &page).await?;
+    let all = ListAuditEvents { page: page.clone(), ..ListAuditEvents::default() };
+    let events = service.list_audit_events(&operator(), &all).await?;
     let callers = service.list_callers(&page).await?;
     let revision = service.revision().await?;
-    Ok(revision.0 == 0 && events.items.is_empty() && callers.items.is_empty())
+    Ok(revision.0 == 0 && events.events.is_empty() && callers.items.is_empty())
 }
 
 /// Whether the store has, or had, the demo workspace, which only `dev` creates with this id.
@@ -137,8 +138,9 @@ async fn was_made_by_dev(service: &Service) -> anyhow::Result<bool> {
         ..AuditFilter::default()
     };
     let page = PageRequest { size: 1, token: String::new() };
-    let put = service.list_audit_events(&filter, &page).await?;
-    Ok(put.items.iter().any(|event| event.refusal.is_none()))
+    let request = ListAuditEvents { filter, page, ..ListAuditEvents::default() };
+    let put = service.list_audit_events(&operator(), &request).await?;
+    Ok(put.events.iter().any(|event| event.refusal.is_none()))
 }
 
 async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
@@ -164,7 +166,7 @@ async fn demo(service: &Arc<Service>) -> anyhow::Result<Demo> {
     let request = CreateCaller {
         name: CALLER.to_owned(),
         permissions: Permission::ALL.iter().map(ToString::to_string).collect(),
-        certificate_san: String::new(),
+        ..CreateCaller::default()
     };
     let (caller, caller_token) = service.create_caller(operator(), request).await?;
     let caller_token = caller_token.map(|token| token.expose().to_owned()).unwrap_or_default();

@@ -2,6 +2,7 @@
 //! challenges. This file has the fixtures that they share.
 
 mod challenge;
+mod explained;
 mod oracle;
 mod rows;
 mod scopes;

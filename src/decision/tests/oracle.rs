@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::super::explain::outcomes;
 use super::super::*;
 use super::situation::*;
 use super::{acme, ada, allowlist, facts, now_plus, user_facts};
@@ -147,6 +148,30 @@ fn expected_answer(s: &Situation) -> Answer {
     answer
 }
 
+/// What becomes of the request at each row, in the order of the table, if this is its denial: the first row that denies is
+/// the decision's, what is before it has passed or is about the other kind, and what is behind it is not reached.
+fn expected_rows(s: &Situation, denial: &str) -> [RowOutcome; Denial::ALL.len()] {
+    let other_kind = match s.kind {
+        Kind::Key => {
+            &["WORKSPACE_REQUIRED", "NOT_A_MEMBER", "WORKSPACE_NOT_GRANTED", "PAT_NOT_PERMITTED"][..]
+        }
+        Kind::Pat => &["WORKSPACE_MISMATCH", "USER_CREDENTIAL_REQUIRED"][..],
+    };
+    let mut denied = false;
+    Denial::ALL.map(|row| {
+        if denied {
+            RowOutcome::NotReached
+        } else if row.as_str() == denial {
+            denied = true;
+            RowOutcome::Denied
+        } else if other_kind.contains(&row.as_str()) || row == Denial::UnknownTokensTooMany {
+            RowOutcome::NotApplicable
+        } else {
+            RowOutcome::Passed
+        }
+    })
+}
+
 fn scopes_of(set: ScopeSet) -> Scopes {
     Scope::ALL.map(|scope| set.contains(scope))
 }
@@ -218,7 +243,10 @@ fn compare(
             AddressCase::Inside => Some(inside),
         };
         let request = Request { workspace, required_scopes: set_of(s.required), client_ip };
-        assert_eq!(answer_of(decide(&found, &request, now_plus(0))), expected_answer(s), "{s:?}");
+        let (decision, expected) = (decide(&found, &request, now_plus(0)), expected_answer(s));
+        assert_eq!(answer_of(decision), expected, "{s:?}");
+        let (explained, rows) = outcomes(PresentedText::Accepted, &found, &request, now_plus(0));
+        assert_eq!((explained, rows), (decision, expected_rows(s, expected.denial)), "{s:?}");
         count += 1;
     };
     for kind in [Kind::Key, Kind::Pat] {

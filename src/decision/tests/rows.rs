@@ -400,7 +400,7 @@ fn row_10_a_token_that_may_not_act_in_a_workspace_has_no_role_and_no_scopes_ther
 #[test]
 fn row_10_a_lifetime_counts_from_creation_to_expiry() {
     let mut case = Case::pat();
-    let most = Duration::from_secs(60);
+    let most = Duration::from_mins(1);
     let pat_policy = PatPolicy { lifetime_max: Some(most), ..PatPolicy::default() };
     case.found = Some(Workspace { pat_policy, ..acme() });
     assert_eq!(case.denial(), Some(Denial::PatNotPermitted), "without an expiry");

@@ -28,6 +28,9 @@ pub(in crate::grpc) async fn revoke(
         creator: message.creator,
         created_before: time(&mut violations, "created_before", message.created_before),
         last_used_before: time(&mut violations, "last_used_before", message.last_used_before),
+        unused_for: message.unused_for.and_then(|unused| {
+            convert::non_negative_duration(&mut violations, "unused_for", unused)
+        }),
         dry_run: message.dry_run,
         reason: message.reason,
         acting_user: message.acting_user,

@@ -21,8 +21,8 @@ pub(in crate::grpc) async fn key(
     let scopes = convert::scopes(&mut violations, "scopes", &message.scopes);
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => convert::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => convert::expire_after(&mut violations, ttl),
     };
     let Some(workspace) = workspace else { return convert::refuse(violations) };
     violations.finish()?;
@@ -60,8 +60,8 @@ pub(in crate::grpc) async fn pat(
     let workspaces = fields::workspaces(&mut violations, "workspaces", &message.workspaces);
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => convert::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => convert::expire_after(&mut violations, ttl),
     };
     let Some(user) = user else { return convert::refuse(violations) };
     violations.finish()?;

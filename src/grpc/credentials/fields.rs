@@ -6,7 +6,7 @@ use crate::model::{
     Credential, CredentialId, CredentialKind, CredentialState, Owner, Scope, Timestamp,
     WorkspaceName, WorkspaceSet,
 };
-use crate::service::{Expiration, Violations};
+use crate::service::{CredentialEnd, Violations};
 use crate::store::CredentialOrder;
 
 pub(super) fn kind(violations: &mut Violations, number: i32) -> Option<CredentialKind> {
@@ -34,21 +34,6 @@ pub(super) fn state(violations: &mut Violations, number: i32) -> Option<Credenti
             None
         }
     }
-}
-
-pub(super) fn expire_at(
-    violations: &mut Violations,
-    time: prost_types::Timestamp,
-) -> Option<Expiration> {
-    let time = Timestamp::from_unix(time.seconds, time.nanos);
-    violations.check("expire_time", time).map(Expiration::At)
-}
-
-pub(super) fn expire_after(
-    violations: &mut Violations,
-    ttl: prost_types::Duration,
-) -> Option<Expiration> {
-    convert::non_negative_duration(violations, "ttl", ttl).map(Expiration::After)
 }
 
 /// Reads the workspaces to which a personal access token is to be limited, by slug or id.
@@ -96,17 +81,24 @@ pub(super) fn order(violations: &mut Violations, number: i32) -> CredentialOrder
     }
 }
 
-const fn pb_state(state: CredentialState) -> pb::CredentialState {
-    match state {
-        CredentialState::Active => pb::CredentialState::Active,
-        CredentialState::Disabled => pb::CredentialState::Disabled,
-        CredentialState::Expired => pb::CredentialState::Expired,
-        CredentialState::Revoked => pb::CredentialState::Revoked,
+/// Converts how a credential ended.
+pub(super) fn end(end: CredentialEnd) -> pb::CredentialEnd {
+    let (time, state) = (Some(convert::timestamp(end.time)), convert::pb_state(end.state).into());
+    let Some(event) = end.event else {
+        return pb::CredentialEnd { state, time, ..pb::CredentialEnd::default() };
+    };
+    pb::CredentialEnd {
+        state,
+        time,
+        caller: event.caller,
+        acting_user: event.acting_user.map(|user| user.to_string()).unwrap_or_default(),
+        reason: event.reason.unwrap_or_default(),
+        action: event.action,
     }
 }
 
 pub(super) fn credential(credential: Credential, now: Timestamp) -> pb::Credential {
-    let state = pb_state(credential.state(now)).into();
+    let state = convert::pb_state(credential.state(now)).into();
     let kind = convert::pb_kind(credential.kind).into();
     let etag = credential.etag();
     let (workspace_id, user_id, max_role) = match credential.owner {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response};
+use zeroize::Zeroizing;
 
 use super::{RpcResult, fields};
 use crate::grpc::{convert, pb};
-use crate::service::{ListCredentials, Service, Violations};
+use crate::service::{CredentialChoice, ListCredentials, Service, Violations};
 
 pub(in crate::grpc) async fn get(
     service: &Arc<Service>,
@@ -15,11 +16,23 @@ pub(in crate::grpc) async fn get(
     let context = convert::context(&request)?;
     let message = request.into_inner();
     let mut violations = Violations::default();
-    let id = fields::credential_id(&mut violations, "credential_id", &message.credential_id);
-    let Some(id) = id else { return convert::refuse(violations) };
-    let credential = service.get_credential(&context, id, &message.acting_user).await?;
+    let id = convert::optional(&message.credential_id);
+    let choice = match (id, message.token.is_empty()) {
+        (Some(id), true) => {
+            fields::credential_id(&mut violations, "credential_id", id).map(CredentialChoice::Id)
+        }
+        (None, false) => Some(CredentialChoice::Token(Zeroizing::new(message.token))),
+        (None, true) | (Some(_), false) => {
+            violations.add("credential_id", "exactly one of credential_id and token is required");
+            None
+        }
+    };
+    let Some(choice) = choice else { return convert::refuse(violations) };
+    let acting_user = &message.acting_user;
+    let found = service.get_credential_and_end(&context, &choice, None, acting_user).await?;
+    let (credential, end) = found;
     let credential = Some(fields::credential(credential, service.now()));
-    Ok(Response::new(pb::GetCredentialResponse { credential }))
+    Ok(Response::new(pb::GetCredentialResponse { credential, end: end.map(fields::end) }))
 }
 
 pub(in crate::grpc) async fn list(

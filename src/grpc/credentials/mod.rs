@@ -2,6 +2,7 @@
 
 pub(super) mod bulk_revoke;
 pub(super) mod create;
+pub(super) mod explain;
 mod fields;
 pub(super) mod list;
 pub(super) mod revoke;

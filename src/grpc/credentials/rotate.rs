@@ -22,8 +22,8 @@ pub(in crate::grpc) async fn rotate(
         .and_then(|overlap| convert::non_negative_duration(&mut violations, "overlap", overlap));
     let expiration = match message.expiration {
         None => None,
-        Some(Choice::ExpireTime(time)) => fields::expire_at(&mut violations, time),
-        Some(Choice::Ttl(ttl)) => fields::expire_after(&mut violations, ttl),
+        Some(Choice::ExpireTime(time)) => convert::expire_at(&mut violations, time),
+        Some(Choice::Ttl(ttl)) => convert::expire_after(&mut violations, ttl),
     };
     let Some(id) = id else { return convert::refuse(violations) };
     violations.finish()?;

@@ -48,12 +48,26 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::CreatePatResponse>,
             tonic::Status,
         >;
-        /// Returns one credential. Permission: credentials.read, credentials.write (with an acting user) or credentials.admin.
+        /// Returns one credential, by its id or its token, and how it ended. Permission: credentials.read, credentials.write
+        /// (with an acting user) or credentials.admin. On behalf of an acting user: only a credential that this user may
+        /// manage; any other is NOT_FOUND, like one that does not exist. Unknown texts count toward the rate of unknown tokens,
+        /// as with Introspect: above the rate an unknown text is RESOURCE_EXHAUSTED.
         async fn get_credential(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::GetCredentialRequest>,
         ) -> std::result::Result<
             tonic::Response<::sophic_auth_protocol::pb::GetCredentialResponse>,
+            tonic::Status,
+        >;
+        /// Explains how a request with a credential would be decided: the rows of the decision table (docs/decisions.md) one by
+        /// one, and the decision that Introspect would give. Reads the store, and does not count as a use of the credential.
+        /// Permission: credentials.read, credentials.write (with an acting user) or credentials.admin. On behalf of an acting
+        /// user: as GetCredential. An unknown token is NOT_FOUND, and counts toward the rate of unknown tokens.
+        async fn explain(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ExplainResponse>,
             tonic::Status,
         >;
         /// Lists credentials. Permission: credentials.read, credentials.write (with an acting user) or
@@ -104,8 +118,9 @@ pub mod auth_service_server {
         >;
         /// Revokes a credential permanently. Idempotent. Permission: by id credentials.write (with an acting user) or
         /// credentials.admin. By token introspect, credentials.write or credentials.admin. This needs no acting user, since
-        /// the holder of a token may revoke it. Unknown texts count toward the rate of unknown tokens, as with Introspect.
-        /// Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
+        /// the holder of a token may revoke it. On behalf of an acting user, only a credential that this user may manage is
+        /// revoked: the token of any other is answered like an unknown text. Unknown texts count toward the rate of unknown
+        /// tokens, as with Introspect. Above the rate an unknown text is RESOURCE_EXHAUSTED, but a real token is still revoked.
         async fn revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::RevokeRequest>,
@@ -113,7 +128,9 @@ pub mod auth_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RevokeResponse>,
             tonic::Status,
         >;
-        /// Permanently revokes all credentials that match a filter. Permission: credentials.admin.
+        /// Permanently revokes all credentials that match a filter. Permission: credentials.write (with an acting user) or
+        /// credentials.admin. On behalf of an acting user: keys of a workspace of which the user is an admin or owner, or the
+        /// user's own personal access tokens.
         async fn bulk_revoke(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::BulkRevokeRequest>,
@@ -479,6 +496,54 @@ pub mod auth_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetCredentialSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AuthService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: AuthService>(pub Arc<T>);
+                    impl<
+                        T: AuthService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::ExplainRequest,
+                    > for ExplainSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::ExplainRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AuthService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
                         let codec = crate::grpc::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2002,7 +2067,8 @@ pub mod admin_service_server {
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
         /// Creates a caller. The response shows its service token, which is never shown again. A caller with a client
-        /// certificate has no token.
+        /// certificate has no token. With an expiry, while a server of an earlier release runs: FAILED_PRECONDITION
+        /// (REPLICA_TOO_OLD), since that one would accept the caller after its expiry.
         async fn create_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::CreateCallerRequest>,
@@ -2027,7 +2093,9 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RevokeCallerResponse>,
             tonic::Status,
         >;
-        /// Changes a caller's name or permissions.
+        /// Changes a caller's name, permissions, certificate or expiry, and waits until every replica knows. An expired caller
+        /// can be changed too, and lives again with a later expiry. A caller may bring its own expiry forward, but not move it
+        /// back or remove it (LIFETIME_NOT_HELD).
         async fn update_caller(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::UpdateCallerRequest>,
@@ -2035,7 +2103,7 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::UpdateCallerResponse>,
             tonic::Status,
         >;
-        /// Gives a caller a new service token. The response shows it, and it is never shown again. The old token stays valid
+        /// Gives a caller a new service token, but no later expiry. The response shows it, and it is never shown again. The old token stays valid
         /// for the overlap, 10 minutes by default, so that it can be replaced everywhere. A token that an earlier rotation
         /// replaced is revoked when this returns. A caller may rotate itself.
         async fn rotate_caller(
@@ -2045,7 +2113,12 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::RotateCallerResponse>,
             tonic::Status,
         >;
-        /// Lists the changes that were made and those that were refused, oldest first. Permission: audit.read.
+        /// Lists the changes that were made and those that were refused. Permission: audit.read, or, with an acting user,
+        /// credentials.read, credentials.write or credentials.admin. An acting user reads what is theirs: the owner of a
+        /// workspace the changes of the workspace, its keys and its memberships; every user the changes of their own personal
+        /// access tokens. With AUDIT_ORDER_COMMIT a log collector can follow the log and miss nothing. Errors:
+        /// ACTING_USER_REQUIRED, ACTING_USER_NOT_ACTIVE, ROLE_TOO_LOW and WORKSPACE_NOT_FOUND for an acting user who may not
+        /// read; ARGUMENT_INVALID for an invalid field; AUDIT_LOG_RESTORED for a resume_token that is ahead of the log.
         async fn list_audit_events(
             &self,
             request: tonic::Request<::sophic_auth_protocol::pb::ListAuditEventsRequest>,
@@ -2053,9 +2126,27 @@ pub mod admin_service_server {
             tonic::Response<::sophic_auth_protocol::pb::ListAuditEventsResponse>,
             tonic::Status,
         >;
+        /// Lists the servers on the store, oldest first, with those that ended within the last hour. Permission: status.read.
+        async fn list_replicas(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::ListReplicasResponse>,
+            tonic::Status,
+        >;
+        /// Returns the state of the server that answers, what the store contains, and which credentials expire soon. Cheap
+        /// enough to be called by a monitor. Permission: status.read.
+        async fn get_status(
+            &self,
+            request: tonic::Request<::sophic_auth_protocol::pb::GetStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::sophic_auth_protocol::pb::GetStatusResponse>,
+            tonic::Status,
+        >;
     }
-    /// Manages callers and shows the audit log. Managing callers needs the permission callers.admin. A caller can grant only
-    /// permissions that it holds itself.
+    /// Manages callers, and shows the audit log and the state of the service. Managing callers needs the permission
+    /// callers.admin. A caller can grant only permissions that it holds itself (PERMISSION_NOT_HELD), and can give no caller a
+    /// later expiry than its own (LIFETIME_NOT_HELD).
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
         inner: Arc<T>,
@@ -2406,6 +2497,102 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListAuditEventsSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AdminService/ListReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReplicasSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::ListReplicasRequest,
+                    > for ListReplicasSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::ListReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::ListReplicasRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_replicas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReplicasSvc(inner);
+                        let codec = crate::grpc::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/sophic.auth.v1.AdminService/GetStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatusSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        ::sophic_auth_protocol::pb::GetStatusRequest,
+                    > for GetStatusSvc<T> {
+                        type Response = ::sophic_auth_protocol::pb::GetStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                ::sophic_auth_protocol::pb::GetStatusRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatusSvc(inner);
                         let codec = crate::grpc::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,12 +1,18 @@
 //! Callers, the services that use this one: authentication, and creating, changing and revoking them.
 
+mod create;
 mod rotate;
 mod undo_rotation;
+mod update;
 mod used_tokens;
+mod uses;
 
+pub use create::CreateCaller;
 pub use rotate::{RotateCaller, RotatedCaller};
 pub use undo_rotation::UndoRotationOutcome;
+pub use update::{ExpiryChange, UpdateCaller};
 pub(super) use used_tokens::UsedTokens;
+pub(super) use uses::CallerUses;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,11 +27,12 @@ use super::{
     ServiceError, Violations, view,
 };
 use crate::model::{
-    AuditAction, AuditTarget, Caller, CallerId, CallerIdentity, CallerName, CertificateSan, Digest,
-    Permission, PermissionSet,
+    AuditAction, AuditTarget, Caller, CallerId, CallerName, CertificateSan, Digest, Permission,
+    PermissionSet, Timestamp,
 };
 use crate::store::{Lock, WriteTx};
-use crate::token::{Token, TokenKind};
+use crate::token::TokenKind;
+use uses::CallerUse;
 
 /// How a request identifies its caller.
 #[derive(Debug, Clone)]
@@ -57,28 +64,8 @@ pub struct AuthenticatedCaller {
     /// `Lookup::caller_drops`, taken before the caller was looked up. `None` if the cache was not current enough to
     /// notice changes to the caller.
     caller_drops: Option<u64>,
-}
-
-/// A caller to create.
-#[derive(Debug, Clone)]
-pub struct CreateCaller {
-    /// Name of the caller.
-    pub name: String,
-    /// Permissions to grant.
-    pub permissions: Vec<String>,
-    /// Subject alternative name in the client certificate. Empty if the caller is to get a service token.
-    pub certificate_san: String,
-}
-
-/// Changes to a caller.
-#[derive(Debug, Clone)]
-pub struct UpdateCaller {
-    /// Id or name of the caller.
-    pub caller: String,
-    /// New name. Empty to keep the present one.
-    pub name: String,
-    /// New permissions, which replace all of the old ones. Empty to keep those.
-    pub permissions: Vec<String>,
+    /// Where uses of the caller are noted.
+    uses: Arc<CallerUse>,
 }
 
 impl Service {
@@ -86,8 +73,20 @@ impl Service {
     /// network of `peer`, if that is given.
     ///
     /// # Errors
-    /// [`Reason::CallerUnknown`], also for revoked callers. [`Reason::UnknownCallersTooMany`].
+    /// [`Reason::CallerUnknown`], also for revoked callers. [`Reason::CallerExpired`].
+    /// [`Reason::UnknownCallersTooMany`].
     pub async fn authenticate(
+        &self,
+        presented: PresentedCaller,
+        peer: Option<&Peer>,
+    ) -> Result<AuthenticatedCaller> {
+        let authenticated = self.identify(presented, peer).await?;
+        self.note_caller_use(&authenticated, peer.map(|peer| peer.address.ip()));
+        Ok(authenticated)
+    }
+
+    /// Does what [`Self::authenticate`] does, except that it notes no use of the caller.
+    pub(super) async fn identify(
         &self,
         presented: PresentedCaller,
         peer: Option<&Peer>,
@@ -96,7 +95,8 @@ impl Service {
         let caller = self.look_up_caller(&presented, peer).await?;
         // Without a lease, the cache learns of no change to the caller.
         let caller_drops = self.lookup.lease_held_since(snapshot).then_some(caller_drops);
-        Ok(AuthenticatedCaller { caller, presented, caller_drops })
+        let uses = self.caller_uses.of(caller.id);
+        Ok(AuthenticatedCaller { caller, presented, caller_drops, uses })
     }
 
     /// Authenticates and authorises the caller of a request again, once the request has been received whole. The client
@@ -138,40 +138,50 @@ impl Service {
         presented: &PresentedCaller,
         peer: Option<&Peer>,
     ) -> Result<Arc<Caller>> {
-        let caller = match presented {
+        // Expiry is checked on every call, because the change log has no entry for a token or caller that expires.
+        let now = self.clock.now();
+        match presented {
             PresentedCaller::Token(digest) => {
                 let found = match self.lookup.cached_caller(digest) {
                     Some(known) => known,
                     None => self.find_caller(digest, peer.map(Peer::network)).await?,
                 };
-                // Checked on every call, because the change log has no entry for a token that expires.
-                let now = self.clock.now();
                 let caller = found.and_then(|caller| caller.authenticated_by(digest, now));
-                if let Some(caller) = &caller {
-                    self.used_tokens.note(caller, digest, now);
+                let caller = caller.filter(|caller| caller.revoke_time.is_none());
+                let caller = caller.ok_or(Reason::CallerUnknown)?;
+                if caller.has_expired(now) {
+                    return Err(Reason::CallerExpired.into());
                 }
-                caller
+                self.used_tokens.note(&caller, digest, now);
+                Ok(caller)
             }
-            PresentedCaller::Certificate(sans) => {
-                let mut found = None;
-                for san in sans.iter() {
-                    found = self.lookup.find_caller_by_san(san).await?;
-                    if found.is_some() {
-                        break;
-                    }
-                }
-                found
-            }
-        };
-        let live = caller.filter(|caller| caller.revoke_time.is_none());
-        live.ok_or_else(|| Reason::CallerUnknown.into())
+            PresentedCaller::Certificate(sans) => self.find_live_caller_by_sans(sans, now).await,
+        }
     }
 
-    /// Whether no caller has changed since this one was authenticated and its token has not expired. This trusts the
-    /// cache: check [`Self::lease_held_since`] as well.
+    /// Returns the first live caller with one of these names.
+    async fn find_live_caller_by_sans(
+        &self,
+        sans: &[CertificateSan],
+        now: Timestamp,
+    ) -> Result<Arc<Caller>> {
+        let mut refusal = Reason::CallerUnknown;
+        for san in sans {
+            let found = self.lookup.find_caller_by_san(san).await?;
+            match found.filter(|caller| caller.revoke_time.is_none()) {
+                Some(caller) if caller.has_expired(now) => refusal = Reason::CallerExpired,
+                Some(caller) => return Ok(caller),
+                None => {}
+            }
+        }
+        Err(refusal.into())
+    }
+
+    /// Whether no caller has changed since this one was authenticated, and neither it nor its token has expired. This
+    /// trusts the cache: check [`Self::lease_held_since`] as well.
     pub fn is_still_known(&self, authenticated: &AuthenticatedCaller) -> bool {
         authenticated.caller_drops == Some(self.lookup.caller_drops())
-            && !self.token_has_expired(&authenticated.caller)
+            && !self.authentication_has_ended(&authenticated.caller)
     }
 
     /// Looks the caller up in the store, limited by the rate of unknown tokens from this network. Callers in the cache
@@ -192,66 +202,10 @@ impl Service {
         Ok(found)
     }
 
-    /// Whether the token of this caller has expired. The change log has no entry for that, so every place that
+    /// Whether this caller or its token has expired. The change log has no entry for that, so every place that
     /// remembers an authenticated caller must check it.
-    fn token_has_expired(&self, caller: &Caller) -> bool {
+    fn authentication_has_ended(&self, caller: &Caller) -> bool {
         caller.authentication_end().is_some_and(|end| self.clock.now() >= end)
-    }
-
-    /// Creates a caller. Unless it uses a certificate, it gets a service token, which cannot be shown again.
-    ///
-    /// # Errors
-    /// [`Reason::PermissionNotHeld`], [`Reason::CallerNameTaken`], [`Reason::CertificateTaken`].
-    pub async fn create_caller(
-        self: &Arc<Self>,
-        context: Context,
-        request: CreateCaller,
-    ) -> Result<(Caller, Option<Token>)> {
-        let this = Arc::clone(self);
-        let attempt = Attempt::new(&context, AuditAction::CallerCreate);
-        // No replica can have cached an answer for a token that was only now minted, and none caches that a caller is
-        // absent.
-        self.run(attempt, Effect::Neutral, async move {
-            let (name, permissions, san) = check(&context, &request)?;
-            let (create_time, random) = this.time_and_random()?;
-            let token = match san {
-                Some(_) => None,
-                None => Some(Token::mint(TokenKind::Service, &*this.random)?),
-            };
-            let caller = Caller {
-                id: CallerId::new(create_time, random),
-                name,
-                permissions,
-                hint: token.as_ref().map(Token::hint).unwrap_or_default(),
-                identity: match (&token, san) {
-                    (Some(token), _) => CallerIdentity::Token(token.digest()),
-                    (None, Some(san)) => CallerIdentity::Certificate(san),
-                    (None, None) => {
-                        return Err(ServiceError::internal(&"a caller without an identity"));
-                    }
-                },
-                create_time,
-                revoke_time: None,
-                previous: None,
-                rotation: None,
-            };
-            let mut tx = this.begin("create_caller").await?;
-            if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
-                return Err(Reason::CallerNameTaken.into());
-            }
-            tx.insert_caller(&caller).await?;
-            let entry = Entry {
-                action: AuditAction::CallerCreate,
-                target: AuditTarget::Caller(caller.id),
-                acting_user: None,
-                before: None,
-                after: Some(view::caller(&caller)),
-                reason: None,
-            };
-            let event = this.audit_event(&context, entry)?;
-            Ok(this.commit(tx, &event).await?.done((caller, token)))
-        })
-        .await
     }
 
     /// Returns a page of callers, oldest first, including revoked ones.
@@ -278,55 +232,9 @@ impl Service {
             after.revoke_time = after.revoke_time.or(Some(now));
             let changes = after != before;
             if changes {
-                tx.update_caller(&after).await?;
+                write_caller(&mut *tx, &mut after).await?;
             }
             let entry = change_entry(AuditAction::CallerRevoke, &before, &after);
-            Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
-        })
-        .await
-    }
-
-    /// Changes the name or the permissions of a caller, or both.
-    ///
-    /// # Errors
-    /// [`Reason::PermissionNotHeld`], [`Reason::CallerNameTaken`], [`Reason::CallerRevoked`].
-    pub async fn update_caller(
-        self: &Arc<Self>,
-        context: Context,
-        request: UpdateCaller,
-    ) -> Result<Caller> {
-        let this = Arc::clone(self);
-        let attempt = attempt(&context, AuditAction::CallerUpdate, &request.caller);
-        // New permissions may be fewer, and a replaced name must stop working.
-        self.run(attempt, Effect::Narrows, async move {
-            let mut violations = Violations::default();
-            let name = Some(request.name.as_str()).filter(|name| !name.is_empty());
-            let name = name.and_then(|name| violations.check("name", CallerName::parse(name)));
-            let permissions = parse_permissions(&mut violations, &request.permissions);
-            if request.name.is_empty() && permissions.is_empty() {
-                violations.add("name", "name or permissions is required");
-            }
-            violations.finish()?;
-            refuse_permissions_not_held(&context, permissions)?;
-            let mut tx = this.begin("update_caller").await?;
-            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
-            let mut after = before.clone();
-            if let Some(name) = name {
-                if name != before.name
-                    && tx.find_caller_by_name(name.as_str(), Lock::Share).await?.is_some()
-                {
-                    return Err(Reason::CallerNameTaken.into());
-                }
-                after.name = name;
-            }
-            if !permissions.is_empty() {
-                after.permissions = permissions;
-            }
-            let changes = after != before;
-            if changes {
-                tx.update_caller(&after).await?;
-            }
-            let entry = change_entry(AuditAction::CallerUpdate, &before, &after);
             Ok(this.commit_change(&context, tx, changes, entry).await?.done(after))
         })
         .await
@@ -351,6 +259,18 @@ pub(super) async fn lock_caller(tx: &mut dyn WriteTx, id_or_name: &str) -> Resul
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
     };
     caller.ok_or_else(|| Reason::CallerNotFound.into())
+}
+
+/// Writes the changed caller, and counts the change.
+pub(super) async fn write_caller(tx: &mut dyn WriteTx, after: &mut Caller) -> Result<()> {
+    after.version += 1;
+    tx.update_caller(after).await?;
+    Ok(())
+}
+
+/// Fails if the caller has changed since the client read it (AIP-154).
+pub(super) fn check_etag(etag: &str, caller: &Caller) -> Result<()> {
+    if etag.is_empty() || etag == caller.etag() { Ok(()) } else { Err(Reason::EtagMismatch.into()) }
 }
 
 pub(super) fn require_not_revoked(caller: Caller) -> Result<Caller> {
@@ -389,21 +309,14 @@ pub(super) fn refuse_permissions_not_held(
     Err(error.with("permission", excess.to_string()))
 }
 
-/// Validates the fields, and checks that the requester holds every permission that it grants.
-fn check(
-    context: &Context,
-    request: &CreateCaller,
-) -> Result<(CallerName, PermissionSet, Option<CertificateSan>)> {
-    let mut violations = Violations::default();
-    let name = violations.check("name", CallerName::parse(&request.name));
-    let permissions = parse_permissions(&mut violations, &request.permissions);
-    if request.permissions.is_empty() {
-        violations.add("permissions", "must name at least one permission");
-    }
-    let san = Some(request.certificate_san.as_str()).filter(|san| !san.is_empty());
-    let san = san.and_then(|san| violations.check("certificate_san", CertificateSan::parse(san)));
-    let Some(name) = name else { return Err(violations.into_error()) };
-    violations.finish()?;
-    refuse_permissions_not_held(context, permissions)?;
-    Ok((name, permissions, san))
+/// Fails if the requester expires before `end`. What it gives or takes over must not outlive it, or its own expiry
+/// would end nothing.
+pub(super) fn refuse_longer_than_own(context: &Context, end: Option<Timestamp>) -> Result<()> {
+    let Requester::Caller(caller) = &context.requester else { return Ok(()) };
+    if is_later(end, caller.expire_time) { Err(Reason::LifetimeNotHeld.into()) } else { Ok(()) }
+}
+
+/// Whether the first expiry is later than the second one. `None` is never.
+pub(super) fn is_later(first: Option<Timestamp>, second: Option<Timestamp>) -> bool {
+    second.is_some_and(|second| first.is_none_or(|first| first > second))
 }

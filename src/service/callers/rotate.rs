@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{attempt, change_entry, lock_caller, refuse_permissions_not_held, require_not_revoked};
+use super::{
+    attempt, change_entry, check_etag, lock_caller, refuse_longer_than_own,
+    refuse_permissions_not_held, require_not_revoked, write_caller,
+};
 use crate::model::limits::{
     CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, IMMEDIATE_END_MAX, REPLAY_AGE_MAX,
 };
@@ -17,7 +20,7 @@ use crate::service::commit::{Committed, Effect};
 use crate::service::credentials::Fingerprint;
 use crate::service::credentials::check_request_id;
 use crate::service::{Context, Reason, Result, Service, ServiceError, Violations};
-use crate::store::{ClaimedRequest, Lock};
+use crate::store::{ClaimedRequest, Lock, WriteTx};
 use crate::token::{Token, TokenKind};
 
 /// A caller whose service token to rotate.
@@ -29,6 +32,8 @@ pub struct RotateCaller {
     pub overlap: Option<Duration>,
     /// UUID that prevents a retry from rotating twice. Empty if each call is a new rotation.
     pub request_id: String,
+    /// Etag that the caller must still have. Empty for any. A retry with a `request_id` does not check it again.
+    pub etag: String,
 }
 
 /// Result of the rotation of a caller.
@@ -49,7 +54,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Reason::PermissionNotHeld`], because the requester gets a token with all permissions of the caller.
-    /// [`Reason::CallerRevoked`], [`Reason::CallerHasNoToken`], and [`Reason::RequestReplayed`] for a retry that is too
+    /// [`Reason::LifetimeNotHeld`], because that token may last longer than the requester. [`Reason::CallerRevoked`],
+    /// [`Reason::CallerHasNoToken`], [`Reason::EtagMismatch`], and [`Reason::RequestReplayed`] for a retry that is too
     /// late.
     pub async fn rotate_caller(
         self: &Arc<Self>,
@@ -66,7 +72,7 @@ impl Service {
                 violations.add("overlap", format!("must be at most {days} days"));
             }
             let retry = check_request_id(&mut violations, &request.request_id, || {
-                fingerprint(&request.caller, overlap)
+                fingerprint(&request, overlap)
             });
             violations.finish()?;
             let (now, random) = this.time_and_random()?;
@@ -74,8 +80,9 @@ impl Service {
             let mut tx = this.begin("rotate_caller").await?;
             let claimed = CredentialId(rotation.0);
             let earlier = this.claim_request_id(&mut *tx, &context, retry, claimed, now).await?;
-            let before = require_not_revoked(lock_caller(&mut *tx, &request.caller).await?)?;
+            let before = lock_rotated(&mut *tx, &request, earlier.as_ref()).await?;
             refuse_permissions_not_held(&context, before.permissions)?;
+            refuse_longer_than_own(&context, before.expire_time)?;
             let CallerIdentity::Token(old) = before.identity else {
                 return Err(Reason::CallerHasNoToken.into());
             };
@@ -101,7 +108,7 @@ impl Service {
                 after.rotation = Some(rotation);
                 AuditAction::CallerRotate
             };
-            tx.update_caller(&after).await?;
+            write_caller(&mut *tx, &mut after).await?;
             let event = this.audit_event(&context, change_entry(action, &before, &after))?;
             let committed = this.commit(tx, &event).await?;
             let old_hint = (!overlap.is_zero()).then_some(old_hint);
@@ -167,8 +174,8 @@ impl Service {
             drop(tx);
             return Ok((self.nothing_to_commit().await?, rotated.clone()));
         }
-        let after = Caller { previous: None, ..before.clone() };
-        tx.update_caller(&after).await?;
+        let mut after = Caller { previous: None, ..before.clone() };
+        write_caller(&mut *tx, &mut after).await?;
         let entry: Entry<'_> = change_entry(AuditAction::CallerEndPreviousToken, &before, &after);
         let event = self.audit_event(context, entry)?;
         Ok((self.commit(tx, &event).await?, after))
@@ -180,6 +187,30 @@ fn rotation_of(earlier: &ClaimedRequest) -> RotationId {
     RotationId(earlier.credential_id.0)
 }
 
-fn fingerprint(caller: &str, overlap: Duration) -> Digest {
-    Fingerprint::of("RotateCaller").field(caller).field(&overlap.as_nanos().to_string()).finish()
+/// Locks the caller to rotate. A retry finds the caller that its first try has rotated, even if that was renamed
+/// meanwhile, or if another caller has its name now.
+async fn lock_rotated(
+    tx: &mut dyn WriteTx,
+    request: &RotateCaller,
+    earlier: Option<&ClaimedRequest>,
+) -> Result<Caller> {
+    if let Some(earlier) = earlier
+        && let Some(rotated) =
+            tx.find_caller_by_rotation(rotation_of(earlier), Lock::Update).await?
+    {
+        return require_not_revoked(rotated);
+    }
+    let caller = lock_caller(tx, &request.caller).await?;
+    if earlier.is_none() {
+        check_etag(&request.etag, &caller)?;
+    }
+    require_not_revoked(caller)
+}
+
+/// An etag is part of it only if there is one, so that servers of the last release agree on a request without.
+fn fingerprint(request: &RotateCaller, overlap: Duration) -> Digest {
+    let overlap = overlap.as_nanos().to_string();
+    let fingerprint = Fingerprint::of("RotateCaller").field(&request.caller).field(&overlap);
+    let etag = request.etag.as_str();
+    if etag.is_empty() { fingerprint } else { fingerprint.field(etag) }.finish()
 }

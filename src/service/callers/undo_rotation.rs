@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{attempt, change_entry};
+use super::{attempt, change_entry, write_caller};
 use crate::model::{AuditAction, Caller, CallerIdentity};
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -66,7 +66,7 @@ impl Service {
                 drop(tx);
                 return Ok(this.nothing_to_commit().await?.done(UndoRotationOutcome::Superseded));
             };
-            tx.update_caller(&after).await?;
+            write_caller(&mut *tx, &mut after).await?;
             let changed: Entry<'_> = change_entry(AuditAction::CallerUndoRotation, &before, &after);
             let event = this.audit_event(&context, Entry { reason: Some(reason), ..changed })?;
             Ok(this.commit(tx, &event).await?.done(undone))

@@ -3,16 +3,22 @@
 //!
 //! Each credential gets an audit event, as if it had been revoked individually, so that the audit log of each
 //! credential is complete. Each batch adds one event (`credential.bulk_revoke`) with the filter and the count.
+//!
+//! On behalf of an acting user the selection is bounded (`bulk_scope.rs`): keys of a workspace that the user
+//! administers, or the user's own personal access tokens. Each transaction checks that again.
+//!
 //! Credentials that end because their owner is deleted also get an event each, although their rows do not change: see
 //! `pending_ends.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bulk_scope::BulkScope;
 use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, ReasonText, Revision, Timestamp, UserId,
@@ -20,8 +26,9 @@ use crate::model::{
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Done, Effect};
+use crate::service::grant::MANAGE;
 use crate::service::page::{Cursor, PageRequest};
-use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
+use crate::service::{Attempt, Context, Result, Service, Violations, view};
 use crate::store::RevokeFilter;
 
 /// Number of credentials that one transaction revokes. It is small because other writers wait for the transaction.
@@ -45,11 +52,14 @@ pub struct BulkRevoke {
     pub created_before: Option<Timestamp>,
     /// Credentials not used since this time, or never used.
     pub last_used_before: Option<Timestamp>,
+    /// Credentials that are at least this old and were not used for this long. Excludes [`Self::last_used_before`].
+    pub unused_for: Option<Duration>,
     /// Only count the credentials and return a sample.
     pub dry_run: bool,
     /// Free text for the audit log.
     pub reason: String,
-    /// User on whose behalf the caller acts, for the audit log. Empty for the system itself.
+    /// User on whose behalf the caller acts, who may end keys of a workspace that they administer, and their own
+    /// personal access tokens. Empty for the system itself.
     pub acting_user: String,
     /// [`BulkRevoked::next_token`] of an earlier call with the same filter, to continue where it stopped. Empty to
     /// start.
@@ -92,7 +102,8 @@ impl Service {
     /// to wait for the replicas. Credentials created during the run are not revoked.
     ///
     /// # Errors
-    /// [`Reason::WorkspaceNotFound`], [`Reason::UserNotFound`], [`Reason::ActingUserNotActive`].
+    /// [`Reason::WorkspaceNotFound`], [`Reason::UserNotFound`], [`Reason::ActingUserNotActive`],
+    /// [`Reason::RoleTooLow`]. [`Reason::ArgumentInvalid`] also if an acting user asks for tokens of another user.
     pub async fn bulk_revoke(
         self: &Arc<Self>,
         context: Context,
@@ -106,7 +117,12 @@ impl Service {
         let unchanged = attempt.clone();
         let effect = if request.dry_run { Effect::Neutral } else { Effect::Narrows };
         self.run(attempt, effect, async move {
-            let (why, acting_user) = this.check_bulk_revoke(&request).await?;
+            let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
+            let why = check_bulk_revoke(&request, acting_user.as_ref())?;
+            let scope = match acting_user.as_ref() {
+                Some(user) => Some(this.bulk_scope(user, &request).await?),
+                None => None,
+            };
             let start = this.start_of(&request).await?;
             let filter = this.revoke_filter(&request, start.last_id).await?;
             let stop = context.deadline.map(|deadline| {
@@ -131,6 +147,7 @@ impl Service {
                     action: AuditAction::CredentialBulkRevoke,
                     summary: describe_filter(&request),
                     acting_user: acting_user.as_ref(),
+                    scope: scope.as_ref(),
                     ids: &ids,
                     include_revoked: false,
                 };
@@ -173,43 +190,6 @@ impl Service {
         Ok(committed.done(BulkRevoked { count, sample, revision, next_token }))
     }
 
-    async fn check_bulk_revoke(
-        &self,
-        request: &BulkRevoke,
-    ) -> Result<(Option<String>, Option<UserId>)> {
-        let mut violations = Violations::default();
-        let restricts = request.workspace.is_some()
-            || request.user.is_some()
-            || request.family_id.is_some()
-            || !request.creator.is_empty()
-            || request.created_before.is_some()
-            || request.last_used_before.is_some();
-        if !restricts {
-            violations.add(
-                "workspace",
-                "at least one of workspace, user, family_id, creator, created_before and \
-                 last_used_before is required",
-            );
-        }
-        if request.creator.len() > CREATOR_BYTES_MAX {
-            violations.add("creator", format!("must be at most {CREATOR_BYTES_MAX} bytes"));
-        }
-        if request.dry_run && !request.page_token.is_empty() {
-            violations.add("page_token", "must be empty with dry_run");
-        }
-        let why = violations.check("reason", ReasonText::parse(&request.reason));
-        let acting_user = Some(request.acting_user.as_str()).filter(|id| !id.is_empty());
-        let acting_user =
-            acting_user.and_then(|id| violations.check("acting_user", UserId::parse(id)));
-        violations.finish()?;
-        if let Some(id) = &acting_user {
-            let user = self.store.find_user(id).await?;
-            user.filter(|user| !user.disabled).ok_or(Reason::ActingUserNotActive)?;
-        }
-        let why = why.map(|why| why.as_str().to_owned()).filter(|why| !why.is_empty());
-        Ok((why, acting_user))
-    }
-
     /// Returns where the call starts: at the first credential, or where an earlier call with the same filter stopped.
     async fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
@@ -240,14 +220,17 @@ impl Service {
             Some(id) => Some(self.get_user(id).await?.id),
             None => None,
         };
+        // What was used before that time was created before it too. A credential that was never used must be as old.
+        let unused_since = request.unused_for.map(|unused| self.clock.now().saturating_sub(unused));
+        let created_before = request.created_before.into_iter().chain(unused_since).min();
         Ok(RevokeFilter {
             workspace_id,
             user_id,
             family_id: request.family_id,
             last_id: Some(last_id),
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
-            created_before: request.created_before,
-            last_used_before: request.last_used_before,
+            created_before,
+            last_used_before: request.last_used_before.or(unused_since),
         })
     }
 
@@ -261,6 +244,9 @@ impl Service {
         why: impl Fn(CredentialId) -> Option<String> + Send,
     ) -> Result<(Committed, HashMap<CredentialId, (Credential, bool)>)> {
         let mut tx = self.begin(batch.action.as_str()).await?;
+        if let Some(scope) = batch.scope {
+            scope.lock(&mut *tx).await?;
+        }
         let found = tx.find_credentials(batch.ids).await?;
         let now = self.clock.now();
         let live = found.iter().filter(|credential| credential.revoke_time.is_none());
@@ -315,10 +301,49 @@ pub(in crate::service) struct RevocationBatch<'a> {
     pub(in crate::service) summary: Value,
     /// User on whose behalf the caller acts.
     pub(in crate::service) acting_user: Option<&'a UserId>,
+    /// What this user may revoke. The transaction locks it. `None` if the user is only recorded, or there is none.
+    pub(in crate::service) scope: Option<&'a BulkScope>,
     /// Ids of the credentials.
     pub(in crate::service) ids: &'a [CredentialId],
     /// Whether credentials that are already revoked get an event too.
     pub(in crate::service) include_revoked: bool,
+}
+
+/// Checks the fields, and returns the reason for the audit log, if there is one.
+fn check_bulk_revoke(request: &BulkRevoke, acting_user: Option<&UserId>) -> Result<Option<String>> {
+    let mut violations = Violations::default();
+    let restricts = request.workspace.is_some()
+        || request.user.is_some()
+        || request.family_id.is_some()
+        || !request.creator.is_empty()
+        || request.created_before.is_some()
+        || request.last_used_before.is_some()
+        || request.unused_for.is_some();
+    if !restricts {
+        violations.add(
+            "workspace",
+            "at least one of workspace, user, family_id, creator, created_before, last_used_before \
+             and unused_for is required",
+        );
+    }
+    if let Some(user) = acting_user.filter(|_| restricts) {
+        BulkScope::check(&mut violations, user, request);
+    }
+    if request.creator.len() > CREATOR_BYTES_MAX {
+        violations.add("creator", format!("must be at most {CREATOR_BYTES_MAX} bytes"));
+    }
+    if request.unused_for.is_some_and(|unused| unused.is_zero()) {
+        violations.add("unused_for", "must be positive");
+    }
+    if request.unused_for.is_some() && request.last_used_before.is_some() {
+        violations.add("unused_for", "cannot be set together with last_used_before");
+    }
+    if request.dry_run && !request.page_token.is_empty() {
+        violations.add("page_token", "must be empty with dry_run");
+    }
+    let why = violations.check("reason", ReasonText::parse(&request.reason));
+    violations.finish()?;
+    Ok(why.map(|why| why.as_str().to_owned()).filter(|why| !why.is_empty()))
 }
 
 /// Describes the fields of the filter that are set, for the audit log.
@@ -330,6 +355,7 @@ fn describe_filter(request: &BulkRevoke) -> Value {
         ("creator", Some(request.creator.clone()).filter(|creator| !creator.is_empty())),
         ("created_before", request.created_before.map(|time| time.to_string())),
         ("last_used_before", request.last_used_before.map(|time| time.to_string())),
+        ("unused_for", request.unused_for.map(|unused| format!("{}s", unused.as_secs_f64()))),
     ];
     let set = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
     let mut described: Map<String, Value> = set.collect();

@@ -10,7 +10,7 @@ use super::owner::{LockedOwner, NewOwner, creator};
 use super::retry::{Fingerprint, RequestKey};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
-    IpAllowlist, Owner, RequestId, ScopeSet, Timestamp, WorkspaceName, WorkspaceSet,
+    IpAllowlist, RequestId, ScopeSet, Timestamp, WorkspaceName, WorkspaceSet,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
@@ -132,13 +132,8 @@ impl Service {
             }
             check_lifetime(&locked, request.expiration, checked.expire_time, create_time)?;
             this.check_live_max(&mut *tx, &locked, create_time, 0).await?;
-            let granted_workspaces = match &locked.owner {
-                Owner::User { id, .. } if !request.workspaces.is_empty() => {
-                    Self::require_new_rules(&mut *tx).await?;
-                    Some(this.granted_to_member(&mut *tx, id, &named).await?)
-                }
-                Owner::User { .. } | Owner::Workspace(_) => None,
-            };
+            let granted_workspaces =
+                this.limit_of_new_token(&mut *tx, &locked.owner, &named).await?;
             let token = Token::mint(kind.into(), &*this.random)?;
             let credential = Credential {
                 id,

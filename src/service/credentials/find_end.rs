@@ -1,5 +1,5 @@
-//! How a credential ended, for an operator with access to the store. No network face offers this, so that a stolen
-//! token reveals nothing about its credential.
+//! How a credential ended, from the audit log. For an operator with access to the store, and for callers that may read
+//! the credential. Introspection does not report it, so that a stolen token reveals nothing about its credential.
 
 use serde_json::Value;
 
@@ -27,7 +27,17 @@ pub struct CredentialEnd {
 impl Service {
     /// Returns how this credential ended. `None` if it is active or does not exist.
     pub async fn find_end(&self, id: CredentialId) -> Result<Option<CredentialEnd>> {
-        let Some(credential) = self.store.find_credential(id).await? else { return Ok(None) };
+        match self.store.find_credential(id).await? {
+            Some(credential) => self.find_end_of(&credential).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Returns how this credential ended. `None` if it is active.
+    pub(super) async fn find_end_of(
+        &self,
+        credential: &Credential,
+    ) -> Result<Option<CredentialEnd>> {
         let state = credential.state(self.clock.now());
         let (field, time) = match state {
             CredentialState::Active => return Ok(None),
@@ -36,8 +46,8 @@ impl Service {
             CredentialState::Revoked => ("revoke_time", credential.revoke_time),
         };
         let Some(time) = time else { return Ok(None) };
-        let event = self.find_last_change(id, field).await?;
-        Ok(Some(CredentialEnd { credential, state, time, event }))
+        let event = self.find_last_change(credential.id, field).await?;
+        Ok(Some(CredentialEnd { credential: credential.clone(), state, time, event }))
     }
 
     /// Returns the newest event that changed this field of the credential.

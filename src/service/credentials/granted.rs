@@ -37,15 +37,15 @@ impl Service {
         let Some(names) = names else { return Ok(None) };
         let peeked = tx.peek_credential(id).await?;
         let unlimited = peeked.filter(|peeked| peeked.granted_workspaces.is_none());
-        let named = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
+        let requested = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
         let granted = match unlimited.map(|peeked| peeked.owner) {
             Some(Owner::User { id, .. }) => {
                 tx.find_user_row(&id, Lock::Share).await?;
-                Some(self.granted_to_member(tx, &id, &named).await)
+                Some(self.granted_to_member(tx, &id, &requested).await)
             }
             Some(Owner::Workspace(_)) | None => None,
         };
-        Ok(Some(RequestedLimit { named, granted }))
+        Ok(Some(RequestedLimit { named: requested, granted }))
     }
 
     /// Returns the new limit of the credential, which is locked.
@@ -105,12 +105,28 @@ impl Service {
         Ok(NamedWorkspaces { field, names, found })
     }
 
+    /// Returns the limit of a new credential of this owner. `None` if no workspaces are named.
+    pub(super) async fn limit_of_new_token(
+        &self,
+        tx: &mut dyn WriteTx,
+        owner: &Owner,
+        named: &NamedWorkspaces<'_>,
+    ) -> Result<Option<WorkspaceSet>> {
+        match owner {
+            Owner::User { id, .. } if !named.names.is_empty() => {
+                Self::require_new_rules(tx).await?;
+                self.granted_to_member(tx, id, named).await.map(Some)
+            }
+            Owner::User { .. } | Owner::Workspace(_) => Ok(None),
+        }
+    }
+
     /// Returns the limit of a token of this user to the named workspaces, whose rows are locked. The user's row must be
     /// locked too.
     ///
     /// # Errors
     /// [`Reason::ArgumentInvalid`](crate::service::Reason::ArgumentInvalid) for a workspace that does not exist or of which the user is not a member.
-    pub(super) async fn granted_to_member(
+    async fn granted_to_member(
         &self,
         tx: &mut dyn WriteTx,
         user: &UserId,

@@ -101,7 +101,7 @@ impl Service {
             .ok_or_else(|| Reason::ActingUserNotActive.into())
     }
 
-    async fn workspace_to_list(
+    pub(super) async fn workspace_to_list(
         &self,
         name: &WorkspaceName,
         acting_user: Option<&UserId>,

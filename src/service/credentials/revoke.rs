@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::owner::lock_active_user;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, ReasonText, Revision,
     UserId,
@@ -13,7 +12,7 @@ use crate::service::audit::Entry;
 use crate::service::commit::{Done, Effect, Transaction};
 use crate::service::grant::{MANAGE, REVOKE_BY_TOKEN};
 use crate::service::introspect::LookupOrigin;
-use crate::service::{Attempt, Context, Result, Service, Violations, view};
+use crate::service::{Attempt, Context, Reason, Result, Service, Violations, view};
 use crate::store::Lock;
 use crate::token::digest_to_revoke;
 
@@ -21,14 +20,27 @@ use crate::token::digest_to_revoke;
 pub enum RevokeTarget {
     /// The credential with this id. If a kind is given, it must be of that kind.
     Id(CredentialId, Option<CredentialKind>),
-    /// The credential that this presented text is the token of.
+    /// The credential that this presented text is the token of. The call succeeds for any text.
     Token(zeroize::Zeroizing<String>),
+    /// The credential of this kind that this text is the token of. The call is refused if there is none.
+    KnownToken(zeroize::Zeroizing<String>, CredentialKind),
+}
+
+/// What a token text was found to be.
+enum ByToken {
+    /// The token of this credential, which is locked, as is its transaction.
+    Locked(Transaction, Box<Credential>),
+    /// The token of no credential.
+    Unknown,
+    /// The token of a credential that the acting user may not manage. Answered like [`Self::Unknown`].
+    Hidden,
 }
 
 /// Result of a revocation.
 #[derive(Debug, Clone)]
 pub struct Revoked {
-    /// The credential. `None` if no credential has this token.
+    /// The credential. `None` if no credential that the acting user may manage has the token of
+    /// [`RevokeTarget::Token`].
     pub credential: Option<Credential>,
     /// Revision of the store that contains the revocation.
     pub revision: Revision,
@@ -38,10 +50,10 @@ impl Service {
     /// Revokes a credential for good. A credential that is already revoked keeps its first revoke time.
     ///
     /// # Errors
-    /// [`Reason::ActingUserNotActive`](crate::service::Reason::ActingUserNotActive) if the acting user is unknown or
-    /// disabled. A revocation by token needs no acting user, but one that is named must be valid, because the audit log
-    /// records it. [`Reason::UnknownTokensTooMany`](crate::service::Reason::UnknownTokensTooMany) for an unknown token
-    /// from a caller that has exceeded its rate of unknown tokens.
+    /// [`Reason::ActingUserNotActive`] if the acting user is unknown or disabled. A revocation by token needs no acting
+    /// user. One that is named must be valid, and only what this user may manage is revoked.
+    /// [`Reason::UnknownTokensTooMany`] for an unknown token from a caller that has exceeded its rate of unknown tokens.
+    /// [`Reason::CredentialNotFound`] by id and for [`RevokeTarget::KnownToken`].
     pub async fn revoke(
         self: &Arc<Self>,
         context: Context,
@@ -55,7 +67,7 @@ impl Service {
                 let target = AuditTarget::Credential(*id);
                 (Attempt::on(&context, AuditAction::CredentialRevoke, &target), MANAGE)
             }
-            RevokeTarget::Token(_) => {
+            RevokeTarget::Token(_) | RevokeTarget::KnownToken(..) => {
                 (Attempt::new(&context, AuditAction::CredentialRevoke), REVOKE_BY_TOKEN)
             }
         };
@@ -68,21 +80,33 @@ impl Service {
             let why = violations.check("reason", ReasonText::parse(&reason));
             violations.finish()?;
             let why = why.as_ref().map(ReasonText::as_str).filter(|why| !why.is_empty());
-            let locked = match &target {
-                RevokeTarget::Token(text) => {
+            let found = match &target {
+                RevokeTarget::Token(text) | RevokeTarget::KnownToken(text, _) => {
                     this.lock_credential_by_token(&context, text, acting_user.as_ref()).await?
                 }
                 RevokeTarget::Id(id, kind) => {
                     let mut tx = this.begin("revoke").await?;
                     let locked =
                         this.lock_credential(&mut *tx, *id, *kind, acting_user.as_ref()).await?;
-                    Some((tx, locked))
+                    ByToken::Locked(tx, Box::new(locked))
                 }
             };
-            if let Some((tx, before)) = locked {
-                return this.revoke_locked(&context, tx, before, acting_user.as_ref(), why).await;
-            }
-            let found = json!({"real": false});
+            let of_kind = |found: &Credential| match &target {
+                RevokeTarget::KnownToken(_, kind) => *kind == found.kind,
+                RevokeTarget::Id(..) | RevokeTarget::Token(_) => true,
+            };
+            let found = match found {
+                ByToken::Locked(tx, before) if of_kind(&before) => {
+                    let acting_user = acting_user.as_ref();
+                    return this.revoke_locked(&context, tx, *before, acting_user, why).await;
+                }
+                _ if matches!(target, RevokeTarget::KnownToken(..)) => {
+                    return Err(Reason::CredentialNotFound.into());
+                }
+                ByToken::Locked(..) | ByToken::Unknown => json!({"real": false}),
+                // Only the audit log says that there is such a credential.
+                ByToken::Hidden => json!({"real": true, "permitted": false}),
+            };
             let committed = this.commit_unchanged(None, &unchanged, found, why).await?;
             let revision = committed.revision();
             Ok(committed.done(Revoked { credential: None, revision }))
@@ -119,30 +143,43 @@ impl Service {
         Ok(committed.done(Revoked { credential: Some(after), revision }))
     }
 
-    /// Locks the credential of this token text, which may have any shape, and returns the transaction. `None` if no
-    /// credential has this token. Callers may send any text, and writers wait for each other, so the first look-up runs
+    /// Locks the credential of this token text, which may have any shape. With an acting user, only a credential that
+    /// this user may manage. Callers may send any text, and writers wait for each other, so the first look-up runs
     /// outside a transaction.
     async fn lock_credential_by_token(
         &self,
         context: &Context,
         text: &str,
         acting_user: Option<&UserId>,
-    ) -> Result<Option<(Transaction, Credential)>> {
+    ) -> Result<ByToken> {
+        if let Some(user) = acting_user {
+            // First, so that the answer does not depend on the token.
+            self.require_active(user).await?;
+        }
         let digest = digest_to_revoke(text);
         let origin = LookupOrigin { caller: context.caller_id(), client_ip: None };
         self.admit_token(origin, &digest).await?;
-        if self.store.look_up(&digest, None).await?.found.is_none() {
+        let Some(found) = self.store.look_up(&digest, None).await?.found else {
             self.count_unknown_token(origin, &digest);
-            if let Some(user) = acting_user {
-                self.require_active(user).await?;
-            }
-            return Ok(None);
-        }
+            return Ok(ByToken::Unknown);
+        };
         let mut tx = self.begin("revoke_by_token").await?;
-        if let Some(user) = acting_user {
-            lock_active_user(&mut *tx, user).await?;
+        if acting_user.is_some() {
+            let id = found.credential.id;
+            match self.lock_credential(&mut *tx, id, None, acting_user).await {
+                Err(error) if error.reason == Reason::CredentialNotFound => {
+                    drop(tx);
+                    self.refuse_hidden_token(origin)?;
+                    return Ok(ByToken::Hidden);
+                }
+                locked => drop(locked?),
+            }
         }
+        // The retry of a creation may have replaced the token since it was looked up.
         let credential = tx.find_credential_by_digest(&digest, Lock::Update).await?;
-        Ok(credential.map(|credential| (tx, credential)))
+        Ok(match credential {
+            Some(credential) => ByToken::Locked(tx, Box::new(credential)),
+            None => ByToken::Unknown,
+        })
     }
 }

@@ -72,6 +72,7 @@ impl Service {
                 action: AuditAction::CredentialRevokeLeaked,
                 summary: json!({"candidate_count": tokens.len(), "real_count": real.len()}),
                 acting_user: None,
+                scope: None,
                 ids: &real,
                 include_revoked: true,
             };

@@ -59,6 +59,19 @@ impl Service {
         }
     }
 
+    /// Counts a look-up whose token the requester may not know of, like one that found no token.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownTokensTooMany`] where an unknown token would have been refused.
+    pub(in crate::service) fn refuse_hidden_token(&self, origin: LookupOrigin) -> Result<()> {
+        let Some(caller) = origin.caller else { return Ok(()) };
+        if !self.unknown_rate.admits(caller, origin.client_ip) {
+            return Err(Reason::UnknownTokensTooMany.into());
+        }
+        self.unknown_rate.count(caller, origin.client_ip);
+        Ok(())
+    }
+
     /// Whether the named workspace may be looked up. Rate-limited per token, since the holder of a valid token could
     /// name any number of workspaces.
     pub(in crate::service) fn admits_workspace(

@@ -2,11 +2,13 @@
 
 mod admission;
 mod client_address;
+mod explain;
 mod last_use;
 mod unknown_rate;
 
 pub(super) use admission::LookupOrigin;
 pub use client_address::UnreadableAddresses;
+pub use explain::{Explain, Explained};
 pub use last_use::LastUses;
 pub use unknown_rate::UnknownRate;
 
@@ -17,8 +19,8 @@ use super::{Reason, Result, Service, ServiceError};
 use crate::cache::{FactsQuery, LeaseSnapshot};
 use crate::decision::{Decision, Denial, Request, decide, www_authenticate};
 use crate::model::{
-    CallerId, Digest, Facts, FoundFacts, LastUse, PrincipalFacts, Revision, ScopeSet, Timestamp,
-    Workspace, WorkspaceName,
+    CallerId, CredentialKind, Digest, Facts, FoundFacts, LastUse, PrincipalFacts, Revision,
+    ScopeSet, Timestamp, Workspace, WorkspaceName,
 };
 use crate::token::digest_of_presented;
 
@@ -239,7 +241,12 @@ impl Service {
         let now = self.clock.now();
         let decision = decide(&found, &asked, now);
         if decision.is_active() {
-            self.last_uses.note(&found.credential, LastUse { time: now, ip: asked.client_ip });
+            let workspace = match found.credential.kind {
+                CredentialKind::Pat if decision.is_allowed() => found.named_workspace.as_ref(),
+                CredentialKind::Pat | CredentialKind::Key => None,
+            };
+            let last_use = LastUse { time: now, ip: asked.client_ip };
+            self.last_uses.note(&found.credential, last_use, workspace);
         }
         Ok(Introspection {
             decision,

@@ -9,7 +9,7 @@ use crate::model::limits::{HINT_BYTES_MAX, IMPORT_CLOCK_SKEW};
 use crate::model::{
     Annotations, Credential, CredentialId, CredentialKind, Digest, DisplayName, Invalid,
     IpAllowlist, LastUse, Owner, OwnerKind, ReasonText, Role, Scope, ScopeSet, Timestamp, UserId,
-    WorkspaceId, WorkspaceSet, parse_client_ip,
+    WorkspaceEntry, WorkspaceId, WorkspaceSet, parse_client_ip,
 };
 use crate::store::StoredCredential;
 use crate::token::{contains_token, digest_imported, is_placeholder, may_be_token};
@@ -47,8 +47,8 @@ pub(super) struct Defaults<'a> {
     pub(super) columns: &'a ColumnOptions,
 }
 
-/// Builds the credential of a record. Its owner is as the record names it, possibly by slug, and its generation is not
-/// yet known. `ExistingRows::resolve` sets both.
+/// Builds the credential of a record. Its owner and the workspaces of its restrictions are as the record names them,
+/// possibly by slug, and their generations are not yet known. `ExistingRows::resolve` sets them.
 pub(super) fn check(
     record: &Record,
     defaults: &Defaults<'_>,
@@ -64,6 +64,7 @@ pub(super) fn check(
     let networks = record.ip_allowlist.iter().map(String::as_str);
     let ip_allowlist = problems.note("ip_allowlist", IpAllowlist::parse(networks));
     let annotations = problems.note("annotations", Annotations::parse(record.annotations.clone()));
+    let (granted_workspaces, barred_workspaces) = problems.restrictions(record, kind);
     let times = problems.times(record, defaults.now);
     let creator = problems
         .optional("creator", record.creator.as_deref(), DisplayName::parse)
@@ -96,8 +97,8 @@ pub(super) fn check(
                 hint,
                 scopes,
                 ip_allowlist,
-                granted_workspaces: None,
-                barred_workspaces: WorkspaceSet::default(),
+                granted_workspaces,
+                barred_workspaces,
                 annotations,
                 create_time: times.create,
                 expire_time: times.expire,
@@ -184,6 +185,9 @@ impl Problems<'_> {
         let plain = plain.into_iter().filter_map(|(column, text)| Some((column, text.as_ref()?)));
         let entries = record.annotations.iter().flat_map(|(key, value)| [key, value]);
         let all = plain.chain(entries.map(|text| ("annotations", text)));
+        let granted = record.granted_workspaces.iter().map(|text| ("granted_workspaces", text));
+        let barred = record.barred_workspaces.iter().map(|text| ("barred_workspaces", text));
+        let all = all.chain(granted).chain(barred);
         let token = record.token.as_ref().map(|token| token.0.as_str());
         for (column, text) in all {
             if contains_token(text) || token.is_some_and(|token| text.contains(token)) {
@@ -244,6 +248,43 @@ impl Problems<'_> {
                 id.zip(max_role).map(|(id, max_role)| Owner::User { id, max_role })
             }
         }
+    }
+
+    /// Returns the workspaces to which a personal access token is limited, and those from which it is barred, as the
+    /// record names them. Their generations are not yet known.
+    fn restrictions(
+        &mut self,
+        record: &Record,
+        kind: Option<CredentialKind>,
+    ) -> (Option<WorkspaceSet>, WorkspaceSet) {
+        let (granted, barred) = (&record.granted_workspaces, &record.barred_workspaces);
+        if let Some(kind) = kind.filter(|kind| kind.owner_kind() == OwnerKind::Workspace) {
+            for (column, is_given) in [
+                ("limited", record.limited.is_some()),
+                ("granted_workspaces", !granted.is_empty()),
+                ("barred_workspaces", !barred.is_empty()),
+            ] {
+                if is_given {
+                    self.add(column, format_args!("does not go with a {kind}"));
+                }
+            }
+        }
+        let limited = self.optional("limited", record.limited.as_deref(), parse_bool);
+        if limited == Some(false) && !granted.is_empty() {
+            self.add("limited", "contradicts granted_workspaces");
+        }
+        self.note("granted_workspaces", WorkspaceSet::check_count(granted.len()));
+        let is_limited = limited == Some(true) || !granted.is_empty();
+        let granted = self.workspaces("granted_workspaces", granted);
+        (is_limited.then_some(granted), self.workspaces("barred_workspaces", barred))
+    }
+
+    fn workspaces(&mut self, column: &str, names: &[String]) -> WorkspaceSet {
+        let entries: Result<Vec<_>, Invalid> = names
+            .iter()
+            .map(|name| Ok(WorkspaceEntry { id: WorkspaceId::parse(name)?, generation: 0 }))
+            .collect();
+        WorkspaceSet::new(self.note(column, entries).unwrap_or_default())
     }
 
     /// Returns the digest and the hint.

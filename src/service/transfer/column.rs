@@ -61,6 +61,9 @@ columns! {
     Creator, "creator", "creator, such as user:ada; empty: the user who runs the import";
     PredecessorId, "predecessor_id", "credential that it replaced by rotation; only with family_id";
     FamilyId, "family_id", "first credential of its chain of rotations; empty: its own id";
+    Limited, "limited", "true: the pat may act only in granted_workspaces; empty: true if those are given";
+    GrantedWorkspaces, "granted_workspaces", "workspaces to which a pat is limited, by slug or id, separated by spaces, in JSON an array; an export has the ids; empty with limited: it may act nowhere";
+    BarredWorkspaces, "barred_workspaces", "workspaces from which a pat is barred, as in granted_workspaces; empty: none";
     Revoked, "revoked", "true: revoked now, unless revoke_time is given; not exported";
     Enabled, "enabled", "false: disabled now, unless disable_time is given; not exported";
 }
@@ -94,6 +97,6 @@ impl Column {
 
     /// Whether the column accepts `true` and `false`.
     pub(super) const fn takes_booleans(self) -> bool {
-        matches!(self, Self::Revoked | Self::Enabled)
+        matches!(self, Self::Limited | Self::Revoked | Self::Enabled)
     }
 }

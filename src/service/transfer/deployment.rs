@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::record::Record;
 use crate::model::limits::CALLER_HINT_BYTES_MAX;
 use crate::model::{
-    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, Membership,
-    PatPolicy, Permission, PreviousToken, RotationId, Slug, Timestamp, User, UserId, Workspace,
-    WorkspaceId, WorkspacePolicy,
+    Caller, CallerId, CallerIdentity, CallerName, CertificateSan, DisplayName, Invalid, LastUse,
+    Membership, PatPolicy, PermissionSet, PreviousToken, RotationId, Slug, Timestamp, User, UserId,
+    Workspace, WorkspaceId, WorkspacePolicy,
 };
 
 /// Start of the first line of a deployment file.
@@ -123,6 +123,16 @@ pub(super) struct CallerRecord {
     previous_expire_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expire_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_use_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_use_ip: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    creator: String,
+    #[serde(default = "first_version")]
+    version: i64,
 }
 
 /// The line of a credential. A [`Record`] is read from it, as in other imports.
@@ -149,6 +159,22 @@ fn time(text: Option<&str>) -> Result<Option<Timestamp>, Invalid> {
 
 fn micros(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The version of a caller in a file that does not say it.
+const fn first_version() -> i64 {
+    1
+}
+
+/// Checks who created a caller. Empty if that is not known.
+fn check_creator(text: &str) -> Result<String, Invalid> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    match DisplayName::parse(text) {
+        Ok(creator) if !crate::token::contains_token(text) => Ok(creator.to_string()),
+        _ => Err(Invalid::new("creator must be a short text, and not a token")),
+    }
 }
 
 /// Rejects a negative generation.
@@ -185,6 +211,9 @@ impl WorkspaceRecord {
     }
 
     pub(super) fn read(&self) -> Result<(Workspace, Option<WorkspacePolicy>), Invalid> {
+        if self.pat_policy.as_ref().is_some_and(|policy| policy.lifetime_max_us == Some(0)) {
+            return Err(Invalid::new("pat_policy.lifetime_max_us must be at least 1"));
+        }
         let workspace = Workspace {
             id: WorkspaceId::parse(&self.id)?,
             slug: Slug::parse(&self.slug)?,
@@ -272,7 +301,7 @@ impl CallerRecord {
         Self {
             id: caller.id.to_string(),
             name: caller.name.to_string(),
-            permissions: caller.permissions.iter().map(|p| p.as_str().to_owned()).collect(),
+            permissions: caller.permissions.names().collect(),
             digest,
             certificate_san,
             hint: caller.hint.clone(),
@@ -281,6 +310,11 @@ impl CallerRecord {
             previous_digest: caller.previous.map(|previous| previous.digest.to_hex()),
             previous_expire_time: text(caller.previous.map(|previous| previous.expire_time)),
             rotation_id: caller.rotation.map(|rotation| rotation.0.to_string()),
+            expire_time: text(caller.expire_time),
+            last_use_time: text(caller.last_use.map(|last_use| last_use.time)),
+            last_use_ip: caller.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()),
+            creator: caller.creator.clone(),
+            version: caller.version,
         }
     }
 
@@ -302,8 +336,11 @@ impl CallerRecord {
             _ => return Err(Invalid::new("previous_digest and previous_expire_time go together")),
         };
         let rotation = self.rotation_id.as_deref().map(uuid::Uuid::parse_str).transpose();
-        let permissions: Result<_, Invalid> =
-            self.permissions.iter().map(|text| text.parse::<Permission>()).collect();
+        // Those that only a newer program knows are numbers in the file, and are kept.
+        let mut permissions = PermissionSet::default();
+        for text in &self.permissions {
+            permissions = permissions.union(PermissionSet::parse_one(text)?);
+        }
         // The hint is shown to people, so it must not be a token.
         if crate::token::contains_token(&self.hint) || self.hint.len() > CALLER_HINT_BYTES_MAX {
             return Err(Invalid::new(format!(
@@ -313,7 +350,7 @@ impl CallerRecord {
         Ok(Caller {
             id: CallerId::parse(&self.id)?,
             name: CallerName::parse(&self.name)?,
-            permissions: permissions?,
+            permissions,
             identity,
             hint: self.hint.clone(),
             create_time: Timestamp::parse(&self.create_time)?,
@@ -322,6 +359,19 @@ impl CallerRecord {
             rotation: rotation
                 .map_err(|_| Invalid::new("rotation_id must be a UUID"))?
                 .map(RotationId),
+            expire_time: time(self.expire_time.as_deref())?,
+            last_use: self.last_use()?,
+            creator: check_creator(&self.creator)?,
+            version: Some(self.version)
+                .filter(|version| *version > 0)
+                .ok_or_else(|| Invalid::new("version must be positive"))?,
         })
+    }
+
+    fn last_use(&self) -> Result<Option<LastUse>, Invalid> {
+        let ip = self.last_use_ip.as_deref().map(str::parse);
+        let ip = ip.transpose().map_err(|_| Invalid::new("last_use_ip must be an address"))?;
+        let time = time(self.last_use_time.as_deref())?;
+        Ok(time.map(|time| LastUse { time, ip }))
     }
 }

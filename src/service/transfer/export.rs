@@ -9,6 +9,7 @@ use super::super::audit::Entry;
 use super::super::commit::Effect;
 use super::super::{Context, Service};
 use super::record::Record;
+use super::restricted::{generations, keep_existing, names_of};
 use super::{Column, TransferError, TransferFormat};
 use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{AuditAction, AuditTarget, UserId, WorkspaceId};
@@ -29,10 +30,16 @@ impl Service {
         let mut count = 0;
         let mut after = None;
         loop {
-            let batch = self
+            let mut batch = self
                 .store
                 .export_credentials(filter, after, u32::from(IMPORT_LINES_PER_BATCH))
                 .await?;
+            if let Some(names) = names_of(batch.iter().map(|stored| &stored.credential)) {
+                let existing = generations(&self.store.find_imported(&names).await?);
+                for stored in &mut batch {
+                    keep_existing(&mut stored.credential, &existing);
+                }
+            }
             for stored in &batch {
                 lines.push(stored)?;
             }

@@ -1,6 +1,6 @@
 //! Export of a whole deployment: the directory, credentials and callers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use serde::Serialize;
@@ -15,6 +15,7 @@ use super::deployment::{
     WorkspaceRecord,
 };
 use super::record::Record;
+use super::restricted::keep_existing;
 use crate::model::limits::IMPORT_LINES_PER_BATCH;
 use crate::model::{AuditAction, AuditTarget, Owner, UserId, WorkspaceId};
 use crate::store::ExportFilter;
@@ -27,7 +28,8 @@ struct DeploymentExport<'o> {
     output: &'o mut (dyn Write + Send),
     progress: &'o mut (dyn FnMut(u64) + Send),
     records: u64,
-    workspaces: HashSet<WorkspaceId>,
+    /// With the generation of each.
+    workspaces: HashMap<WorkspaceId, i64>,
     users: HashSet<UserId>,
 }
 
@@ -53,7 +55,7 @@ impl Service {
         output: &mut (dyn Write + Send),
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<u64, TransferError> {
-        let (workspaces, users) = (HashSet::new(), HashSet::new());
+        let (workspaces, users) = (HashMap::new(), HashSet::new());
         let mut export = DeploymentExport { output, progress, records: 0, workspaces, users };
         let time = self.clock.now().to_string();
         export.line(&DeploymentRecord::Deployment { version: VERSION, time })?;
@@ -101,7 +103,7 @@ impl Service {
                 let policy = policies.iter().find(|(id, _)| *id == workspace.id);
                 let record = WorkspaceRecord::of(workspace, policy.map(|(_, policy)| policy));
                 export.record(&DeploymentRecord::Workspace(record))?;
-                export.workspaces.insert(workspace.id.clone());
+                export.workspaces.insert(workspace.id.clone(), workspace.generation);
             }
             (export.progress)(export.records);
             after = Some(last.id.clone());
@@ -124,7 +126,7 @@ impl Service {
             let Some(last) = page.last() else { break };
             after = Some((last.workspace_id.clone(), last.user_id.clone()));
             for membership in &page {
-                if export.workspaces.contains(&membership.workspace_id)
+                if export.workspaces.contains_key(&membership.workspace_id)
                     && export.users.contains(&membership.user_id)
                 {
                     export
@@ -142,18 +144,20 @@ impl Service {
     ) -> Result<(), TransferError> {
         let mut after = None;
         loop {
-            let page = self
+            let mut page = self
                 .store
                 .export_credentials(&ExportFilter::default(), after, RECORDS_PER_PAGE)
                 .await?;
-            for stored in &page {
+            for stored in &mut page {
                 let known = match &stored.credential.owner {
-                    Owner::Workspace(id) => export.workspaces.contains(id),
+                    Owner::Workspace(id) => export.workspaces.contains_key(id),
                     Owner::User { id, .. } => export.users.contains(id),
                 };
                 if !known {
                     continue;
                 }
+                // An entry of a workspace that is not in the file could not be imported.
+                keep_existing(&mut stored.credential, &export.workspaces);
                 export.record(&TaggedCredential::of(&Record::of(stored)))?;
             }
             (export.progress)(export.records);

@@ -78,7 +78,10 @@ fn describe_syntax_error(error: &Error) -> &'static str {
 
 const fn must_be(column: Column) -> &'static str {
     match column {
-        Column::Scopes | Column::IpAllowlist => "must be an array of strings, or a string",
+        Column::Scopes
+        | Column::IpAllowlist
+        | Column::GrantedWorkspaces
+        | Column::BarredWorkspaces => "must be an array of strings, or a string",
         Column::Annotations => "must be an object of strings without duplicate keys",
         _ if column.takes_booleans() => "must be true or false",
         _ if column.takes_numbers() => "must be a string or a number",
@@ -88,9 +91,11 @@ const fn must_be(column: Column) -> &'static str {
 
 /// Parses the value of a column. `null` and the empty string leave it empty.
 fn put(record: &mut Record, column: Column, value: &str) -> Result<()> {
+    if let Some(entries) = record.entries(column) {
+        *entries = from_str::<Texts>(value)?.into_list();
+        return Ok(());
+    }
     match column {
-        Column::Scopes => record.scopes = from_str::<Texts>(value)?.into_list(),
-        Column::IpAllowlist => record.ip_allowlist = from_str::<Texts>(value)?.into_list(),
         Column::Annotations => record.annotations = strings(value)?,
         Column::Token => {
             let token = from_str::<Option<String>>(value)?.filter(|text| !text.is_empty());

@@ -21,6 +21,7 @@ mod lines;
 mod names;
 mod reader;
 mod record;
+mod restricted;
 mod spool;
 mod strict_csv;
 mod time_text;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::Column;
-use crate::model::{Invalid, Owner};
+use crate::model::{Invalid, Owner, WorkspaceSet};
 use crate::store::StoredCredential;
 
 /// The text in each column. An empty column is `None`, an empty list or an empty map.
@@ -55,6 +55,12 @@ pub(super) struct Record {
     pub(super) predecessor_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) family_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_bool")]
+    pub(super) limited: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) granted_workspaces: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) barred_workspaces: Vec<String>,
     #[serde(skip)]
     pub(super) revoked: Option<String>,
     #[serde(skip)]
@@ -81,6 +87,8 @@ impl Record {
             }
         };
         let last_use = credential.last_use;
+        let ids = |set: &WorkspaceSet| set.iter().map(|entry| entry.id.to_string()).collect();
+        let granted = credential.granted_workspaces.as_ref();
         Self {
             id: Some(credential.id.to_string()),
             kind: Some(credential.kind.to_string()),
@@ -103,6 +111,9 @@ impl Record {
             creator: Some(credential.creator.clone()),
             predecessor_id: credential.predecessor_id.map(|id| id.to_string()),
             family_id: Some(credential.family_id.to_string()),
+            limited: granted.map(|_| "true".to_owned()),
+            granted_workspaces: granted.map(ids).unwrap_or_default(),
+            barred_workspaces: ids(&credential.barred_workspaces),
             revoked: None,
             enabled: None,
         }
@@ -128,11 +139,26 @@ impl Record {
             Column::Creator => &mut self.creator,
             Column::PredecessorId => &mut self.predecessor_id,
             Column::FamilyId => &mut self.family_id,
+            Column::Limited => &mut self.limited,
             Column::Revoked => &mut self.revoked,
             Column::Enabled => &mut self.enabled,
-            Column::Scopes | Column::Token | Column::IpAllowlist | Column::Annotations => {
-                return None;
-            }
+            Column::Scopes
+            | Column::Token
+            | Column::IpAllowlist
+            | Column::Annotations
+            | Column::GrantedWorkspaces
+            | Column::BarredWorkspaces => return None,
+        })
+    }
+
+    /// Returns the entries for a column that lists several. `None` for other columns.
+    pub(super) const fn entries(&mut self, column: Column) -> Option<&mut Vec<String>> {
+        Some(match column {
+            Column::Scopes => &mut self.scopes,
+            Column::IpAllowlist => &mut self.ip_allowlist,
+            Column::GrantedWorkspaces => &mut self.granted_workspaces,
+            Column::BarredWorkspaces => &mut self.barred_workspaces,
+            _ => return None,
         })
     }
 
@@ -141,9 +167,11 @@ impl Record {
         if field.is_empty() {
             return Ok(());
         }
+        if let Some(entries) = self.entries(column) {
+            *entries = list(&field);
+            return Ok(());
+        }
         match column {
-            Column::Scopes => self.scopes = list(&field),
-            Column::IpAllowlist => self.ip_allowlist = list(&field),
             Column::Token => self.token = Some(Secret(Zeroizing::new(field))),
             Column::Annotations => self.annotations = super::json::annotations(&field)?,
             _ => {
@@ -155,11 +183,15 @@ impl Record {
         Ok(())
     }
 
-    /// Whether the column has a value.
+    /// Whether the column has a value. `granted_workspaces` of a limited token has one even if it is empty: none.
     fn has(&mut self, column: Column) -> bool {
+        if column == Column::GrantedWorkspaces && self.limited.is_some() {
+            return true;
+        }
+        if let Some(entries) = self.entries(column) {
+            return !entries.is_empty();
+        }
         match column {
-            Column::Scopes => !self.scopes.is_empty(),
-            Column::IpAllowlist => !self.ip_allowlist.is_empty(),
             Column::Token => self.token.is_some(),
             Column::Annotations => !self.annotations.is_empty(),
             _ => self.plain(column).is_some_and(|text| text.is_some()),
@@ -168,19 +200,19 @@ impl Record {
 
     /// Sets columns without a value to these.
     pub(super) fn preset(&mut self, preset: &[(Column, String)]) -> Result<(), Invalid> {
-        for (column, text) in preset {
-            if !self.has(*column) {
-                self.set(*column, text.clone())?;
-            }
+        let empty: Vec<_> = preset.iter().filter(|(column, _)| !self.has(*column)).collect();
+        for (column, text) in empty {
+            self.set(*column, text.clone())?;
         }
         Ok(())
     }
 
     /// Returns the text for a CSV field.
     pub(super) fn field(&mut self, column: Column) -> String {
+        if let Some(entries) = self.entries(column) {
+            return entries.join(" ");
+        }
         match column {
-            Column::Scopes => self.scopes.join(" "),
-            Column::IpAllowlist => self.ip_allowlist.join(" "),
             Column::Annotations if !self.annotations.is_empty() => {
                 super::json::annotations_text(&self.annotations)
             }
@@ -193,6 +225,12 @@ impl Record {
         // A struct of strings, lists and a map with string keys always serializes.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// Writes the text of a boolean as one. The record of an export has no other spelling.
+#[expect(clippy::ref_option, reason = "serde passes the field")]
+fn as_bool<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(text.as_deref() == Some("true"))
 }
 
 /// Splits a list at spaces and commas.

@@ -1,17 +1,20 @@
-//! The audit log: appending, listing and retention.
+//! The audit log: appending, listing, numbering, retention and redaction.
 
 use async_trait::async_trait;
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::session::read;
+use super::session::{read, transact};
 use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{AuditEvent, EventId, Timestamp, UserId};
+use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::error::expect_rows;
 use crate::store::sql::audit_event_columns;
-use crate::store::{AuditFilter, AuditStore, AuditTx, row};
+use crate::store::{
+    AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvents, audit_row,
+};
 
 #[async_trait]
 impl AuditStore for PostgresStore {
@@ -22,38 +25,143 @@ impl AuditStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<AuditEvent>> {
         read!(self, async |db| {
-            // Only the conditions in the filter go into the statement, so that Postgres can use the index for them.
+            let newest_first = filter.order == AuditOrder::NewestFirst;
+            let (begin, end) = if newest_first {
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id < "),
+                    " ORDER BY id DESC LIMIT ",
+                )
+            } else {
+                (
+                    concat!("SELECT ", audit_event_columns!(), " FROM audit_events WHERE id > "),
+                    " ORDER BY id LIMIT ",
+                )
+            };
+            let before_all = if newest_first { Uuid::max() } else { Uuid::nil() };
+            let mut query = QueryBuilder::<Postgres>::new(begin);
+            query.push_bind(after.map_or(before_all, |id| id.0));
+            push_filter(&mut query, filter);
+            query.push(end).push_bind(i64::from(limit));
+            let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
+            rows.iter().map(audit_row::audit_event).collect()
+        })
+    }
+
+    async fn number_audit_events(&self, limit: u32) -> Result<AuditLogHead> {
+        let found = read!(self, async |db| head(db).await)?;
+        if !found.has_unnumbered {
+            return Ok(found);
+        }
+        transact!(self, async |db| {
+            db.query("SELECT number_audit_events($1)")
+                .bind(i32::try_from(limit).unwrap_or(i32::MAX))
+                .execute(db.connection())
+                .await?;
+            head(db).await
+        })
+    }
+
+    async fn list_numbered_events(
+        &self,
+        filter: &AuditFilter,
+        after: i64,
+        last: i64,
+        limit: u32,
+    ) -> Result<NumberedEvents> {
+        read!(self, async |db| {
+            // Numbers of purged events are skipped.
+            let row = db
+                .query("SELECT min(seq) FROM audit_events WHERE seq > $1")
+                .bind(after)
+                .fetch_one(db.connection())
+                .await?;
+            let first = audit_row::maybe_number(&row)?.unwrap_or(last.saturating_add(1));
+            let end = first.saturating_add(NUMBERS_EXAMINED - 1).min(last);
             let mut query = QueryBuilder::<Postgres>::new(concat!(
                 "SELECT ",
                 audit_event_columns!(),
-                " FROM audit_events WHERE id > "
+                ", seq FROM audit_events WHERE seq > "
             ));
-            query.push_bind(after.map_or_else(Uuid::nil, |id| id.0));
-            if let Some(start) = filter.start_time {
-                query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
-                query.push(" AND time >= ").push_bind(sql_time(start));
-            }
-            if let Some(end) = filter.end_time {
-                query.push(" AND id < ").push_bind(EventId::first_after(end).0);
-                query.push(" AND time < ").push_bind(sql_time(end));
-            }
-            let target_id = filter.target_id.as_deref();
-            let conditions = [
-                (" AND target_id <> '' AND target_id = ", target_id),
-                (" AND acting_user = ", filter.acting_user.as_ref().map(UserId::as_str)),
-                (" AND action = ", filter.action.as_deref()),
-                (" AND caller = ", filter.caller.as_deref()),
-                (" AND target_kind = ", filter.target_kind.as_deref()),
-            ];
-            for (condition, value) in conditions {
-                let Some(value) = value else { continue };
-                query.push(condition).push_bind(value.to_owned());
-            }
-            query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
+            query.push_bind(after).push(" AND seq <= ").push_bind(end);
+            push_filter(&mut query, filter);
+            query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit));
             let rows = db.query_from(&mut query).fetch_all(db.connection()).await?;
-            rows.iter().map(row::audit_event).collect()
+            let events = rows.iter().map(audit_row::numbered_event).collect::<Result<Vec<_>>>()?;
+            Ok(NumberedEvents::of(events, after, end, limit))
         })
     }
+
+    async fn find_event_id(&self, number: i64) -> Result<Option<EventId>> {
+        read!(self, async |db| {
+            let row = db
+                .query("SELECT id FROM audit_events WHERE seq = $1")
+                .bind(number)
+                .fetch_optional(db.connection())
+                .await?;
+            row.as_ref().map(audit_row::event_id).transpose()
+        })
+    }
+}
+
+/// Appends the conditions of the filter to a statement. Only those that are set go into it, so that Postgres can use
+/// the index for them.
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &AuditFilter) {
+    if let Some(start) = filter.start_time {
+        query.push(" AND id >= ").push_bind(EventId::first_of(start).0);
+        query.push(" AND time >= ").push_bind(sql_time(start));
+    }
+    if let Some(end) = filter.end_time {
+        query.push(" AND id < ").push_bind(EventId::first_after(end).0);
+        query.push(" AND time < ").push_bind(sql_time(end));
+    }
+    let user = |user: &Option<UserId>| user.as_ref().map(ToString::to_string);
+    let conditions = [
+        (" AND target_id <> '' AND target_id = ", filter.target_id.clone()),
+        (
+            " AND audit_event_workspace(target_kind, target_id, before, after) = ",
+            filter.workspace_id.as_ref().map(ToString::to_string),
+        ),
+        (
+            " AND audit_event_user(target_kind, target_id, before, after) = ",
+            user(&filter.about_user),
+        ),
+        (
+            " AND target_kind = 'credential' \
+             AND audit_event_user(target_kind, target_id, before, after) = ",
+            user(&filter.pats_of),
+        ),
+        (" AND acting_user = ", user(&filter.acting_user)),
+        (" AND caller = ", filter.caller.clone()),
+        (" AND target_kind = ", filter.target_kind.clone()),
+    ];
+    for (condition, value) in conditions {
+        let Some(value) = value else { continue };
+        query.push(condition).push_bind(value);
+    }
+    match &filter.action_names()[..] {
+        [] => {}
+        [name] => {
+            query.push(" AND action = ").push_bind(name.clone());
+        }
+        names => {
+            query.push(" AND action = ANY (").push_bind(names.to_vec()).push(")");
+        }
+    }
+    if filter.without_refusals {
+        query.push(" AND refusal IS NULL");
+    }
+}
+
+/// Reads what a follower has to know of the log.
+async fn head(db: &mut Session) -> Result<AuditLogHead> {
+    let row = db
+        .query(
+            "SELECT log_id, last, EXISTS (SELECT 1 FROM audit_events WHERE seq IS NULL) \
+             FROM audit_counter WHERE id = 1",
+        )
+        .fetch_one(db.connection())
+        .await?;
+    audit_row::audit_log_head(&row)
 }
 
 #[async_trait]
@@ -109,6 +217,57 @@ impl AuditTx for PostgresTx {
                 .execute(db.connection())
                 .await?;
             db.query("SET LOCAL sophic_auth.audit_retention = 'off'")
+                .execute(db.connection())
+                .await?;
+            Ok(done.rows_affected())
+        })
+    }
+
+    async fn redact_audit_events(&mut self, events: &[AuditEvent]) -> Result<u64> {
+        run!(self, async |db| {
+            db.query("SET LOCAL sophic_auth.audit_redaction = 'on'")
+                .execute(db.connection())
+                .await?;
+            let ids: Vec<Uuid> = events.iter().map(|event| event.id.0).collect();
+            let done = db
+                .query(
+                    "UPDATE audit_events SET before = redacted.before, after = redacted.after, \
+                         reason = redacted.reason, remote_address = redacted.remote_address \
+                     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) \
+                         AS redacted (id, before, after, reason, remote_address) \
+                     WHERE audit_events.id = redacted.id",
+                )
+                .bind(ids)
+                .bind(texts(events, |event| event.before.as_deref()))
+                .bind(texts(events, |event| event.after.as_deref()))
+                .bind(texts(events, |event| event.reason.as_deref()))
+                .bind(texts(events, |event| event.remote_address.as_deref()))
+                .execute(db.connection())
+                .await?;
+            db.query("SET LOCAL sophic_auth.audit_redaction = 'off'")
+                .execute(db.connection())
+                .await?;
+            Ok(done.rows_affected())
+        })
+    }
+
+    async fn redact_pats(&mut self, user: &UserId, name: &str, limit: u32) -> Result<u64> {
+        run!(self, async |db| {
+            let done = db
+                .query(
+                    "UPDATE credentials SET name = $2, annotations = '{}', ip_allowlist = '', last_use_ip = NULL, \
+                         version = version + 1 \
+                     WHERE id IN ( \
+                         SELECT c.id FROM credentials AS c \
+                         JOIN users AS u ON u.id = c.user_id AND c.generation < u.generation \
+                         WHERE c.user_id = $1 \
+                           AND (c.name <> $2 OR c.annotations <> '{}' OR c.ip_allowlist <> '' \
+                                OR c.last_use_ip IS NOT NULL) \
+                         ORDER BY c.id LIMIT $3)",
+                )
+                .bind(user.as_str())
+                .bind(name)
+                .bind(i64::from(limit))
                 .execute(db.connection())
                 .await?;
             Ok(done.rows_affected())

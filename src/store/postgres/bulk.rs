@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::session::{read, transact};
 use super::transaction::{PostgresTx, run};
-use super::{PostgresStore, Result, sql_time};
-use crate::model::{Credential, CredentialId, LastUse, Timestamp};
+use super::{PostgresStore, Result, Session, sql_time};
+use crate::model::{Credential, CredentialId, LastUse, Timestamp, WorkspaceUse};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
 use crate::store::{BulkStore, BulkTx, RevokeFilter, row};
@@ -82,8 +82,13 @@ impl BulkStore for PostgresStore {
         })
     }
 
-    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+    async fn write_last_uses(
+        &self,
+        uses: &[(CredentialId, LastUse)],
+        in_workspaces: &[WorkspaceUse],
+    ) -> Result<u64> {
         transact!(self, async |db| {
+            lock_used(db, uses, in_workspaces).await?;
             // Several replicas write at once, and none may overwrite a later time.
             let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
             let times: Vec<OffsetDateTime> =
@@ -112,6 +117,7 @@ impl BulkStore for PostgresStore {
                 .bind(ips)
                 .execute(db.connection())
                 .await?;
+            write_workspace_uses(db, in_workspaces).await?;
             Ok(done.rows_affected())
         })
     }
@@ -180,6 +186,62 @@ impl BulkTx for PostgresTx {
             expect_rows(ids.len() as u64, done.rows_affected())
         })
     }
+}
+
+/// Locks the workspaces, then all credentials, in the order of their ids, so that none of these rows is deleted before
+/// the uses in workspaces refer to it, and no other transaction that locks several of them deadlocks with this one.
+async fn lock_used(
+    db: &mut Session,
+    uses: &[(CredentialId, LastUse)],
+    in_workspaces: &[WorkspaceUse],
+) -> Result<()> {
+    if in_workspaces.is_empty() {
+        return Ok(());
+    }
+    let workspaces: Vec<_> = in_workspaces.iter().map(|one| one.workspace_id.to_string()).collect();
+    db.query("SELECT id FROM workspaces WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE")
+        .bind(workspaces)
+        .execute(db.connection())
+        .await?;
+    let credentials = uses.iter().map(|(id, _)| id.0);
+    let credentials: Vec<_> =
+        credentials.chain(in_workspaces.iter().map(|one| one.credential_id.0)).collect();
+    // As strong as the lock that the last use of the credential takes.
+    db.query("SELECT id FROM credentials WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE")
+        .bind(credentials)
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+/// Records uses in workspaces. [`lock_used`] has locked their rows.
+async fn write_workspace_uses(db: &mut Session, uses: &[WorkspaceUse]) -> Result<()> {
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let workspaces: Vec<_> = uses.iter().map(|one| one.workspace_id.to_string()).collect();
+    let generations: Vec<_> = uses.iter().map(|one| one.generation).collect();
+    let credentials: Vec<_> = uses.iter().map(|one| one.credential_id.0).collect();
+    let times: Vec<OffsetDateTime> = uses.iter().map(|one| sql_time(one.time)).collect();
+    db.query(
+        "INSERT INTO workspace_uses AS x (workspace_id, generation, credential_id, last_use_time) \
+         SELECT w.id, used.generation, c.id, used.time \
+         FROM unnest($1::text[], $2::bigint[], $3::uuid[], $4::timestamptz[]) \
+             AS used (workspace_id, generation, credential_id, time) \
+         JOIN workspaces AS w ON w.id = used.workspace_id \
+         JOIN credentials AS c ON c.id = used.credential_id AND c.kind = 2 \
+         ORDER BY w.id, c.id \
+         ON CONFLICT (workspace_id, credential_id) DO UPDATE \
+         SET generation = excluded.generation, last_use_time = excluded.last_use_time \
+         WHERE (x.generation, x.last_use_time) < (excluded.generation, excluded.last_use_time)",
+    )
+    .bind(workspaces)
+    .bind(generations)
+    .bind(credentials)
+    .bind(times)
+    .execute(db.connection())
+    .await?;
+    Ok(())
 }
 
 fn select_revocable(

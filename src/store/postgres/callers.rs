@@ -1,15 +1,17 @@
 //! Callers: services with a service token or a client certificate.
 
 use async_trait::async_trait;
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::hosts::origin;
-use super::session::{decide, locked, read};
+use super::session::{decide, locked, read, transact};
 use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session, StatementResult, sql_time};
-use crate::model::{Caller, CallerId, CallerIdentity, Digest};
+use crate::model::{Caller, CallerId, CallerIdentity, Digest, LastUse, RotationId};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
-use crate::store::{CallerStore, CallerTx, Lock, row};
+use crate::store::{CallerStore, CallerTx, Lock, caller_row, row};
 
 /// Selects the caller that meets the condition, after the origin and the revision. The row exists even if there is no
 /// such caller.
@@ -38,7 +40,7 @@ impl CallerStore for PostgresStore {
                 .await?;
             let (origin, revision) = row::origin_and_revision(&row)?;
             // The index has found the digest. This comparison covers all of it in constant time.
-            let value = row::caller_after_origin(&row)
+            let value = caller_row::caller_after_origin(&row)
                 .map(|caller| caller.filter(|caller| caller.has_token(digest)));
             Ok(StatementResult { origin, revision, value })
         })
@@ -52,7 +54,7 @@ impl CallerStore for PostgresStore {
                 .fetch_one(db.connection())
                 .await?;
             let (origin, revision) = row::origin_and_revision(&row)?;
-            Ok(StatementResult { origin, revision, value: row::caller_after_origin(&row) })
+            Ok(StatementResult { origin, revision, value: caller_row::caller_after_origin(&row) })
         })
     }
 
@@ -68,7 +70,39 @@ impl CallerStore for PostgresStore {
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
-            rows.iter().map(row::caller).collect()
+            rows.iter().map(caller_row::caller).collect()
+        })
+    }
+
+    async fn write_caller_uses(&self, uses: &[(CallerId, LastUse)]) -> Result<u64> {
+        transact!(self, async |db| {
+            let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
+            let times: Vec<OffsetDateTime> =
+                uses.iter().map(|(_, last_use)| sql_time(last_use.time)).collect();
+            let ips: Vec<Option<String>> =
+                uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
+            // For the reasons given in `write_last_uses`.
+            let done = db
+                .query(
+                    "WITH used AS ( \
+                     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, time, ip) \
+                 ), held AS ( \
+                     SELECT c.id FROM callers AS c \
+                     JOIN used ON used.id = c.id \
+                     WHERE c.last_use_time IS NULL OR c.last_use_time < used.time \
+                     ORDER BY c.id \
+                     FOR NO KEY UPDATE OF c \
+                 ) \
+                 UPDATE callers AS c SET last_use_time = used.time, last_use_ip = used.ip \
+                 FROM used JOIN held ON held.id = used.id \
+                 WHERE c.id = used.id AND (c.last_use_time IS NULL OR c.last_use_time < used.time)",
+                )
+                .bind(ids)
+                .bind(times)
+                .bind(ips)
+                .execute(db.connection())
+                .await?;
+            Ok(done.rows_affected())
         })
     }
 }
@@ -92,13 +126,34 @@ impl CallerTx for PostgresTx {
         })
     }
 
+    async fn find_caller_by_rotation(
+        &mut self,
+        rotation: RotationId,
+        lock: Lock,
+    ) -> Result<Option<Caller>> {
+        run!(self, async |db| {
+            let statement = locked!(lock, "SELECT id FROM callers WHERE rotation_id = $1");
+            db.query(statement).bind(rotation.0).execute(db.connection()).await?;
+            let row = db
+                .query(concat!(
+                    "SELECT ",
+                    caller_columns!(),
+                    " FROM callers WHERE rotation_id = $1"
+                ))
+                .bind(rotation.0)
+                .fetch_optional(db.connection())
+                .await?;
+            row.as_ref().map(caller_row::caller).transpose()
+        })
+    }
+
     async fn insert_caller(&mut self, caller: &Caller) -> Result<()> {
         run!(self, async |db| {
             let (digest, san) = identity(caller);
             db.query(concat!(
                 "INSERT INTO callers (",
                 caller_columns!(),
-                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
             ))
             .bind(caller.id.0)
             .bind(caller.name.as_str())
@@ -111,6 +166,11 @@ impl CallerTx for PostgresTx {
             .bind(previous_digest(caller))
             .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
+            .bind(caller.expire_time.map(sql_time))
+            .bind(caller.last_use.map(|last_use| sql_time(last_use.time)))
+            .bind(caller.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
+            .bind(&caller.creator)
+            .bind(caller.version)
             .execute(db.connection())
             .await?;
             Ok(())
@@ -124,7 +184,8 @@ impl CallerTx for PostgresTx {
                 .query(
                     "UPDATE callers \
                  SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
-                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
+                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10, \
+                     expire_time = $11, version = $12 \
                  WHERE id = $1",
                 )
                 .bind(caller.id.0)
@@ -137,6 +198,8 @@ impl CallerTx for PostgresTx {
             .bind(previous_digest(caller))
             .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
+            .bind(caller.expire_time.map(sql_time))
+            .bind(caller.version)
                 .execute(db.connection())
                 .await?;
             expect_rows(1, done.rows_affected())
@@ -151,7 +214,7 @@ async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
         .bind(id.0)
         .fetch_optional(db.connection())
         .await?;
-    row.as_ref().map(row::caller).transpose()
+    row.as_ref().map(caller_row::caller).transpose()
 }
 
 /// Returns the caller of this name, unless it is revoked.
@@ -165,7 +228,7 @@ async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
         .bind(name)
         .fetch_optional(db.connection())
         .await?;
-    row.as_ref().map(row::caller).transpose()
+    row.as_ref().map(caller_row::caller).transpose()
 }
 
 /// Returns the digest of the caller's service token, or the name in its certificate.

@@ -106,6 +106,17 @@ impl CredentialStore for PostgresStore {
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
         read!(self, async |db| find(db, id).await)
     }
+
+    async fn find_digest(&self, id: CredentialId) -> Result<Option<Digest>> {
+        read!(self, async |db| {
+            let row = db
+                .query("SELECT digest FROM credentials WHERE id = $1")
+                .bind(id.0)
+                .fetch_optional(db.connection())
+                .await?;
+            row.as_ref().map(row::digest).transpose()
+        })
+    }
 }
 
 #[async_trait]

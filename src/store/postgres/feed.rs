@@ -12,7 +12,7 @@ use super::primary::{Primary, StatementResult};
 use super::session::{decide, read, transact};
 use super::{PostgresStore, Result, Session, pools};
 use crate::model::{ReplicaId, Revision};
-use crate::store::feed::{process_age, process_name};
+use crate::store::feed::{self, process_age, process_name};
 use crate::store::{
     ChangeFeed, FeedStore, Hint, IncarnationId, Published, RULES, Replicas, StoreError, Synced,
     VERSION, row,
@@ -39,7 +39,7 @@ impl FeedStore for PostgresStore {
                 .query(concat!(
                     "SELECT ",
                     origin!(),
-                    ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease \
+                    ", counter.revision, r.replica_id, (r.end_time IS NOT NULL)::int::bigint, r.applied, r.seq, r.lease, r.rules \
                      FROM counter LEFT JOIN replicas AS r ON true \
                      WHERE counter.id = 1"
                 ))
@@ -48,7 +48,7 @@ impl FeedStore for PostgresStore {
             let first =
                 rows.first().ok_or(StoreError::Corrupt { table: "counter", column: "id" })?;
             let (origin, revision) = row::origin_and_revision(first)?;
-            Ok(StatementResult { origin, revision, value: row::replicas(&rows) })
+            Ok(StatementResult { origin, revision, value: feed::replicas(&rows) })
         })
     }
 

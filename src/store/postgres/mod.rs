@@ -29,12 +29,15 @@ mod rights;
 mod rules;
 mod session;
 mod shared_pool;
+mod status;
 mod transaction;
 mod transfer;
 mod url;
+mod workspace_uses;
 
 pub(in crate::store) use error::failure;
-pub use open::{foreign_tables, migrate, missing_rights, pending_migrations};
+pub(super) use open::migrate;
+pub use open::{foreign_tables, missing_rights, pending_migrations, require_release};
 pub use pools::PoolSizes;
 pub use url::display_url;
 

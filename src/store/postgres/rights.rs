@@ -17,12 +17,13 @@ macro_rules! missing_rights {
                 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb \
                 CROSS JOIN unnest(ARRAY['audit_events', 'callers', 'changes', 'counter', 'credentials', \
                     'memberships', 'replicas', 'requests', 'reserved_slugs', 'rules_lock', 'untold', 'users', \
-                    'workspace_policies', 'workspaces']) AS name \
+                    'workspace_policies', 'workspace_uses', 'workspaces']) AS name \
                 WHERE CASE verb \
                     WHEN 'SELECT' THEN NOT has_any_column_privilege(name, verb) \
                     WHEN 'INSERT' THEN name <> ALL (ARRAY['counter', 'rules_lock']) AND NOT has_any_column_privilege(name, verb) \
                     WHEN 'UPDATE' THEN name = ANY (ARRAY['callers', 'counter', 'credentials', 'memberships', \
-                        'replicas', 'rules_lock', 'untold', 'users', 'workspace_policies', 'workspaces']) \
+                        'replicas', 'rules_lock', 'untold', 'users', 'workspace_policies', 'workspace_uses', \
+                        'workspaces']) \
                         AND NOT has_any_column_privilege(name, verb) \
                     ELSE name = ANY (ARRAY['memberships', 'replicas', 'requests', 'reserved_slugs', 'untold', \
                         'workspace_policies']) \

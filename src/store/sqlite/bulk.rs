@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read, sql_time, transact};
-use crate::model::{Credential, CredentialId, LastUse, Timestamp};
+use crate::model::{Credential, CredentialId, LastUse, Timestamp, WorkspaceUse};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials};
 use crate::store::{BulkStore, BulkTx, RevokeFilter, row};
@@ -74,7 +74,11 @@ impl BulkStore for SqliteStore {
         })
     }
 
-    async fn write_last_uses(&self, uses: &[(CredentialId, LastUse)]) -> Result<u64> {
+    async fn write_last_uses(
+        &self,
+        uses: &[(CredentialId, LastUse)],
+        in_workspaces: &[WorkspaceUse],
+    ) -> Result<u64> {
         transact!(self, async |db| {
             // Replicas write concurrently. An earlier use must not overwrite a later one.
             let mut written = 0;
@@ -90,6 +94,7 @@ impl BulkStore for SqliteStore {
                 .await?;
                 written += done.rows_affected();
             }
+            write_workspace_uses(db, in_workspaces).await?;
             Ok(written)
         })
     }
@@ -145,6 +150,28 @@ impl BulkTx for SqliteTx {
             expect_rows(ids.len() as u64, done.rows_affected())
         })
     }
+}
+
+/// Records uses in workspaces.
+async fn write_workspace_uses(db: &mut SqliteConnection, uses: &[WorkspaceUse]) -> Result<()> {
+    for one in uses {
+        sqlx::query(
+            "INSERT INTO workspace_uses AS x (workspace_id, generation, credential_id, last_use_time) \
+             SELECT w.id, $2, c.id, $4 \
+             FROM workspaces AS w JOIN credentials AS c ON c.id = $3 AND c.kind = 2 \
+             WHERE w.id = $1 \
+             ON CONFLICT (workspace_id, credential_id) DO UPDATE \
+             SET generation = excluded.generation, last_use_time = excluded.last_use_time \
+             WHERE (x.generation, x.last_use_time) < (excluded.generation, excluded.last_use_time)",
+        )
+        .bind(one.workspace_id.as_str())
+        .bind(one.generation)
+        .bind(one.credential_id.0)
+        .bind(sql_time(one.time))
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Returns the credentials that the filter matches, ordered by id, after the given id.

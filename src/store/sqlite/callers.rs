@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 
 use super::transaction::{SqliteTx, run};
-use super::{Result, SqliteStore, read, sql_time};
-use crate::model::{Caller, CallerId, CallerIdentity, Digest};
+use super::{Result, SqliteStore, read, sql_time, transact};
+use crate::model::{Caller, CallerId, CallerIdentity, Digest, LastUse, RotationId};
 use crate::store::error::expect_rows;
 use crate::store::sql::caller_columns;
-use crate::store::{CallerStore, CallerTx, Lock, row};
+use crate::store::{CallerStore, CallerTx, Lock, caller_row};
 
 #[async_trait]
 impl CallerStore for SqliteStore {
@@ -21,7 +21,7 @@ impl CallerStore for SqliteStore {
             .bind(&digest.as_bytes()[..])
             .fetch_optional(db)
             .await?;
-            let caller = row.as_ref().map(row::caller).transpose()?;
+            let caller = row.as_ref().map(caller_row::caller).transpose()?;
             // The index found the row. This compares the whole digest in constant time.
             Ok(caller.filter(|caller| caller.has_token(digest)))
         })
@@ -37,7 +37,7 @@ impl CallerStore for SqliteStore {
             .bind(san)
             .fetch_optional(db)
             .await?;
-            row.as_ref().map(row::caller).transpose()
+            row.as_ref().map(caller_row::caller).transpose()
         })
     }
 
@@ -52,7 +52,27 @@ impl CallerStore for SqliteStore {
             .bind(i64::from(limit))
             .fetch_all(db)
             .await?;
-            rows.iter().map(row::caller).collect()
+            rows.iter().map(caller_row::caller).collect()
+        })
+    }
+
+    async fn write_caller_uses(&self, uses: &[(CallerId, LastUse)]) -> Result<u64> {
+        transact!(self, async |db| {
+            // For the reason given in `write_last_uses`.
+            let mut written = 0;
+            for (id, last_use) in uses {
+                let done = sqlx::query(
+                    "UPDATE callers SET last_use_time = $2, last_use_ip = $3 \
+                     WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
+                )
+                .bind(id.0)
+                .bind(sql_time(last_use.time))
+                .bind(last_use.ip.map(|ip| ip.to_string()))
+                .execute(&mut *db)
+                .await?;
+                written += done.rows_affected();
+            }
+            Ok(written)
         })
     }
 }
@@ -66,7 +86,7 @@ impl CallerTx for SqliteTx {
                     .bind(id.0)
                     .fetch_optional(db)
                     .await?;
-            row.as_ref().map(row::caller).transpose()
+            row.as_ref().map(caller_row::caller).transpose()
         })
     }
 
@@ -80,7 +100,25 @@ impl CallerTx for SqliteTx {
             .bind(name)
             .fetch_optional(db)
             .await?;
-            row.as_ref().map(row::caller).transpose()
+            row.as_ref().map(caller_row::caller).transpose()
+        })
+    }
+
+    async fn find_caller_by_rotation(
+        &mut self,
+        rotation: RotationId,
+        _lock: Lock,
+    ) -> Result<Option<Caller>> {
+        run!(self, async |db| {
+            let row = sqlx::query(concat!(
+                "SELECT ",
+                caller_columns!(),
+                " FROM callers WHERE rotation_id = $1"
+            ))
+            .bind(rotation.0)
+            .fetch_optional(db)
+            .await?;
+            row.as_ref().map(caller_row::caller).transpose()
         })
     }
 
@@ -90,7 +128,7 @@ impl CallerTx for SqliteTx {
             sqlx::query(concat!(
                 "INSERT INTO callers (",
                 caller_columns!(),
-                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+                ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
             ))
             .bind(caller.id.0)
             .bind(caller.name.as_str())
@@ -103,6 +141,11 @@ impl CallerTx for SqliteTx {
             .bind(previous_digest(caller))
             .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
+            .bind(caller.expire_time.map(sql_time))
+            .bind(caller.last_use.map(|last_use| sql_time(last_use.time)))
+            .bind(caller.last_use.and_then(|last_use| last_use.ip).map(|ip| ip.to_string()))
+            .bind(&caller.creator)
+            .bind(caller.version)
             .execute(db)
             .await?;
             Ok(())
@@ -115,7 +158,8 @@ impl CallerTx for SqliteTx {
             let done = sqlx::query(
                 "UPDATE callers \
                  SET name = $2, permissions = $3, digest = $4, certificate_san = $5, hint = $6, revoke_time = $7, \
-                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10 \
+                     previous_digest = $8, previous_expire_time = $9, rotation_id = $10, \
+                     expire_time = $11, version = $12 \
                  WHERE id = $1",
             )
             .bind(caller.id.0)
@@ -128,6 +172,8 @@ impl CallerTx for SqliteTx {
             .bind(previous_digest(caller))
             .bind(caller.previous.map(|previous| sql_time(previous.expire_time)))
             .bind(caller.rotation.map(|rotation| rotation.0))
+            .bind(caller.expire_time.map(sql_time))
+            .bind(caller.version)
             .execute(db)
             .await?;
             expect_rows(1, done.rows_affected())

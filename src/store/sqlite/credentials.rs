@@ -32,6 +32,16 @@ impl CredentialStore for SqliteStore {
     async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>> {
         read!(self, async |db| find(db, id).await)
     }
+
+    async fn find_digest(&self, id: CredentialId) -> Result<Option<Digest>> {
+        read!(self, async |db| {
+            let row = sqlx::query("SELECT digest FROM credentials WHERE id = $1")
+                .bind(id.0)
+                .fetch_optional(db)
+                .await?;
+            row.as_ref().map(row::digest).transpose()
+        })
+    }
 }
 
 #[async_trait]

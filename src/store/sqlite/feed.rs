@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use super::watched::Watched;
 use super::{Result, SqliteStore, read};
 use crate::model::{ReplicaId, Revision};
-use crate::store::feed::{process_age, process_name};
+use crate::store::feed::{self, process_age, process_name};
 use crate::store::{
     ChangeFeed, FeedStore, Hint, IncarnationId, Published, RULES, Replicas, StoreError, Synced,
     VERSION, row,
@@ -27,6 +27,8 @@ macro_rules! now {
     };
 }
 
+pub(super) use now;
+
 #[async_trait]
 impl FeedStore for SqliteStore {
     async fn open_feed(&self) -> Result<Box<dyn ChangeFeed>> {
@@ -37,13 +39,13 @@ impl FeedStore for SqliteStore {
         read!(self, async |db| {
             let rows = sqlx::query(
                 "SELECT lower(hex(counter.epoch)), counter.revision, r.replica_id, \
-                     r.end_time IS NOT NULL, r.applied, r.seq, r.lease \
+                     r.end_time IS NOT NULL, r.applied, r.seq, r.lease, r.rules \
                  FROM counter LEFT JOIN replicas AS r ON true \
                  WHERE counter.id = 1",
             )
             .fetch_all(db)
             .await?;
-            row::replicas(&rows)
+            feed::replicas(&rows)
         })
     }
 

@@ -23,13 +23,16 @@ mod request_ids;
 mod restore;
 mod rights;
 mod rules;
+mod status;
 mod transaction;
 mod transfer;
 mod watched;
+mod workspace_uses;
 
 pub use backup::backup;
 pub(in crate::store) use error::failure;
-pub use open::{migrate, pending_migrations};
+pub(super) use open::migrate;
+pub use open::{pending_migrations, require_release};
 pub use restore::PreparedRestore;
 pub use rights::missing_rights;
 

@@ -9,11 +9,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
+use super::feed::now;
 use super::file::{self, Access};
 use super::inspect::{inspect, schema};
 use super::pools::Pools;
 use super::watched::{Watched, beside, identity};
-use crate::store::migrations::{self, MigrationSummary, SQLITE};
+use crate::store::contraction::{self, LiveReplica, Release, ReleaseWait};
+use crate::store::migrations::{self, MigrationList, MigrationSummary, SQLITE};
 use crate::store::{Result, StoreError};
 
 /// How long a connection waits for the lock of another process.
@@ -27,7 +29,7 @@ const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 impl SqliteStore {
     /// Opens the file for a server. Creates it if it does not exist, and migrates it.
     pub async fn open(path: &Path) -> Result<Self> {
-        migrate(path).await?;
+        migrate(path, SQLITE).await?;
         Self::open_to_serve(path).await
     }
 
@@ -73,13 +75,16 @@ impl SqliteStore {
     }
 }
 
-/// Migrates the file's schema to this program's version.
-pub async fn migrate(path: &Path) -> Result<MigrationSummary> {
+/// Migrates the file's schema to the newest version of these migrations.
+pub(in crate::store) async fn migrate(
+    path: &Path,
+    list: MigrationList,
+) -> Result<MigrationSummary> {
     let had_log = has_log(path);
-    migrate_file(path).await.map_err(|error| with_likely_cause(error, path, had_log))
+    migrate_file(path, list).await.map_err(|error| with_likely_cause(error, path, had_log))
 }
 
-async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
+async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSummary> {
     let shown = path.display().to_string();
     let found = match file::require(path) {
         Err(StoreError::Missing(_)) => 0,
@@ -87,27 +92,80 @@ async fn migrate_file(path: &Path) -> Result<MigrationSummary> {
             let (path, access) = existing?;
             let schema = inspect(&path, access).await?;
             if let Some(version) = schema.current_version() {
-                return Ok(MigrationSummary::between(version, version, SQLITE));
+                return Ok(MigrationSummary::between(version, version, list));
             }
-            schema.version_to_migrate(&shown, SQLITE)?
+            schema.version_to_migrate(&shown, list)?
         }
     };
     let path = file::create_if_missing(path)?;
-    let migrated = migrate_locked(&path, &shown).await;
-    migrated.map_err(|error| migrations::denied_error(found, SQLITE, error))
+    if let Some(release) = Release::required(found, list).filter(|_| found > 0) {
+        let mut connection = connect(&options(&path)).await?;
+        wait_for_release(&mut connection, found, release).await?;
+        connection.close().await?;
+    }
+    let migrated = migrate_locked(&path, &shown, list).await;
+    migrated.map_err(|error| migrations::denied_error(found, list, error))
 }
 
 /// Applies the pending migrations.
-async fn migrate_locked(path: &Path, shown: &str) -> Result<MigrationSummary> {
+async fn migrate_locked(path: &Path, shown: &str, list: MigrationList) -> Result<MigrationSummary> {
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // Other processes wait for this lock. All migrations are one transaction.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = schema(&mut transaction).await?.version_to_migrate(shown, SQLITE)?;
-    migrations::run(&mut *transaction, SQLITE).await?;
+    let from = schema(&mut transaction).await?.version_to_migrate(shown, list)?;
+    if let Some(release) = Release::required(from, list).filter(|_| from > 0) {
+        contraction::refuse_before(release, &live_replicas(&mut transaction, from).await?)?;
+    }
+    migrations::run(&mut *transaction, list).await?;
     let to = version(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
-    Ok(MigrationSummary::between(from, to, SQLITE))
+    Ok(MigrationSummary::between(from, to, list))
+}
+
+/// Waits until no server of an earlier release is live.
+pub async fn require_release(path: &Path, release: Release) -> Result<()> {
+    let mut connection = connect(&options(path)).await?;
+    let version = version(&mut connection).await?;
+    wait_for_release(&mut connection, version, release).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Waits until no replica of an earlier release is live, and marks those as ended that have crashed.
+async fn wait_for_release(
+    connection: &mut SqliteConnection,
+    version: i64,
+    release: Release,
+) -> Result<()> {
+    let mut wait = ReleaseWait::begin(release);
+    let crashed = loop {
+        if let Some(crashed) = wait.look(live_replicas(connection, version).await?)? {
+            break crashed;
+        }
+        wait.pause().await;
+    };
+    for replica in crashed {
+        sqlx::query(concat!(
+            "UPDATE replicas SET end_time = ",
+            now!(),
+            " WHERE replica_id = $1 AND seq = $2 AND end_time IS NULL"
+        ))
+        .bind(replica.id)
+        .bind(replica.seq)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Returns the replicas that have not ended.
+async fn live_replicas(
+    connection: &mut SqliteConnection,
+    version: i64,
+) -> Result<Vec<LiveReplica>> {
+    let rows = sqlx::query(contraction::select_live(version)).fetch_all(&mut *connection).await?;
+    rows.iter().map(LiveReplica::read).collect()
 }
 
 /// Returns whether the file has a write-ahead log that is not empty.

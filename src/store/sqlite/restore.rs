@@ -66,7 +66,7 @@ impl PreparedRestore {
         copy_file(&backup, &copy)?;
         let unfit = |error| refuse(format!("{shown} is not a usable backup: {error}"));
         check(&copy).await.map_err(unfit)?;
-        let migrated = migrate(&copy).await.map_err(unfit)?;
+        let migrated = migrate(&copy, SQLITE).await.map_err(unfit)?;
         let until = forget_replicas(&copy).await?;
         Ok(Self { folder, target, copy, migrated, until })
     }

@@ -12,6 +12,7 @@ on_every_store! {
     deleted_objects_are_not_listed,
     a_created_credential_has_all_given_fields,
     migrate_prints_both_schema_versions,
+    a_token_that_acted_in_a_workspace_is_listed_and_barred,
 }
 
 async fn the_lines_of_the_manual_work_as_written(p: Program) {
@@ -63,7 +64,7 @@ async fn a_token_on_standard_input_ends_its_credential(p: Program) {
     for kind in ["key", "pat"] {
         let nothing = p.pipe("nobody's", &format!("{kind} revoke - --output json"));
         assert!(nothing.out.is_empty(), "{nothing:?}");
-        assert!(nothing.failed(1).contains("no credential has this token"));
+        assert!(nothing.failed(1).contains(&format!("no {kind} has this token")));
     }
     assert!(p.pipe("\n", "key revoke -").failed(2).contains("no token"));
 }
@@ -160,4 +161,35 @@ async fn migrate_prints_both_schema_versions(p: Program) {
     assert_eq!(second["from_version"], first["to_version"]);
     assert_eq!(second["to_version"], first["to_version"]);
     assert!(first["to_version"].as_i64().is_some_and(|version| version >= 5), "{first}");
+}
+
+async fn a_token_that_acted_in_a_workspace_is_listed_and_barred(p: Program) {
+    use sophic_auth::model::{CredentialId, Timestamp, WorkspaceId, WorkspaceUse};
+    p.run("workspace put acme --id w1").ok();
+    p.run("user put ada").ok();
+    p.run("member put --workspace acme --user ada --role member").ok();
+    let made = p.run("pat create --user ada --name laptop --scope read --output json").json();
+    let id = made["credential"]["id"].as_str().expect("an id").to_owned();
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let bar = format!("workspace bar-pat acme {id} --reason moved --output json");
+    let refused = p.run(&bar);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("CREDENTIAL_NOT_FOUND"), "{}", refused.err);
+    let acted = WorkspaceUse {
+        credential_id: CredentialId::parse(&id).expect("an id"),
+        workspace_id: WorkspaceId::parse("w1").expect("an id"),
+        generation: 0,
+        time: Timestamp::from_unix_micros(1_767_225_600_000_000).expect("a time"),
+    };
+    let store = p.database.open().await;
+    store.write_last_uses(&[], &[acted]).await.expect("it is written");
+    let listed = p.run("workspace pats acme --output json").json();
+    let pat = &listed["pats"][0];
+    assert_eq!((&pat["credential_id"], &pat["role"]), (&id.as_str().into(), &"member".into()));
+    let introspect = "introspect --workspace acme --scope read --output json";
+    assert_eq!(p.run(&bar).json()["barred"], true);
+    assert!(p.pipe(&token, introspect).out.contains("PAT_NOT_PERMITTED"));
+    let unbar = format!("workspace unbar-pat acme {id} --output json");
+    assert_eq!(p.run(&unbar).json()["barred"], false);
+    p.pipe(&token, introspect).ok();
 }

@@ -24,7 +24,7 @@ fn lines(what: &str, ended: &Ended) -> Vec<Value> {
     lines.map(parse).collect()
 }
 
-const GOOD: [&str; 24] = [
+const GOOD: [&str; 26] = [
     "migrate",
     "migrate --dry-run",
     "workspace put acme --id w1",
@@ -46,6 +46,8 @@ const GOOD: [&str; 24] = [
     "export",
     "export --all",
     "purge",
+    "status",
+    "replica list",
     "caller revoke gateway",
     "scanner-regex",
     "completions bash",

@@ -1,8 +1,10 @@
 //! The program as people and scripts run it.
 
+mod audit_log;
 mod commands;
 mod dev;
 mod ended;
+mod explain;
 mod flood;
 mod json_lines;
 mod killed;

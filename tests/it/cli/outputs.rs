@@ -11,7 +11,7 @@ on_every_store! {
     the_output_format_can_be_set_by_a_variable,
 }
 
-const COMMANDS: [(&str, &str); 13] = [
+const COMMANDS: [(&str, &str); 15] = [
     ("workspace put acme --id w1", "acme"),
     ("user put ada", "ada"),
     ("member put --workspace acme --user ada --role member", "member"),
@@ -25,6 +25,8 @@ const COMMANDS: [(&str, &str); 13] = [
     ("caller list", "gateway"),
     ("key list", "ci"),
     ("pat list --user ada", "laptop"),
+    ("status --expiring-within 30d", "key_active"),
+    ("replica list", "HOST"),
 ];
 
 async fn every_command_prints_a_table_and_json(p: Program) {

@@ -7,13 +7,14 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use sophic_auth::grpc::pb::IntrospectRequest;
 use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::program::{Serving, command, run};
+use crate::grpc::refusal::reason;
 use crate::proxy::{Mode, Proxy};
 use crate::stores::Database;
 use crate::waits::{self, eventually};
@@ -48,6 +49,14 @@ async fn status(grpc: &str) -> ServingStatus {
     }
 }
 
+/// Asks for the health of a service that does not exist.
+async fn unknown_service(grpc: &str) -> Status {
+    let channel = Channel::from_shared(grpc.to_owned()).expect("a URL").connect().await;
+    let mut client = HealthClient::new(channel.expect("the server accepts the connection"));
+    let request = HealthCheckRequest { service: "no.such.Service".to_owned() };
+    client.check(request).await.expect_err("there is none")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_waits_for_a_store_that_is_down_and_starts_when_it_is_up() {
     for mode in [Mode::Refuse, Mode::Stall] {
@@ -61,7 +70,10 @@ async fn a_server_waits_for_a_store_that_is_down_and_starts_when_it_is_up() {
             .await
             .expect("the server accepts the connection");
         let refused = client.introspect(IntrospectRequest::default()).await;
-        assert_eq!(refused.expect_err("the request fails").code(), Code::Unavailable);
+        let refused = refused.expect_err("the request fails");
+        assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "STORE_UNAVAILABLE"));
+        let unknown = unknown_service(grpc).await;
+        assert_eq!((unknown.code(), &*reason(&unknown)), (Code::NotFound, "NAME_NOT_FOUND"));
         proxy.set(Mode::Pass);
         let serves = async || status(grpc).await == ServingStatus::Serving;
         eventually("the server starts", serves).await;

@@ -48,6 +48,7 @@ audit export
 audit purge --older-than 1d
 purge
 introspect
+explain 0195f2d4-7c1e-7b3a-9d58-0242ac120002
 import --format csv -
 export
 backup copy.db

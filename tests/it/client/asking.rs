@@ -10,13 +10,14 @@ use sophic_auth_client::pb::{
 };
 use sophic_auth_client::{Client, Counters, Denial, ErrorKind, Presented, Principal, Role, Scopes};
 
-use super::stage::{NOBODYS_KEY, Stage, caller_token};
+use super::stage::{NOBODYS_KEY, Stage, caller_token, remembered};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
 use crate::waits::eventually;
 
 on_every_store! {
     an_answer_names_the_principal_and_its_scopes,
+    a_question_without_scopes_is_answered_and_allows_nothing,
     a_malformed_token_is_refused_without_a_call,
     a_batch_is_answered_in_its_order,
     credentials_are_managed,
@@ -41,6 +42,29 @@ async fn an_answer_names_the_principal_and_its_scopes(stage: Stage) {
     assert_eq!(viewer.user_id(), Some("ada"));
     assert_eq!(viewer.http_status(), 403);
     assert!(viewer.www_authenticate().contains("insufficient_scope"));
+}
+
+async fn a_question_without_scopes_is_answered_and_allows_nothing(stage: Stage) {
+    let plain = stage.builder().without_cache().build().expect("a client");
+    let (caching, _) = stage.client().await;
+    let who = Presented::new(&stage.pat).in_workspace("acme");
+    let batch = plain.introspect_batch(&[who, who.requiring(Scopes::READ)]).await;
+    let mut batch = batch.expect("answers").into_iter();
+    let remembered = remembered(&caching, &who).await;
+    let asked = plain.introspect(&who).await.expect("an answer");
+    for answer in [batch.next().expect("an answer"), remembered, asked] {
+        assert!(answer.response().identity_only, "the service says it too");
+        assert_eq!((answer.is_identity_only(), answer.is_allowed()), (true, false));
+        assert_eq!((answer.denial(), answer.user_id()), (None, Some("ada")));
+    }
+    let reading = batch.next().expect("an answer");
+    assert_eq!((reading.is_identity_only(), reading.is_allowed()), (false, true));
+    // The same question with and without scopes is not one question to the cache.
+    let answer = caching.introspect(&who.requiring(Scopes::READ)).await.expect("an answer");
+    assert!(answer.is_allowed());
+    let answer = plain.introspect(&who.in_workspace("initech")).await.expect("an answer");
+    assert_eq!((answer.is_identity_only(), answer.is_allowed()), (true, false));
+    assert_eq!(answer.denial(), Some(Denial::NotAMember));
 }
 
 async fn a_malformed_token_is_refused_without_a_call(stage: Stage) {

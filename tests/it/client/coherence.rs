@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sophic_auth::grpc::pb::{PutUserRequest, PutWorkspaceRequest, Role, User, Workspace};
+use sophic_auth::grpc::pb::{
+    CreatePatRequest, Credential, PatPolicy, PutUserRequest, PutWorkspaceRequest, Role, Scope,
+    UpdateCredentialRequest, User, Workspace,
+};
 use sophic_auth_client::{Builder, Client, Denial, Presented, Scopes};
 
 use super::stage::{Stage, answered, remembered, watching};
@@ -15,6 +18,8 @@ on_every_store! {
     a_lowered_role_is_lower_when_the_change_arrives,
     a_disabled_user_is_refused_when_the_change_arrives,
     a_disabled_workspace_is_refused_when_the_change_arrives,
+    a_policy_for_tokens_holds_when_the_change_arrives,
+    a_narrowed_limit_to_workspaces_holds_when_the_change_arrives,
     a_new_key_is_known_when_the_change_arrives,
     with_watch_stalled_a_revoked_key_is_refused_within_the_limit,
     with_watch_reset_a_revoked_key_is_refused_within_the_limit,
@@ -33,6 +38,11 @@ async fn until_refused(client: &Client, presented: &Presented<'_>) -> (Denial, D
         client.introspect(presented).await.expect("an answer").denial()
     });
     (denial.await, begun.elapsed())
+}
+
+/// The question whether the personal access token may read in this workspace.
+fn reading_in<'a>(stage: &'a Stage, workspace: &'a str) -> Presented<'a> {
+    Presented::new(&stage.pat).in_workspace(workspace).requiring(Scopes::READ)
 }
 
 async fn a_revoked_key_is_refused_when_the_change_arrives(stage: Stage) {
@@ -56,7 +66,7 @@ async fn a_lowered_role_is_lower_when_the_change_arrives(stage: Stage) {
 
 async fn a_disabled_user_is_refused_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
-    let presented = Presented::new(&stage.pat).in_workspace("acme");
+    let presented = reading_in(&stage, "acme");
     assert!(remembered(&client, &presented).await.is_allowed());
     let user = User {
         id: "ada".into(),
@@ -72,7 +82,7 @@ async fn a_disabled_user_is_refused_when_the_change_arrives(stage: Stage) {
 
 async fn a_disabled_workspace_is_refused_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
-    let (by_key, by_pat) = (stage.reading(), Presented::new(&stage.pat).in_workspace("acme"));
+    let (by_key, by_pat) = (stage.reading(), reading_in(&stage, "acme"));
     assert!(remembered(&client, &by_key).await.is_allowed());
     assert!(remembered(&client, &by_pat).await.is_allowed());
     let workspace = Workspace {
@@ -88,9 +98,80 @@ async fn a_disabled_workspace_is_refused_when_the_change_arrives(stage: Stage) {
     assert_eq!(until_refused(&client, &by_pat).await.0, Denial::NotAMember);
 }
 
+/// Waits until a client that follows changes allows the token.
+async fn until_allowed(client: &Client, presented: &Presented<'_>) {
+    let allowed = async || client.introspect(presented).await.expect("an answer").is_allowed();
+    eventually("it is allowed", allowed).await;
+}
+
+async fn a_policy_for_tokens_holds_when_the_change_arrives(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let (acme, globex) = (reading_in(&stage, "acme"), reading_in(&stage, "globex"));
+    let put = async |forbidden| {
+        let pat_policy = PatPolicy { forbidden: Some(forbidden), ..Default::default() };
+        let workspace = Workspace {
+            id: "id-of-acme".into(),
+            slug: "acme".into(),
+            pat_policy: Some(pat_policy),
+            ..Default::default()
+        };
+        let request = PutWorkspaceRequest { workspace: Some(workspace) };
+        stage.root.directory().put_workspace(request).await.expect("it is put");
+    };
+    for _ in 0..3 {
+        assert!(remembered(&client, &acme).await.is_allowed());
+        assert!(remembered(&client, &globex).await.is_allowed());
+        put(true).await;
+        // The servers know it when the call returns, the client when the change arrives.
+        let asked = stage.root.introspect(&stage.pat, "acme", &[Scope::Read]).await;
+        assert_eq!(asked.denial(), sophic_auth::grpc::pb::Denial::PatNotPermitted);
+        assert_eq!(until_refused(&client, &acme).await.0, Denial::PatNotPermitted);
+        let answer = remembered(&client, &acme).await;
+        assert_eq!(answer.denial(), Some(Denial::PatNotPermitted));
+        assert_eq!(answer.workspace().map(|workspace| workspace.slug.as_str()), Some("acme"));
+        assert!(remembered(&client, &globex).await.is_allowed());
+        put(false).await;
+        until_allowed(&client, &acme).await;
+    }
+}
+
+async fn a_narrowed_limit_to_workspaces_holds_when_the_change_arrives(stage: Stage) {
+    let (client, _) = watching(stage.builder().checkpoint_max(FOR_EVER)).await;
+    let request = CreatePatRequest {
+        user: "ada".to_owned(),
+        name: "limited".to_owned(),
+        scopes: vec![Scope::Read.into()],
+        workspaces: vec!["acme".to_owned(), "globex".to_owned()],
+        ..Default::default()
+    };
+    let made = stage.root.auth().create_pat(request).await.expect("it is made").into_inner();
+    let reading =
+        |workspace| Presented::new(&made.token).in_workspace(workspace).requiring(Scopes::READ);
+    for workspace in ["acme", "globex"] {
+        assert!(remembered(&client, &reading(workspace)).await.is_allowed());
+    }
+    let credential = Credential {
+        id: made.credential.expect("it is shown").id,
+        granted_workspace_ids: vec!["id-of-globex".to_owned()],
+        ..Default::default()
+    };
+    let request = UpdateCredentialRequest {
+        credential: Some(credential),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["granted_workspace_ids".to_owned()],
+        }),
+        ..Default::default()
+    };
+    stage.root.auth().update_credential(request).await.expect("it is narrowed");
+    assert_eq!(until_refused(&client, &reading("acme")).await.0, Denial::WorkspaceNotGranted);
+    let answer = remembered(&client, &reading("acme")).await;
+    assert_eq!(answer.denial(), Some(Denial::WorkspaceNotGranted));
+    until_allowed(&client, &reading("globex")).await;
+}
+
 async fn a_new_key_is_known_when_the_change_arrives(stage: Stage) {
     let (client, _) = watching(stage.builder().unknown_ttl(FOR_EVER)).await;
-    let initech = Presented::new(&stage.pat).in_workspace("initech");
+    let initech = reading_in(&stage, "initech");
     let answer = client.introspect(&initech).await.expect("an answer");
     assert_eq!(answer.denial(), Some(Denial::NotAMember));
     stage.root.put_membership("initech", "ada", Role::Viewer).await;

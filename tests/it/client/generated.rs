@@ -20,6 +20,8 @@ const OURS: [&str; 3] = [
     "sophic/auth/v1/admin_service.proto",
 ];
 const ENVOYS: &str = "envoy/service/auth/v3/external_auth.proto";
+/// The messages in the details of an error. Only reflection serves them, so that a client can decode the details.
+const DETAILS: [&str; 2] = ["google/rpc/status.proto", "google/rpc/error_details.proto"];
 const PACKAGE: &str = "sophic.auth.v1";
 
 fn compile(protos: &[&str]) -> protox::Compiler {
@@ -77,7 +79,8 @@ fn generated() -> [(&'static str, Files); 3] {
         .codec_path("crate::grpc::codec::StrictCodec");
     let all = [&OURS[..], &[ENVOYS]].concat();
     let mut served = generate(&all, server, false);
-    let descriptors = compile(&all).file_descriptor_set().encode_to_vec();
+    let descriptors = compile(&[&all[..], &DETAILS].concat());
+    let descriptors = descriptors.file_descriptor_set().encode_to_vec();
     served.insert("descriptors.bin".to_owned(), descriptors);
     [
         (PROTOCOL, generate(&OURS, messages, true)),
@@ -190,11 +193,12 @@ fn every_field_that_is_named_a_token_is_marked_as_secret() {
     for field in ours.flat_map(|message| message.fields().collect::<Vec<_>>()) {
         let text = matches!(field.kind(), Kind::String | Kind::Bytes);
         let named = field.name() == "token" || field.name().ends_with("_token");
-        let page = field.name().ends_with("page_token");
+        // Positions in a list.
+        let page = ["page_token", "resume_token"].iter().any(|end| field.name().ends_with(end));
         assert!(!(text && named && !page) || is_secret(&field), "{}", field.full_name());
         marked += usize::from(is_secret(&field));
     }
-    assert_eq!(marked, 8);
+    assert_eq!(marked, 10);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::waits::within;
 
 on_every_store! {
     a_grpc_service_admits_allowed_calls_and_explains_refusals,
+    a_method_without_a_scope_admits_nobody,
     a_single_service_can_be_wrapped,
     a_grpc_service_refuses_calls_during_an_outage,
 }
@@ -33,11 +34,15 @@ fn by_method(parts: &http::request::Parts) -> Scopes {
 
 /// Serves it behind a layer, which wraps the whole server or only this service.
 pub(super) async fn serve(client: &Client, before_all: bool) -> HealthClient<Channel> {
+    let auth = AuthLayer::grpc(client.clone()).require_by(by_method);
+    serve_behind(auth, before_all).await
+}
+
+async fn serve_behind(auth: AuthLayer, before_all: bool) -> HealthClient<Channel> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it has an address"));
     let incoming = TcpIncoming::from(listener);
     let (_, health) = tonic_health::server::health_reporter();
-    let auth = AuthLayer::grpc(client.clone()).require_by(by_method);
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         if before_all {
@@ -123,6 +128,20 @@ async fn a_grpc_service_admits_allowed_calls_and_explains_refusals(stage: Stage)
         }
     })
     .await
+}
+
+async fn a_method_without_a_scope_admits_nobody(stage: Stage) {
+    let (client, _) = stage.client().await;
+    let layer = AuthLayer::grpc(client.clone());
+    let health = serve_behind(layer.clone(), true).await;
+    assert_refused(
+        check(&health, &[bearer(&stage.key)]).await,
+        Code::Internal,
+        "NO_SCOPE_REQUIRED",
+    );
+    let health = serve_behind(layer.admit_identity_only(), true).await;
+    check(&health, &[bearer(&stage.key)]).await.expect("it is admitted");
+    assert_refused(check(&health, &[bearer("x")]).await, Code::Unauthenticated, "TOKEN_UNKNOWN");
 }
 
 async fn a_single_service_can_be_wrapped(stage: Stage) {

@@ -8,7 +8,7 @@ use axum::{Extension, Router};
 use sophic_auth::grpc::pb::{CreateKeyRequest, Scope};
 use sophic_auth_client::{AuthLayer, ClientIp, Introspection, Scopes};
 
-use super::stage::{Answer, STRANGER, Stage, bearer, send, serve};
+use super::stage::{Answer, NOBODYS_KEY, STRANGER, Stage, bearer, send, serve};
 use crate::proxy::{Mode, Proxy};
 use crate::stores::on_every_store;
 use crate::waits::within;
@@ -16,25 +16,30 @@ use crate::waits::within;
 on_every_store! {
     a_revoked_key_is_refused_through_the_layer,
     the_handler_sees_who_it_is_and_no_token,
+    a_route_without_a_scope_lets_nobody_through_unless_it_says_so,
     ambiguous_headers_are_refused,
     other_spellings_of_a_path_bypass_nothing,
     the_clients_address_is_the_connections_and_not_the_headers,
     an_http_service_refuses_requests_during_an_outage,
 }
 
-/// `/read`, `/capture` and `/admin`, each of which requires its scope, and `/who`, which requires none.
+/// `/read`, `/capture` and `/admin`, each of which requires its scope, `/who`, which admits every identity, and
+/// `/forgotten` and `/none`, which require none by mistake.
 async fn app(auth: AuthLayer) -> SocketAddr {
     let who = |who: Extension<Introspection>, headers: http::HeaderMap| async move {
         let user = who.user_id().unwrap_or("a key").to_owned();
-        format!("{user}, authorization there: {}", headers.contains_key("authorization"))
+        let allowed = who.is_allowed();
+        let there = headers.contains_key("authorization");
+        format!("{user}, allowed: {allowed}, authorization there: {there}")
     };
-    let route = |path, scopes| {
-        Router::new().route(path, get(who)).route_layer(auth.clone().require(scopes))
-    };
-    let app = route("/read", Scopes::READ)
-        .merge(route("/capture", Scopes::CAPTURE))
-        .merge(route("/admin", Scopes::ADMIN))
-        .merge(route("/who", Scopes::NONE));
+    let route = |path, layer| Router::new().route(path, get(who)).route_layer(layer);
+    let require = |scopes| auth.clone().require(scopes);
+    let app = route("/read", require(Scopes::READ))
+        .merge(route("/capture", require(Scopes::CAPTURE)))
+        .merge(route("/admin", require(Scopes::ADMIN)))
+        .merge(route("/who", auth.clone().admit_identity_only()))
+        .merge(route("/forgotten", auth.clone()))
+        .merge(route("/none", auth.clone().require_by(|_| Scopes::NONE)));
     serve(app).await
 }
 
@@ -85,10 +90,32 @@ async fn a_revoked_key_is_refused_through_the_layer(stage: Stage) {
 async fn the_handler_sees_who_it_is_and_no_token(stage: Stage) {
     let (client, _) = stage.client().await;
     let app = app(AuthLayer::http(client)).await;
+    let answer = ask(app, "/read", &stage.pat, "globex").await;
+    assert_eq!(answer.body, "ada, allowed: true, authorization there: false");
+    let answer = ask(app, "/read", &stage.key, "").await;
+    assert_eq!(answer.body, "a key, allowed: true, authorization there: false");
+}
+
+async fn a_route_without_a_scope_lets_nobody_through_unless_it_says_so(stage: Stage) {
+    let (client, _) = stage.client().await;
+    let app = app(AuthLayer::http(client)).await;
+    for path in ["/forgotten", "/none"] {
+        for (token, workspace) in [(&stage.key, ""), (&stage.pat, "acme"), (&String::new(), "")] {
+            let answer = ask(app, path, token, workspace).await;
+            if token.is_empty() {
+                assert_refused(&answer, 401, "TOKEN_MISSING");
+                continue;
+            }
+            assert_eq!(answer.status, 500, "{path}: {answer:?}");
+            assert_eq!(answer.json()["reason"], "NO_SCOPE_REQUIRED");
+            assert_eq!(answer.header("cache-control"), "no-store");
+        }
+    }
+    // One that admits identities tells the service behind it that nothing is allowed.
     let answer = ask(app, "/who", &stage.pat, "globex").await;
-    assert_eq!(answer.body, "ada, authorization there: false");
-    let answer = ask(app, "/who", &stage.key, "").await;
-    assert_eq!(answer.body, "a key, authorization there: false");
+    assert_eq!(answer.body, "ada, allowed: false, authorization there: false");
+    assert_refused(&ask(app, "/who", &stage.pat, "initech").await, 403, "NOT_A_MEMBER");
+    assert_refused(&ask(app, "/who", NOBODYS_KEY, "").await, 401, "TOKEN_UNKNOWN");
 }
 
 async fn ambiguous_headers_are_refused(stage: Stage) {

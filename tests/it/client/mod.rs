@@ -7,6 +7,7 @@ mod gateway;
 mod generated;
 mod layer_grpc;
 mod layer_http;
+mod newer_service;
 mod other_languages;
 mod outages;
 mod remembering;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::stage::{STRANGER, Stage};
 use crate::python::Python;
-use crate::stores::on_every_store;
+use crate::stores::{Database, on_every_store};
 use crate::waits;
 
 on_every_store! {
@@ -59,6 +59,17 @@ impl Language {
             command
         };
         Self { name: "Node", command: Box::new(command) }
+    }
+
+    /// The program that `scripts/check-go` has built.
+    fn go() -> Self {
+        let program = given("SOPHIC_AUTH_TEST_GO_CLIENT");
+        let command = move |workspace: &str, scopes: &[&str]| {
+            let mut command = Command::new(&program);
+            command.arg(workspace).args(scopes);
+            command
+        };
+        Self { name: "Go", command: Box::new(command) }
     }
 
     /// Runs it with a token on standard input.
@@ -131,6 +142,10 @@ fn assert_asks(stage: &Stage, language: &Language) {
     let (code, answer) = ask(&stage.pat, "globex", &["capture"]);
     assert_eq!((code, &answer["denial"]), (Some(1), &json!("INSUFFICIENT_SCOPE")), "{answer}");
     assert_eq!(answer["http_status"], 403);
+    // Without a scope, the answer says whose token it is and permits nothing.
+    let (code, answer) = ask(&stage.pat, "acme", &[]);
+    assert_eq!((code, &answer["user"]), (Some(1), &json!("ada")), "{answer}");
+    assert_eq!((&answer["permitted"], &answer["identity_only"]), (&json!(false), &json!(true)));
     let (code, answer) = ask("nonsense", "", &["read"]);
     assert_eq!((code, &answer["denial"]), (Some(1), &json!("TOKEN_UNKNOWN")), "{answer}");
     assert!(answer["www_authenticate"].as_str().is_some_and(|text| text.contains("invalid_token")));
@@ -138,7 +153,8 @@ fn assert_asks(stage: &Stage, language: &Language) {
     let output = language.ask((&url, STRANGER), &stage.key, "", &["read"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{errors}");
-    assert!(errors.starts_with("UNAUTHENTICATED"), "{errors}");
+    assert!(errors.to_uppercase().starts_with("UNAUTHENTICATED"), "{errors}");
+    assert!(errors.contains(": CALLER_UNKNOWN: "), "{errors}");
     assert!(!errors.contains("sophic_key_") && !errors.contains(STRANGER), "{errors}");
 }
 
@@ -152,4 +168,39 @@ async fn the_python_client_asks(stage: Stage) {
 
 async fn the_node_client_asks(stage: Stage) {
     off_the_runtime(move || assert_asks(&stage, &Language::node())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "scripts/check-go installs Go and runs it"]
+async fn the_go_client_asks() {
+    let asks = async |stage: Stage| {
+        off_the_runtime(move || assert_asks(&stage, &Language::go())).await;
+    };
+    crate::stores::run(Database::sqlite(), asks).await;
+}
+
+/// `buf generate` as a stranger runs it, with what `pip install buf-bin grpcio-tools` gives.
+#[test]
+fn buf_generates_the_code_of_our_package_and_no_other() {
+    let programs = given("SOPHIC_AUTH_TEST_VENV").join("bin");
+    let mut path = programs.clone().into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut buf = Command::new(programs.join("buf"));
+    buf.args(["generate", "-o"]).arg(folder.path()).env("PATH", path);
+    assert!(buf.status().expect("it runs").success(), "code is generated");
+    let mut made = Vec::new();
+    let mut open = vec![folder.path().to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { open.push(path) } else { made.push(path) }
+        }
+    }
+    let ours = folder.path().join("gen/python/sophic/auth/v1");
+    assert!(made.iter().all(|path| path.starts_with(&ours)), "{made:?}");
+    let protos = std::fs::read_dir("proto/sophic/auth/v1").expect("the proto").count();
+    assert_eq!(made.len(), 2 * protos, "{made:?}");
+    assert!(made.contains(&ours.join("auth_service_pb2_grpc.py")), "{made:?}");
 }

@@ -53,7 +53,7 @@ async fn a_restart_under_load_never_admits_a_revoked_key(stage: Stage) {
                 let presented = if asker % 2 == 0 {
                     Presented::new(&key).requiring(Scopes::READ)
                 } else {
-                    Presented::new(&pat).in_workspace("acme")
+                    Presented::new(&pat).in_workspace("acme").requiring(Scopes::READ)
                 };
                 let begun = u64::try_from(start.elapsed().as_millis()).expect("a short test");
                 let must_be_refused = asker % 2 == 0

@@ -53,6 +53,7 @@ async fn a_client_authenticates_with_a_certificate_and_trusts_its_ca() {
         name: "gateway".to_owned(),
         permissions: vec![Permission::Introspect.to_string()],
         certificate_san: SAN.to_owned(),
+        ..CreateCaller::default()
     };
     running.service.create_caller(Context::operator("test"), request).await.expect("a caller");
 

@@ -13,11 +13,12 @@ use sophic_auth::model::Scope;
 type Block = fn() -> String;
 
 /// Every generated block: its page, its name, and its generator.
-const BLOCKS: [(&str, &str, Block); 9] = [
+const BLOCKS: [(&str, &str, Block); 10] = [
     ("ARCHITECTURE.md", "rooms", tables::rooms),
     ("README.md", "benchmark", tables::benchmark),
     ("README.md", "decision", tables::decision),
     ("docs/api.md", "rpcs", tables::rpcs),
+    ("docs/api.md", "actions", tables::actions),
     ("docs/decisions.md", "roles", tables::roles),
     ("docs/errors.md", "reasons", tables::reasons),
     ("docs/errors.md", "commands", tables::commands),

@@ -6,7 +6,7 @@ use clap::{Arg, Command};
 use prost_types::FileDescriptorProto;
 use sophic_auth::cli;
 use sophic_auth::grpc;
-use sophic_auth::model::{Permission, PermissionSet, Role};
+use sophic_auth::model::{AuditAction, Permission, PermissionSet, Role};
 use sophic_auth::service::grant::{Case, Rule};
 use sophic_auth::service::{Reason, Rpc};
 
@@ -218,6 +218,21 @@ pub(super) fn rpcs() -> String {
         }
     }
     text.trim_start().to_owned()
+}
+
+/// Returns every action of the audit log, with the RPCs whose calls it records.
+pub(super) fn actions() -> String {
+    let rows = AuditAction::ALL.iter().map(|action| {
+        let rpcs = Rpc::ALL.iter().map(|rpc| rpc.row()).filter(|row| row.action == Some(*action));
+        let rpcs = rpcs.map(|row| code(row.path.rsplit('/').next().unwrap_or_default()));
+        vec![
+            code(action.as_str()),
+            code(action.former_name().unwrap_or_default()),
+            action.target_kind().as_str().to_owned(),
+            rpcs.collect::<Vec<_>>().join(", "),
+        ]
+    });
+    table(&["action", "formerly", "target", "RPC"], rows)
 }
 
 // ---- the README

@@ -100,9 +100,30 @@ async fn a_restore_brings_back_the_backup_and_nothing_else() {
     let old = crate::cli::program::run(old, &later);
     assert_eq!(old.code, Some(0), "{old:?}");
     // The store has a new incarnation, and the audit log says so.
-    assert!(p.run("audit list --output json").ok().contains("store.new_epoch"));
+    assert!(p.run("audit list --output json").ok().contains("store.renew_epoch"));
     let mut server = p.start(SERVE);
     server.json();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redacted_event_is_the_same_event_and_its_text_is_back() {
+    let scene = Scene::new();
+    let p = &scene.p;
+    p.run("workspace put acme").ok();
+    let id = make_key(p);
+    p.run("user put ada --name Lovelace").ok();
+    p.run("user delete ada").ok();
+    p.run(&format!("backup {}", scene.backup().display())).ok();
+    p.run("audit redact-user ada").ok();
+    assert!(!p.run("audit export").ok().contains("Lovelace"));
+    p.run(&format!("key revoke {id}")).ok();
+    let (ended, answer, said) = restored(&scene);
+    assert_eq!(ended, [id], "{answer} {said}");
+    assert_eq!(answer["redacted_since"], serde_json::json!(["ada"]));
+    assert!(said.contains("audit redact-user"), "{said}");
+    assert!(p.run("audit export").ok().contains("Lovelace"));
+    p.run("audit redact-user ada").ok();
+    assert!(!p.run("audit export").ok().contains("Lovelace"));
 }
 
 /// Runs `restore`, and returns the ids of what it lists as ended, its whole answer, and its remarks.

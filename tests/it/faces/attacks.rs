@@ -126,7 +126,6 @@ async fn a_client_cannot_forge_its_identity() {
                 call = call.header(name, "forged").header(&name.to_uppercase(), "forged");
             }
             call = call.header("x-sophic-denial", "forged");
-            call = call.header("x-sophic-required-scope", "forged");
             let reply = attempt(&proxy, &call).await;
             assert_eq!(reply.status, 200, "{}: {reply:?}", proxy.name);
             let seen = Seen(&reply.body);

@@ -16,6 +16,7 @@ on_every_store! {
     the_upstream_gets_the_identity_and_not_the_credential,
     a_refusal_has_status_challenge_and_body,
     a_mistake_of_the_operator_is_an_error,
+    a_route_without_a_scope_must_say_so_and_the_upstream_learns_it,
     a_header_that_was_sent_twice_is_refused,
     an_unreadable_address_is_refused_only_by_allowlists,
 }
@@ -59,8 +60,6 @@ async fn the_upstream_gets_the_identity_and_not_the_credential(scene: Scene) {
         let name = &option.header.as_ref().expect("a header").key;
         assert!(!ok.headers_to_remove.contains(name), "{name} is set and removed");
     }
-    pass(&scene, joined(&headers), &[("scope", "")]).await;
-    pass(&scene, joined(&headers), &[]).await;
     assert!(!format!("{ok:?}").contains("sophic_key_"));
 }
 
@@ -85,6 +84,35 @@ async fn a_mistake_of_the_operator_is_an_error(scene: Scene) {
         let error = check(&scene, attributes).await.expect_err("an error");
         assert_eq!(error.code(), Code::InvalidArgument, "{extension:?}");
     }
+}
+
+async fn a_route_without_a_scope_must_say_so_and_the_upstream_learns_it(scene: Scene) {
+    let key = scene.key(&[Scope::Read]).await;
+    let bearer = format!("Bearer {key}");
+    let headers = [("authorization", bearer.as_str()), ("x-sophic-identity-only", "forged")];
+    let mistakes: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("scope", "")],
+        &[("scope", " ")],
+        &[("identity_only", "")],
+        &[("identity_only", "yes")],
+        &[("identity_only", "true"), ("scope", "read")],
+    ];
+    for extensions in mistakes {
+        let attributes = described(joined(&headers), extensions);
+        let error = check(&scene, attributes).await.expect_err("an error");
+        assert_eq!(error.code(), Code::InvalidArgument, "{extensions:?}");
+    }
+    let says = |ok: &OkHttpResponse| {
+        let mut set = ok.headers.iter().filter_map(|option| option.header.as_ref());
+        let set = set.find(|header| header.key == "x-sophic-identity-only");
+        let removed = ok.headers_to_remove.iter().any(|name| name == "x-sophic-identity-only");
+        (set.map(|header| header.value.clone()), removed)
+    };
+    let ok = pass(&scene, joined(&headers), &[("identity_only", "true")]).await;
+    assert_eq!(says(&ok), (Some("true".to_owned()), false), "{ok:?}");
+    let ok = pass(&scene, joined(&headers), &[("scope", "read")]).await;
+    assert_eq!(says(&ok), (None, true), "{ok:?}");
 }
 
 async fn an_unreadable_address_is_refused_only_by_allowlists(scene: Scene) {

@@ -11,7 +11,8 @@ use crate::stores::on_every_store;
 on_every_store! {
     the_identity_is_in_the_headers,
     a_refusal_has_status_challenge_and_body,
-    scopes_are_read_from_the_query_or_else_from_a_header,
+    scopes_are_read_from_the_query,
+    a_route_without_a_scope_must_say_so_and_the_answer_says_so_too,
     a_mistake_of_the_operator_lets_no_request_through,
     the_address_is_taken_from_the_header_that_the_operator_names,
     an_unreadable_address_is_refused_only_by_allowlists,
@@ -79,19 +80,16 @@ async fn a_refusal_has_status_challenge_and_body(scene: Scene) {
     assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"sophic\"");
 }
 
-async fn scopes_are_read_from_the_query_or_else_from_a_header(scene: Scene) {
+async fn scopes_are_read_from_the_query(scene: Scene) {
     let key = scene.key(&[Scope::Read]).await;
     let table = [
-        ("", None, 200),
-        ("?scope=", None, 200),
         ("?scope=read", None, 200),
         ("?scope=admin", None, 403),
         ("?scope=read&scope=admin", None, 403),
         ("?scope=read%20admin", None, 403),
-        ("", Some("read"), 200),
-        ("", Some("admin"), 403),
-        ("", Some("read admin"), 403),
-        // The query wins: a scope header from the client is ignored.
+        ("?scope=+read+", None, 200),
+        // No header says which scope a route needs, since a client could send it.
+        ("", Some("read"), 400),
         ("?scope=admin", Some("read"), 403),
         ("?scope=read", Some("admin"), 200),
         ("?scope=read", Some("rubbish"), 200),
@@ -103,6 +101,44 @@ async fn scopes_are_read_from_the_query_or_else_from_a_header(scene: Scene) {
         }
         let reply = call.send(scene.http()).await;
         assert_eq!(reply.status, status, "{query} {header:?}: {reply:?}");
+    }
+}
+
+async fn a_route_without_a_scope_must_say_so_and_the_answer_says_so_too(scene: Scene) {
+    let pat = scene.pat(&[Scope::Read]).await;
+    let ask = async |query: &str, workspace: &str| {
+        let call = scene.ask(query).header("authorization", &format!("Bearer {pat}"));
+        let call = call.header("x-sophic-workspace", workspace);
+        // A client says nothing about it.
+        call.header("x-sophic-identity-only", "forged").send(scene.http()).await
+    };
+    for query in [
+        "",
+        "?",
+        "?scope=",
+        "?scope=+",
+        "?client_ip_header=x-real-ip",
+        "?identity_only=",
+        "?identity_only=false",
+        "?identity_only=TRUE",
+        "?identity_only=true&scope=read",
+        "?identity_only=true&identity_only=true",
+        "?identity-only=true",
+    ] {
+        of_the_operator(&ask(query, "acme").await, 400);
+    }
+    for (query, is_identity_only) in [
+        ("?identity_only=true", "true"),
+        ("?identity_only=true&scope=", "true"),
+        ("?scope=read", ""),
+    ] {
+        let reply = ask(query, "acme").await;
+        assert_eq!(reply.status, 200, "{query}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-identity-only"), is_identity_only, "{query}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-user"), "ada");
+        let reply = ask(query, "globex").await;
+        assert_eq!(reply.status, 403, "{query}: {reply:?}");
+        assert_eq!(reply.header("x-sophic-denial"), "NOT_A_MEMBER");
     }
 }
 
@@ -129,28 +165,29 @@ async fn a_mistake_of_the_operator_lets_no_request_through(scene: Scene) {
         let call = scene.ask(query).header("authorization", &format!("Bearer {key}"));
         of_the_operator(&call.send(scene.http()).await, 400);
     }
-    let call = scene.ask("").header("authorization", &format!("Bearer {key}"));
-    let reply = call.header("x-sophic-required-scope", "write").send(scene.http()).await;
-    of_the_operator(&reply, 400);
 }
 
 async fn the_address_is_taken_from_the_header_that_the_operator_names(scene: Scene) {
     let pat = scene.pat_for(&["203.0.113.0/24"]).await;
     let table = [
-        ("?client_ip_header=x-real-ip", &["203.0.113.7"][..], 200),
-        ("?client_ip_header=X-Real-IP", &["203.0.113.7"], 200),
-        ("?client_ip_header=x-real-ip", &["198.51.100.1"], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7"][..], 200),
+        ("?scope=read&client_ip_header=X-Real-IP", &["203.0.113.7"], 200),
+        ("?scope=read&client_ip_header=x-real-ip", &["198.51.100.1"], 403),
         // The nearest proxy wrote the last one.
-        ("?client_ip_header=x-real-ip", &["198.51.100.1, 203.0.113.7"], 200),
-        ("?client_ip_header=x-real-ip", &["203.0.113.7, 198.51.100.1"], 403),
-        ("?client_ip_header=x-real-ip", &["203.0.113.7", "198.51.100.1"], 403),
-        ("?client_ip_header=x-real-ip", &[], 403),
-        ("?client_ip_header=x-real-ip", &["203.0.113.7:51234"], 200),
-        ("?client_ip_header=x-real-ip", &["198.51.100.1, [::ffff:203.0.113.7]:443"], 200),
-        ("?client_ip_header=x-real-ip", &["198.51.100.1:51234"], 403),
-        ("?client_ip_header=x-real-ip", &["203.0.113.7, unknown"], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &["198.51.100.1, 203.0.113.7"], 200),
+        ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7, 198.51.100.1"], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7", "198.51.100.1"], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &[], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7:51234"], 200),
+        (
+            "?scope=read&client_ip_header=x-real-ip",
+            &["198.51.100.1, [::ffff:203.0.113.7]:443"],
+            200,
+        ),
+        ("?scope=read&client_ip_header=x-real-ip", &["198.51.100.1:51234"], 403),
+        ("?scope=read&client_ip_header=x-real-ip", &["203.0.113.7, unknown"], 403),
         // A header that the operator did not name is ignored.
-        ("", &["203.0.113.7"], 403),
+        ("?scope=read", &["203.0.113.7"], 403),
     ];
     for (query, addresses, status) in table {
         let mut call = scene.ask(query).header("authorization", &format!("Bearer {pat}"));

@@ -64,6 +64,7 @@ async fn an_active_token_is_described(scene: Scene) {
             "principal_kind": "workspace_key",
             "workspace": {"id": "id-of-acme", "slug": "acme", "display_name": "Workspace acme"},
             "allowed": true,
+            "identity_only": true,
             "http_status": 200,
         })
     );
@@ -75,6 +76,7 @@ async fn an_active_token_is_described(scene: Scene) {
     assert_eq!(view["role"], "member");
     assert_eq!(view["role_capped_by"], "membership");
     assert_eq!((&view["allowed"], &view["scope"]), (&json!(true), &json!("read capture")));
+    assert_eq!(view["identity_only"], false);
     // A library that reads only active and scope allows nothing to a token without a workspace.
     let view = introspect(&scene, &[("token", &pat)]).await.json();
     assert_eq!((&view["active"], &view["allowed"]), (&json!(true), &json!(false)));

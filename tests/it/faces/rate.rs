@@ -82,13 +82,16 @@ async fn every_face_answers_from_memory_while_its_caller_is_over_its_rate(scene:
     let many = many.expect("all of it is in memory").responses;
     assert_eq!(many.iter().filter(|answer| answer.allowed).count(), 100);
     let bearer = format!("Bearer {known}");
-    check(&scene, described(joined(&[("authorization", &bearer)]), &[])).await.expect("a verdict");
+    check(&scene, described(joined(&[("authorization", &bearer)]), &[("scope", "read")]))
+        .await
+        .expect("a verdict");
     assert_eq!(forward_auth(&scene, &caller, &known).await.status, 200);
     let active = oauth(&scene, &format!("Bearer {caller}"), &known).await;
     assert_eq!((active.status, active.json()["active"].as_bool()), (200, Some(true)));
     // A token that is neither in memory nor in the store: a single call is refused.
     let bearer = format!("Bearer {strange}");
-    let checked = check(&scene, described(joined(&[("authorization", &bearer)]), &[])).await;
+    let checked =
+        check(&scene, described(joined(&[("authorization", &bearer)]), &[("scope", "read")])).await;
     assert_eq!(checked.expect_err("not looked up").code(), Code::ResourceExhausted);
     for reply in [
         forward_auth(&scene, &caller, &strange).await,
@@ -147,7 +150,7 @@ async fn one_token_cannot_probe_unlimited_workspaces_at_any_face(scene: Scene) {
     assert_eq!(denials, [Denial::Unspecified, refused, Denial::NotAMember]);
     let (bearer, named) = (format!("Bearer {flooder}"), name());
     let headers = [("authorization", &*bearer), ("x-sophic-workspace", &*named)];
-    let checked = check(&scene, described(joined(&headers), &[])).await;
+    let checked = check(&scene, described(joined(&headers), &[("scope", "read")])).await;
     assert_eq!(too_many(&checked.expect_err("not looked up")), "UNKNOWN_TOKENS_TOO_MANY");
     let forwarded = Call::get("/auth?scope=read")
         .header("x-sophic-auth-caller", &format!("Bearer {caller}"))

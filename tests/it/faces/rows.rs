@@ -11,6 +11,7 @@ use sophic_auth::grpc::pb::{self, Role, RoleCap, Scope};
 use tonic::Request;
 
 use super::proxies::Proxy;
+use super::restricted::STRICT;
 use super::scene::Scene;
 use super::table::{Face, FaceAnswer, HERE, Row, compare, names, run};
 use super::wire::Call;
@@ -77,6 +78,13 @@ pub(crate) fn face_answer(row: &Row, answer: &pb::IntrospectResponse) -> FaceAns
     let workspace = answer.workspace.as_ref().map(|it| (it.slug.as_str(), it.id.as_str()));
     match row.denial() {
         "WORKSPACE_REQUIRED" | "NOT_A_MEMBER" => assert_eq!(workspace, None, "{row:?}"),
+        // A member may know the workspace, so that a cache knows what the answer depends on.
+        "PAT_NOT_PERMITTED" => {
+            assert_eq!(workspace, Some((STRICT, "id-of-strict")), "{row:?}");
+        }
+        "WORKSPACE_NOT_GRANTED" if row.workspace == STRICT => {
+            assert_eq!(workspace, Some((STRICT, "id-of-strict")), "{row:?}");
+        }
         // The workspace of a key is always its own.
         _ if active && row.denial() != "IP_NOT_ALLOWED" => {
             assert_eq!(workspace, Some(("acme", "id-of-acme")), "{row:?}");
@@ -89,7 +97,9 @@ pub(crate) fn face_answer(row: &Row, answer: &pb::IntrospectResponse) -> FaceAns
         assert_eq!(credential.kind(), pb::CredentialKind::Pat, "{row:?}");
         assert!(matches!(&answer.principal, Some(Principal::User(who)) if who.id == user));
     }
-    let nowhere = !active || row.denial() == "NOT_A_MEMBER";
+    assert!(!answer.identity_only, "{row:?}");
+    let refused_there = ["NOT_A_MEMBER", "WORKSPACE_NOT_GRANTED", "PAT_NOT_PERMITTED"];
+    let nowhere = !active || refused_there.contains(&row.denial());
     assert!(!nowhere || answer.scopes.is_empty(), "{row:?}: {answer:?}");
     let list = |scopes: Vec<Scope>| Some(names(&scopes).into_iter().map(str::to_owned).collect());
     let role = match answer.role() {
@@ -161,6 +171,10 @@ impl Face for OAuth<'_> {
             return FaceAnswer { status: 401, ..FaceAnswer::default() };
         }
         assert_eq!(view["allowed"], row.denial.is_none(), "{row:?}");
+        assert_eq!(view["identity_only"], false, "{row:?}");
+        if ["WORKSPACE_NOT_GRANTED", "PAT_NOT_PERMITTED"].contains(&row.denial()) {
+            assert!(view.get("scope").is_none(), "{view}");
+        }
         FaceAnswer {
             status: view["http_status"].as_u64().and_then(|it| it.try_into().ok()).expect("one"),
             denial: Some(text(&view["denial"])),

@@ -135,6 +135,7 @@ pub(crate) async fn caller(h: &Harness, name: &str, permissions: &[Permission]) 
         name: name.to_owned(),
         permissions: permissions.iter().map(ToString::to_string).collect(),
         certificate_san: String::new(),
+        ..CreateCaller::default()
     };
     let made = h.running.service.create_caller(Context::operator("test"), request).await;
     let (_, token) = made.expect("a caller is made");

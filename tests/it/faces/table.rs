@@ -26,7 +26,7 @@ pub(crate) struct Row {
     pub(crate) denial: Option<Denial>,
     /// Missing scopes, and those that the token and the role lack, if the row is about them.
     lacks: Option<[&'static [Scope]; 3]>,
-    /// What the challenge of row 10 names as lacking.
+    /// What the challenge of row 12 names as lacking.
     lack: Option<Lack>,
     /// Effective scopes, if the row is about them.
     granted: Option<&'static [Scope]>,
@@ -40,7 +40,7 @@ pub(crate) struct Row {
 pub(crate) const HERE: &str = "127.0.0.1";
 
 /// A row without optional expectations.
-fn row(
+pub(super) fn row(
     name: &'static str,
     token: &str,
     workspace: &'static str,
@@ -63,7 +63,7 @@ fn row(
 }
 
 impl Row {
-    fn from(self, client_ip: &'static str) -> Self {
+    pub(super) fn from(self, client_ip: &'static str) -> Self {
         Self { client_ip, ..self }
     }
 
@@ -78,11 +78,16 @@ impl Row {
         Self { lacks: Some([missing, token, role]), lack: lack.into(), ..self }
     }
 
-    fn granted(self, scopes: &'static [Scope]) -> Self {
+    pub(super) fn granted(self, scopes: &'static [Scope]) -> Self {
         Self { granted: Some(scopes), ..self }
     }
 
-    fn role(self, user: &'static str, role: &'static str, capped_by: &'static str) -> Self {
+    pub(super) fn role(
+        self,
+        user: &'static str,
+        role: &'static str,
+        capped_by: &'static str,
+    ) -> Self {
         Self { user: Some(user), role: Some((role, capped_by)), ..self }
     }
 
@@ -161,7 +166,7 @@ pub(crate) async fn run(face: &impl Face, rows: &[Row], at_least: usize) {
 /// sends the client's address.
 pub(crate) fn one_of_each(rows: &[Row]) -> Vec<Row> {
     let mut chosen: Vec<Row> = Vec::new();
-    for row in rows.iter().filter(|row| row.client_ip == HERE && row.name != "11 from here") {
+    for row in rows.iter().filter(|row| row.client_ip == HERE && row.name != "13 from here") {
         if chosen.iter().all(|other| other.denial != row.denial) {
             chosen.push(row.clone());
         }
@@ -228,6 +233,7 @@ impl Scene {
         let mut rows = self.dead().await;
         rows.extend(self.addresses().await);
         rows.extend(self.workspaces().await);
+        rows.extend(self.restrictions().await);
         rows.extend(self.scopes().await);
         rows.extend(self.allowed().await);
         rows.extend(self.in_order().await);
@@ -290,14 +296,14 @@ impl Scene {
         let mut rows = vec![
             row("5 elsewhere", &elsewhere, "acme", &[Read], Denial::IpNotAllowed),
             row("5 key elsewhere", &key_elsewhere, "", &[Read], Denial::IpNotAllowed),
-            row("11 from here", &here, "acme", &[Read], None),
+            row("13 from here", &here, "acme", &[Read], None),
         ];
         for outside in ["", "192.0.3.1", "2001:db8::2", "::ffff:192.0.3.1"] {
             let row = row("5 outside", &office, "acme", &[Read], Denial::IpNotAllowed);
             rows.push(row.from(outside));
         }
         for inside in ["192.0.2.200", "2001:db8::1", "::ffff:192.0.2.1"] {
-            rows.push(row("11 inside", &office, "acme", &[Read], None).from(inside));
+            rows.push(row("13 inside", &office, "acme", &[Read], None).from(inside));
         }
         rows
     }
@@ -318,12 +324,12 @@ impl Scene {
             rows.push(row("8 foreign", &pat, foreign, &[Read], Denial::NotAMember));
         }
         for own in ["", "acme", "id-of-acme"] {
-            rows.push(row("11 key", &key, own, &[Read], None));
+            rows.push(row("13 key", &key, own, &[Read], None));
         }
         rows
     }
 
-    /// Rows 9 and 10.
+    /// Rows 11 and 12.
     async fn scopes(&self) -> Vec<Row> {
         use Denial::{InsufficientScope, UserCredentialRequired};
         let capturing = self.key(&[Read, Capture]).await;
@@ -336,59 +342,59 @@ impl Scene {
         let lacking =
             |name, token: &str, scopes| row(name, token, "acme", scopes, InsufficientScope);
         vec![
-            row("9 capture", &capturing, "acme", &[Capture], UserCredentialRequired)
+            row("11 capture", &capturing, "acme", &[Capture], UserCredentialRequired)
                 .lacks(&[Capture], &[], &[], None)
                 .granted(&[Read]),
             row(
-                "9 before a scope that it lacks besides",
+                "11 before a scope that it lacks besides",
                 &capturing,
                 "acme",
                 &[Admin, Capture],
                 UserCredentialRequired,
             ),
-            lacking("10 the key lacks it", &capturing, &[Admin]).lacks(
+            lacking("12 the key lacks it", &capturing, &[Admin]).lacks(
                 &[Admin],
                 &[Admin],
                 &[],
                 Lack::Token,
             ),
-            lacking("10 the key lacks one of them", &key, &[Read, Admin]).lacks(
+            lacking("12 the key lacks one of them", &key, &[Read, Admin]).lacks(
                 &[Admin],
                 &[Admin],
                 &[],
                 Lack::Token,
             ),
-            lacking("10 the token lacks it", &readers, &[Read, Capture]).lacks(
+            lacking("12 the token lacks it", &readers, &[Read, Capture]).lacks(
                 &[Capture],
                 &[Capture],
                 &[],
                 Lack::Token,
             ),
-            lacking("10 the role lacks it", &pat, &[Admin]).lacks(
+            lacking("12 the role lacks it", &pat, &[Admin]).lacks(
                 &[Admin],
                 &[],
                 &[Admin],
                 Lack::Role,
             ),
-            lacking("10 the role of a viewer lacks it", &viewers, &[Capture]).lacks(
+            lacking("12 the role of a viewer lacks it", &viewers, &[Capture]).lacks(
                 &[Capture],
                 &[],
                 &[Capture],
                 Lack::Role,
             ),
-            lacking("10 both lack one", &viewers, &ALL).lacks(
+            lacking("12 both lack one", &viewers, &ALL).lacks(
                 &[Capture, Admin],
                 &[Admin],
                 &[Capture, Admin],
                 Lack::Role,
             ),
-            lacking("10 the downscope", &downscoped, &[Capture]).lacks(
+            lacking("12 the downscope", &downscoped, &[Capture]).lacks(
                 &[Capture],
                 &[],
                 &[Capture],
                 Lack::MaxRole,
             ),
-            lacking("10 an owner's downscope", &bounded, &[Read, Admin]).lacks(
+            lacking("12 an owner's downscope", &bounded, &[Read, Admin]).lacks(
                 &[Admin],
                 &[],
                 &[Admin],
@@ -397,11 +403,11 @@ impl Scene {
         ]
     }
 
-    /// Row 11.
+    /// Row 13.
     async fn allowed(&self) -> Vec<Row> {
         let key = self.key(&ALL).await;
         let mut rows =
-            vec![row("11 key of all", &key, "acme", &[Read, Admin], None).granted(&[Read, Admin])];
+            vec![row("13 key of all", &key, "acme", &[Read, Admin], None).granted(&[Read, Admin])];
         let pats: [(&'static str, Role, &'static str, &'static str, &'static [Scope]); 7] = [
             // user, downscope, effective role, its cap, effective scopes
             ("vera", Role::Owner, "viewer", "membership", &[Read]),
@@ -416,7 +422,7 @@ impl Scene {
             let pat = self.root.create_pat(user, &ALL, max_role).await.token;
             for workspace in ["acme", "id-of-acme"] {
                 let allowed = |required: &'static [Scope]| {
-                    let row = row("11 pat", &pat, workspace, required, None);
+                    let row = row("13 pat", &pat, workspace, required, None);
                     row.granted(scopes).role(user, role, capped_by)
                 };
                 rows.push(allowed(scopes));
@@ -435,14 +441,14 @@ impl Scene {
         vec![
             // The address comes before the workspace, and that before the scope.
             row("5 before 7", &office, "", &[Capture], Denial::IpNotAllowed).from(""),
-            row("7 before 10", &office, "", &[Capture], Denial::WorkspaceRequired).from(inside),
-            row("8 before 10", &office, "globex", &[Capture], Denial::NotAMember).from(inside),
-            row("10 after all of them", &office, "acme", &[Capture], Denial::InsufficientScope)
+            row("7 before 12", &office, "", &[Capture], Denial::WorkspaceRequired).from(inside),
+            row("8 before 12", &office, "globex", &[Capture], Denial::NotAMember).from(inside),
+            row("12 after all of them", &office, "acme", &[Capture], Denial::InsufficientScope)
                 .lacks(&[Capture], &[Capture], &[], Lack::Token)
                 .from(inside),
             // The mismatch comes before capture, and an inactive token before all of them.
-            row("6 before 9", &key, "globex", &[Capture], Denial::WorkspaceMismatch),
-            row("3 before 6 and 9", &revoked, "globex", &[Capture], Denial::TokenRevoked),
+            row("6 before 11", &key, "globex", &[Capture], Denial::WorkspaceMismatch),
+            row("3 before 6 and 11", &revoked, "globex", &[Capture], Denial::TokenRevoked),
         ]
     }
 }

@@ -66,7 +66,11 @@ fn pat_for(user: &str, acting_user: &str) -> CreatePatRequest {
 }
 
 fn get(id: &str, acting_user: &str) -> GetCredentialRequest {
-    GetCredentialRequest { credential_id: id.to_owned(), acting_user: acting_user.to_owned() }
+    GetCredentialRequest {
+        credential_id: id.to_owned(),
+        acting_user: acting_user.to_owned(),
+        ..Default::default()
+    }
 }
 
 fn revoke(id: &str, acting_user: &str) -> RevokeRequest {

@@ -215,8 +215,7 @@ async fn malformed_ids_are_refused(h: Harness) {
         "1",
     ];
     for id in ids {
-        let request =
-            GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
+        let request = GetCredentialRequest { credential_id: id.to_owned(), ..Default::default() };
         assert_eq!(fields(root.auth().get_credential(request).await), ["credential_id"], "{id}");
         let credential = Some(revoke_request::Credential::CredentialId(id.to_owned()));
         let request = RevokeRequest { credential, ..Default::default() };
@@ -326,6 +325,7 @@ async fn invalid_callers_are_refused(h: Harness) {
             name: name.to_owned(),
             permissions: permissions.iter().map(|&permission| permission.to_owned()).collect(),
             certificate_san: san.to_owned(),
+            ..Default::default()
         };
         root.admin().create_caller(request).await
     };

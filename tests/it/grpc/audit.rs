@@ -168,7 +168,7 @@ async fn a_flood_of_refusals_is_bounded_and_counted(h: Harness) {
         store.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
     assert_eq!(of("user.put").await.len(), 100);
-    let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
+    let [counted] = &of("refusal.suppress").await[..] else { panic!("one count") };
     assert_eq!(counted.caller, "gateway");
     assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
 }
@@ -187,7 +187,7 @@ async fn the_list_is_filtered_by_each_field(h: Harness) {
         ListAuditEventsRequest { start_time: middle.time, ..none() },
         ListAuditEventsRequest { end_time: middle.time, ..none() },
         ListAuditEventsRequest { caller: "root".to_owned(), ..none() },
-        ListAuditEventsRequest { acting_user: "ada".to_owned(), ..none() },
+        ListAuditEventsRequest { filter_acting_user: "ada".to_owned(), ..none() },
         ListAuditEventsRequest { target_kind: "user".to_owned(), ..none() },
         ListAuditEventsRequest { target_id: "bob".to_owned(), ..none() },
         ListAuditEventsRequest { action: "user.put".to_owned(), ..none() },
@@ -209,7 +209,7 @@ async fn the_list_is_filtered_by_each_field(h: Harness) {
             filter.start_time.is_none_or(|start| micros(event.time) >= micros(Some(start)))
                 && filter.end_time.is_none_or(|end| micros(event.time) < micros(Some(end)))
                 && fits(&filter.caller, &event.caller)
-                && fits(&filter.acting_user, &event.acting_user)
+                && fits(&filter.filter_acting_user, &event.acting_user)
                 && fits(&filter.target_kind, &event.target_kind)
                 && fits(&filter.target_id, &event.target_id)
                 && fits(&filter.action, &event.action)

@@ -173,7 +173,7 @@ async fn a_flood_of_unknown_tokens_is_bounded_and_counted(h: Harness) {
         h.database.open().await.list_audit_events(&filter, None, 1_000).await.expect("events")
     };
     assert_eq!(of("credential.revoke").await.len(), 100);
-    let [counted] = &of("refusals.suppress").await[..] else { panic!("one count") };
+    let [counted] = &of("refusal.suppress").await[..] else { panic!("one count") };
     assert_eq!(counted.caller, "gateway");
     assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
 }
@@ -204,7 +204,7 @@ async fn a_flood_of_a_revoked_token_is_bounded_and_counted(h: Harness) {
         let first_of_all = usize::from(name == "gateway");
         assert_eq!(count(name, "credential.revoke").await.len(), 100 + first_of_all);
         service.record_suppressed_refusals().await;
-        let [counted] = &count(name, "refusals.suppress").await[..] else { panic!("one count") };
+        let [counted] = &count(name, "refusal.suppress").await[..] else { panic!("one count") };
         assert_eq!(counted.after.as_deref(), Some(r#"{"unrecorded_refusals":30}"#));
     }
     // Revoking an active token is recorded after any number of refusals.

@@ -26,6 +26,7 @@ fn update(caller: &str, name: &str, permissions: &[&str]) -> UpdateCallerRequest
         caller: caller.to_owned(),
         name: name.to_owned(),
         permissions: permissions.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     }
 }
 
@@ -133,6 +134,7 @@ async fn a_revoked_caller_and_one_with_a_certificate_are_not_rotated(h: Harness)
         name: "mesh".to_owned(),
         permissions: vec!["introspect".to_owned()],
         certificate_san: "spiffe://sophic/mesh".to_owned(),
+        ..Default::default()
     };
     root.admin().create_caller(known).await.expect("it is made");
     assert_eq!(code(root.admin().rotate_caller(rotate("mesh")).await), Code::FailedPrecondition);

@@ -185,7 +185,12 @@ async fn an_update_to_the_present_name_waits_for_a_rotation(h: Harness) {
     let there = root.via(&here);
     assert!(rotate(&there, of("gateway", 0)).await.expect("it is done").end_pending);
     let name = "gateway".to_owned();
-    let same = UpdateCallerRequest { caller: name.clone(), name, permissions: Vec::new() };
+    let same = UpdateCallerRequest {
+        caller: name.clone(),
+        name,
+        permissions: Vec::new(),
+        ..Default::default()
+    };
     let pending = (Code::DeadlineExceeded, "BARRIER_PENDING".to_owned());
     assert_eq!(refused(there.admin().update_caller(same.clone()).await), pending);
     feed.deregister(id).await.expect("it takes leave");

@@ -32,6 +32,7 @@ async fn create(
         name: name.to_owned(),
         permissions: permissions.iter().map(|&permission| permission.to_owned()).collect(),
         certificate_san: certificate_san.to_owned(),
+        ..Default::default()
     };
     admin.admin().create_caller(request).await.map(tonic::Response::into_inner)
 }

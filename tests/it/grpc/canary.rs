@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use sophic_auth::grpc::pb::{IntrospectRequest, Role, Scope};
+use sophic_auth::grpc::pb::{
+    ExplainRequest, GetCredentialRequest, IntrospectRequest, RevokeRequest, Role, Scope,
+    explain_request, revoke_request,
+};
 use sophic_auth::server::{self, Config};
 use sqlx::{Connection as _, PgConnection, Row as _};
 
@@ -40,7 +43,7 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
     // First, because unreadable addresses are logged once a minute.
     let http = first["http"].as_str().and_then(|url| url.strip_prefix("http://"));
     let http = http.and_then(|address| address.parse().ok()).expect("an address");
-    let call = Call::get(&format!("/auth?client_ip_header={}", secrets[1]))
+    let call = Call::get(&format!("/auth?scope=read&client_ip_header={}", secrets[1]))
         .header("x-sophic-auth-caller", &format!("Bearer {}", secrets[0]))
         .header("authorization", &format!("Bearer {}", secrets[1]))
         .header(&secrets[1], "no address");
@@ -56,12 +59,38 @@ async fn no_token_is_found_in_logs_errors_or_database_files(h: Harness) {
             ..Default::default()
         };
         errors.push(format!("{:?}", root.auth().introspect(request).await));
+        let by_token = GetCredentialRequest { token: token.clone(), ..Default::default() };
+        errors.push(format!("{:?}", root.auth().get_credential(by_token.clone()).await));
+        for wrong in [
+            GetCredentialRequest { acting_user: PLAIN.to_owned(), ..by_token.clone() },
+            GetCredentialRequest { acting_user: token.clone(), ..by_token.clone() },
+            GetCredentialRequest { credential_id: token.clone(), ..by_token.clone() },
+            GetCredentialRequest { credential_id: token.clone(), ..Default::default() },
+        ] {
+            errors.push(format!("{:?}", root.auth().get_credential(wrong).await));
+        }
+        for acting_user in ["", PLAIN, &token] {
+            let request = ExplainRequest {
+                credential: Some(explain_request::Credential::Token(token.clone())),
+                workspace: token.clone(),
+                client_ip: token.clone(),
+                acting_user: acting_user.to_owned(),
+                ..Default::default()
+            };
+            errors.push(format!("{:?}", root.auth().explain(request).await));
+        }
         let wrong = h.with_token(&token).via_channel(root.channel());
         let outcome = wrong.auth().introspect(IntrospectRequest::default()).await;
         errors.push(format!("{outcome:?}"));
     }
     let half = secrets.len() / 2;
     for token in &secrets[1..half] {
+        let on_behalf = RevokeRequest {
+            credential: Some(revoke_request::Credential::Token(token.clone())),
+            acting_user: PLAIN.to_owned(),
+            ..Default::default()
+        };
+        errors.push(format!("{:?}", root.auth().revoke(on_behalf).await));
         root.revoke_token(token).await;
     }
     let places = database_files(&h.database).await;

@@ -11,7 +11,7 @@ use sophic_auth::grpc::pb::{
 };
 use tonic::{Request, Status};
 
-use crate::harness::Actor;
+use crate::harness::{Actor, Harness};
 
 /// Effect of a call on answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) enum Effect {
 }
 
 /// Each RPC that changes something, by name.
-pub(super) const TABLE: [(&str, Effect); 20] = [
+pub(super) const TABLE: [(&str, Effect); 22] = [
     ("CreateKey", Effect::Gives),
     ("CreatePat", Effect::Gives),
     ("UpdateCredential", Effect::Narrows),
@@ -35,6 +35,8 @@ pub(super) const TABLE: [(&str, Effect); 20] = [
     ("Enable", Effect::Gives),
     ("BulkRevoke", Effect::Narrows),
     ("RevokeLeaked", Effect::Narrows),
+    ("BarPat", Effect::Narrows),
+    ("UnbarPat", Effect::Gives),
     ("PutWorkspace", Effect::Narrows),
     ("BatchPutWorkspaces", Effect::Narrows),
     ("DeleteWorkspace", Effect::Narrows),
@@ -89,7 +91,7 @@ fn nobodys_token() -> String {
 
 impl Stage {
     /// Creates all fixtures.
-    pub(super) async fn set(root: &Actor) -> Self {
+    pub(super) async fn set(h: &Harness, root: &Actor) -> Self {
         for slug in ["acme", "put", "deleted"] {
             root.put_workspace(slug).await;
         }
@@ -112,11 +114,18 @@ impl Stage {
             let made = root.create_key("acme", &[Scope::Read, Scope::Capture]).await;
             keys.push((rpc, made.credential.expect("it is given").id, made.token));
         }
+        for rpc in ["BarPat", "UnbarPat"] {
+            let made = root.create_pat("put", &[Scope::Read], Role::Owner).await;
+            assert!(root.introspect(&made.token, "acme", &[Scope::Read]).await.allowed);
+            keys.push((rpc, made.credential.expect("it is given").id, made.token));
+        }
+        h.running.service.flush_last_uses().await;
         for name in ["revoked", "updated", "rotated"] {
             let request = CreateCallerRequest {
                 name: name.to_owned(),
                 permissions: vec!["introspect".to_owned(), "audit.read".to_owned()],
                 certificate_san: String::new(),
+                ..Default::default()
             };
             root.admin().create_caller(request).await.expect("it is made");
         }
@@ -140,9 +149,28 @@ impl Stage {
                 put(actor, rpc).await?
             }
             "DeleteWorkspace" | "DeleteUser" | "DeleteMembership" => delete(actor, rpc).await?,
+            "BarPat" | "UnbarPat" => self.bar(actor, rpc).await?,
             _ => callers(actor, rpc).await?,
         };
         Ok(pending)
+    }
+
+    async fn bar(&self, actor: &Actor, rpc: &str) -> Changed {
+        let (mut auth, workspace) = (actor.auth(), "acme".to_owned());
+        let id = if rpc.contains("unknown") { NOBODY.to_owned() } else { self.key(rpc).0 };
+        if rpc.starts_with("BarPat") {
+            let bar =
+                pb::BarPatRequest { workspace, credential_id: id, ..pb::BarPatRequest::default() };
+            drop(auth.bar_pat(Request::new(bar)).await?);
+        } else {
+            let unbar = pb::UnbarPatRequest {
+                workspace,
+                credential_id: id,
+                ..pb::UnbarPatRequest::default()
+            };
+            drop(auth.unbar_pat(Request::new(unbar)).await?);
+        }
+        Ok(false)
     }
 
     async fn give(&self, actor: &Actor, rpc: &str) -> Changed {
@@ -270,14 +298,19 @@ async fn callers(actor: &Actor, rpc: &str) -> Changed {
     let permissions = vec!["introspect".to_owned()];
     if rpc == "CreateCaller" {
         let (name, certificate_san) = ("new".to_owned(), String::new());
-        let create = CreateCallerRequest { name, permissions, certificate_san };
+        let create =
+            CreateCallerRequest { name, permissions, certificate_san, ..Default::default() };
         drop(admin.create_caller(Request::new(create)).await?);
     } else if rpc.starts_with("RevokeCaller") {
         let revoke = RevokeCallerRequest { caller: named("revoked") };
         drop(admin.revoke_caller(Request::new(revoke)).await?);
     } else if rpc.starts_with("UpdateCaller") {
-        let update =
-            UpdateCallerRequest { caller: named("updated"), name: String::new(), permissions };
+        let update = UpdateCallerRequest {
+            caller: named("updated"),
+            name: String::new(),
+            permissions,
+            ..Default::default()
+        };
         drop(admin.update_caller(Request::new(update)).await?);
     } else if rpc.starts_with("RotateCaller") {
         let rotate = RotateCallerRequest { caller: named("rotated"), ..Default::default() };

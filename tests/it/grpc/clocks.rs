@@ -7,9 +7,8 @@ use std::time::Duration;
 use sophic_auth::model::{Clock, DisplayName, Slug, SystemClock, Timestamp, WorkspaceId};
 use sophic_auth::server::uncached_service;
 use sophic_auth::service::{
-    Context, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
+    Context, ListAuditEvents, Options, PageRequest, PutWorkspace, Reason, Service, StoreClock,
 };
-use sophic_auth::store::AuditFilter;
 
 use crate::stores::{TestStore, on_every_store};
 
@@ -78,8 +77,9 @@ async fn nothing_is_deleted_by_a_clock_that_the_store_contradicts(store: TestSto
         assert_eq!(refused, [Err(Reason::ClocksDisagree); 3], "{days}");
         // The whole log is still there: the retention goes by the earlier of the two clocks.
         let page = PageRequest { size: 10, token: String::new() };
-        let events = service.list_audit_events(&AuditFilter::default(), &page).await;
-        let events = events.expect("events").items;
+        let request = ListAuditEvents { page, ..ListAuditEvents::default() };
+        let events = service.list_audit_events(&operator(), &request).await;
+        let events = events.expect("events").events;
         assert!(events.iter().any(|event| event.action == "workspace.put"));
         // An event of the refusal would confirm the wrong clock at the next start.
         let alike = events.iter().all(|event| event.refusal.as_deref() != Some("CLOCKS_DISAGREE"));

@@ -99,7 +99,12 @@ async fn take(actor: &Actor, taken: Taken) -> Result<(), Status> {
         }
         Taken::CallerCut => {
             let (name, permissions) = (String::new(), vec!["audit.read".to_owned()]);
-            let request = UpdateCallerRequest { caller: taken.name(), name, permissions };
+            let request = UpdateCallerRequest {
+                caller: taken.name(),
+                name,
+                permissions,
+                ..Default::default()
+            };
             admin.update_caller(Request::new(request)).await.map(drop)
         }
         Taken::CallerRevoked => {

@@ -19,6 +19,7 @@ on_every_store! {
     a_stranger_ends_nothing,
     a_retry_that_is_too_late_ends_the_old_token,
     an_interrupted_caller_rotation_is_done_by_its_retry,
+    its_retry_finds_the_caller_by_the_old_name_too,
 }
 
 const REQUEST: &str = "0195f2d4-0000-4000-8000-000000000001";
@@ -243,6 +244,7 @@ async fn an_interrupted_caller_rotation_is_done_by_its_retry(h: Harness) {
             caller: "gateway".to_owned(),
             overlap: seconds(0),
             request_id: request_id.to_owned(),
+            ..Default::default()
         };
         let rotate = async || root.admin().rotate_caller(request.clone()).await;
         let change = "OLD.previous_digest IS NOT NULL AND NEW.previous_digest IS NULL";
@@ -263,4 +265,37 @@ async fn an_interrupted_caller_rotation_is_done_by_its_retry(h: Harness) {
         }
         by(&h.with_token(&again.token)).await.expect("the newest is good");
     }
+}
+
+async fn its_retry_finds_the_caller_by_the_old_name_too(h: Harness) {
+    let root = h.root().await;
+    let introspect = [sophic_auth::model::Permission::Introspect];
+    let old = h.caller("gateway", &introspect).await;
+    let asks = async |actor: &Actor| {
+        actor.auth().introspect(pb::IntrospectRequest::default()).await.map(drop)
+    };
+    let request = pb::RotateCallerRequest {
+        caller: "gateway".to_owned(),
+        overlap: seconds(0),
+        request_id: REQUEST.to_owned(),
+        ..Default::default()
+    };
+    let change = "OLD.previous_digest IS NOT NULL AND NEW.previous_digest IS NULL";
+    refuse_second_step(&h.database, "callers", change).await;
+    root.admin().rotate_caller(request.clone()).await.expect("its token is shown");
+    allow_second_step(&h.database, "callers").await;
+    let rename = pb::UpdateCallerRequest {
+        caller: "gateway".to_owned(),
+        name: "edge".to_owned(),
+        ..Default::default()
+    };
+    root.admin().update_caller(rename).await.expect("it is renamed");
+    // The name belongs to another caller now, which the retry leaves alone.
+    let other = h.caller("gateway", &introspect).await;
+    asks(&old).await.expect("its end is pending");
+    let again = root.admin().rotate_caller(request).await.expect("another token").into_inner();
+    assert_eq!(again.caller.expect("it is given").name, "edge");
+    assert_eq!(asks(&old).await.expect_err("it has ended").code(), Code::Unauthenticated);
+    asks(&h.with_token(&again.token)).await.expect("the newest is good");
+    asks(&other).await.expect("it is another caller");
 }

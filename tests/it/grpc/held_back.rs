@@ -6,6 +6,7 @@ use h2::client::ResponseFuture;
 use sophic_auth::grpc::pb::{
     BatchIntrospectRequest, CreateCallerRequest, IntrospectRequest, ListCallersRequest,
     PutUserRequest, RevokeCallerRequest, Scope, UpdateCallerRequest, User, WatchRequest,
+    update_caller_request,
 };
 use sophic_auth::model::Permission;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,11 +18,12 @@ use super::shares::{Connection, asks};
 use super::wire::Frames;
 use crate::harness::{Actor, Harness};
 use crate::stores::on_every_store;
-use crate::waits::within;
+use crate::waits::{eventually, within};
 
 on_every_store! {
     a_message_that_comes_after_its_caller_was_revoked_has_no_effect,
     a_message_that_comes_after_its_caller_lost_a_permission_has_no_effect,
+    a_message_that_comes_after_its_caller_expired_has_no_effect,
     a_form_that_comes_after_its_caller_was_revoked_has_no_effect,
     bytes_after_the_message_are_refused_at_once,
 }
@@ -125,6 +127,24 @@ async fn a_message_that_comes_after_its_caller_lost_a_permission_has_no_effect(h
     let fewer = UpdateCallerRequest { caller, permissions, ..Default::default() };
     root.admin().update_caller(fewer).await.expect("it has fewer permissions");
     all_refused(&root, held, Code::PermissionDenied, "PERMISSION_MISSING").await;
+    server.running.stop().await;
+}
+
+async fn a_message_that_comes_after_its_caller_expired_has_no_effect(h: Harness) {
+    let (root, server) = (h.root().await, h.another(|_| {}).await);
+    let victim = server.caller("victim", &ALL).await;
+    let held = hold_back(&server, &victim).await;
+    let ttl = prost_types::Duration { seconds: 0, nanos: 1_000_000 };
+    let expiry = UpdateCallerRequest {
+        caller: "victim".to_owned(),
+        expiration: Some(update_caller_request::Expiration::Ttl(ttl)),
+        ..Default::default()
+    };
+    root.admin().update_caller(expiry).await.expect("it expires");
+    let batch = BatchIntrospectRequest::default;
+    let refused = async || victim.auth().batch_introspect(batch()).await.is_err();
+    eventually("it has expired", refused).await;
+    all_refused(&root, held, Code::Unauthenticated, "CALLER_EXPIRED").await;
     server.running.stop().await;
 }
 

@@ -19,8 +19,7 @@ on_every_store! {
 }
 
 async fn get(root: &Actor, id: &str) -> pb::Credential {
-    let request =
-        pb::GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
+    let request = pb::GetCredentialRequest { credential_id: id.to_owned(), ..Default::default() };
     root.auth()
         .get_credential(request)
         .await
@@ -136,7 +135,7 @@ async fn racing_replicas_never_move_a_use_backwards(h: Harness) {
         if micros % 2 == 0 {
             uses.reverse();
         }
-        racing.spawn(async move { store.write_last_uses(&uses).await });
+        racing.spawn(async move { store.write_last_uses(&uses, &[]).await });
     }
     within("all uses are written", async {
         while let Some(outcome) = racing.join_next().await {
@@ -144,7 +143,7 @@ async fn racing_replicas_never_move_a_use_backwards(h: Harness) {
         }
     })
     .await;
-    assert_eq!(store.write_last_uses(&uses(8_000_000)).await.expect("nothing to write"), 0);
+    assert_eq!(store.write_last_uses(&uses(8_000_000), &[]).await.expect("nothing to write"), 0);
     for id in ids {
         let row = store.find_credential(id).await.expect("a read").expect("a row");
         assert_eq!(row.last_use.map(|last_use| last_use.time), Some(at(9_000_000)));

@@ -21,7 +21,7 @@ on_every_store! {
 }
 
 async fn get(actor: &Actor, id: &str) -> sophic_auth::grpc::pb::Credential {
-    let request = GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
+    let request = GetCredentialRequest { credential_id: id.to_owned(), ..Default::default() };
     let response = actor.auth().get_credential(request).await.expect("it is there");
     response.into_inner().credential.expect("it is given")
 }
@@ -133,7 +133,7 @@ async fn revoking_is_idempotent_and_keeps_the_first_time(h: Harness) {
 async fn an_absent_credential_is_not_found(h: Harness) {
     let root = h.root().await;
     let id = "0195f2d4-7c1e-7b3a-9d58-0242ac120002";
-    let request = GetCredentialRequest { credential_id: id.to_owned(), acting_user: String::new() };
+    let request = GetCredentialRequest { credential_id: id.to_owned(), ..Default::default() };
     let absent = (Code::NotFound, "CREDENTIAL_NOT_FOUND".to_owned());
     assert_eq!(refused(root.auth().get_credential(request).await), absent);
     let request = RevokeRequest {

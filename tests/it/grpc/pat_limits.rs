@@ -148,7 +148,7 @@ async fn a_limit_can_be_narrowed_and_never_widened(h: Harness) {
     let field = ["credential.granted_workspace_ids[1]"];
     assert_eq!(fields(limit(&root, &pat, &["acme", "hooli"]).await), field);
     let narrowed = limit(&root, &pat, &["globex"]).await.expect("fewer");
-    assert_eq!(narrowed.granted_workspace_ids, [globex.clone()]);
+    assert_eq!(narrowed.granted_workspace_ids, std::slice::from_ref(&globex));
     assert_eq!(denial(&root, &token, "acme").await, Denial::WorkspaceNotGranted);
     // The same again changes nothing.
     assert_eq!(limit(&root, &pat, &[&globex]).await.expect("the same"), narrowed);

@@ -67,8 +67,16 @@ async fn every_rpc_is_refused_without_its_permission(h: Harness) {
     assert!(callers.len() >= 18, "{callers:?}");
 }
 
+/// Returns the id of a personal access token that has acted in acme.
+async fn used_pat(h: &Harness, root: &Actor) -> String {
+    let made = root.create_pat("olga", &[Scope::Read], Role::Owner).await;
+    assert!(root.introspect(&made.token, "acme", &[Scope::Read]).await.allowed);
+    h.running.service.flush_last_uses().await;
+    made.credential.expect("it is given").id
+}
+
 /// A valid message for this case, about fixtures made for it, with or without an acting user.
-async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec<u8> {
+async fn message(h: &Harness, root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec<u8> {
     use revoke_request::Credential::{CredentialId, Token};
     let acting_user = acting_user.to_owned();
     let made = root.create_key("acme", &[Scope::Read]).await;
@@ -103,10 +111,37 @@ async fn message(root: &Actor, rpc: &str, names: &str, acting_user: &str) -> Vec
                 .encode_to_vec()
         }
         ("GetCredential", "") => {
-            pb::GetCredentialRequest { credential_id: id, acting_user }.encode_to_vec()
+            pb::GetCredentialRequest { credential_id: id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("Explain", "") => {
+            let credential = Some(pb::explain_request::Credential::CredentialId(id));
+            pb::ExplainRequest { credential, acting_user, ..Default::default() }.encode_to_vec()
+        }
+        ("BulkRevoke", "") => {
+            let workspace = "acme".to_owned();
+            pb::BulkRevokeRequest { workspace, acting_user, ..Default::default() }.encode_to_vec()
+        }
+        ("ListWorkspacePats", "") => {
+            let workspace = "acme".to_owned();
+            pb::ListWorkspacePatsRequest { workspace, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("BarPat", "") => {
+            let (workspace, credential_id) = ("acme".to_owned(), used_pat(h, root).await);
+            pb::BarPatRequest { workspace, credential_id, acting_user, ..Default::default() }
+                .encode_to_vec()
+        }
+        ("UnbarPat", "") => {
+            let (workspace, credential_id) = ("acme".to_owned(), used_pat(h, root).await);
+            pb::UnbarPatRequest { workspace, credential_id, acting_user, ..Default::default() }
+                .encode_to_vec()
         }
         ("ListCredentials", "") => {
             pb::ListCredentialsRequest { acting_user, ..Default::default() }.encode_to_vec()
+        }
+        ("ListAuditEvents", "") => {
+            pb::ListAuditEventsRequest { acting_user, ..Default::default() }.encode_to_vec()
         }
         ("Revoke", "token" | "credential_id") => {
             let credential = if names == "token" { Token(token) } else { CredentialId(id) };
@@ -156,7 +191,7 @@ async fn a_caller_with_one_permission_may_do_exactly_what_the_table_says(h: Harn
                 for (acting_user, may) in
                     [("", grant.without_acting_user), ("olga", grant.with_acting_user)]
                 {
-                    let message = message(&root, rpc, names, acting_user).await;
+                    let message = message(&h, &root, rpc, names, acting_user).await;
                     let before = store.revision().await.expect("a revision");
                     let answer = ask(caller, &path, &message).await;
                     let after = store.revision().await.expect("a revision");

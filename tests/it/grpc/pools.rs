@@ -18,7 +18,7 @@ async fn with_one_of_each(h: Harness) {
     let pools = PoolSizes { read: 1, write: 1 };
     let h = h.another(|config| config.pools = pools).await;
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     root.put_workspace("busy").await;
     root.put_user("grace").await;
     root.put_membership("busy", "grace", Role::Admin).await;

@@ -42,6 +42,7 @@ async fn a_caller_with_a_certificate_has_no_token_to_rotate(h: Harness) {
         name: "mesh".to_owned(),
         permissions: vec!["introspect".to_owned()],
         certificate_san: "spiffe://sophic/mesh".to_owned(),
+        ..Default::default()
     };
     root.admin().create_caller(mesh).await.expect("it is made");
     let expected = (Code::FailedPrecondition, "CALLER_HAS_NO_TOKEN".to_owned());

@@ -30,9 +30,9 @@ on_every_store! {
     a_call_that_narrows_nothing_does_not_wait,
 }
 
-/// A server on the same database with a request timeout of a second. (A client's deadline might end first.)
+/// A server on the same database with a request timeout of two seconds. (A client's deadline might end first.)
 pub(crate) async fn brief(h: &Harness) -> Harness {
-    h.another(|config| config.limits.request_timeout = Duration::from_secs(1)).await
+    h.another(|config| config.limits.request_timeout = Duration::from_secs(2)).await
 }
 
 /// A replica that never syncs, and whose lease does not end.
@@ -70,8 +70,16 @@ fn is_done(changed: &Changed) -> bool {
 }
 
 async fn every_changing_rpc_declares_its_effect(_: Harness) {
-    const READ: [&str; 7] =
-        ["Introspect", "BatchIntrospect", "Watch", "Check", "Get", "List", "ServerReflection"];
+    const READ: [&str; 8] = [
+        "Introspect",
+        "BatchIntrospect",
+        "Watch",
+        "Check",
+        "Get",
+        "List",
+        "Explain",
+        "ServerReflection",
+    ];
     for path in paths() {
         if rule(&path).any_of().is_empty() {
             continue;
@@ -88,7 +96,7 @@ async fn every_changing_rpc_declares_its_effect(_: Harness) {
 async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
     let (here, there) = (brief(&h).await, brief(&h).await);
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let (mut feed, id) = freeze(&h).await;
     let with = |effect: Effect| TABLE.iter().filter(move |(_, listed)| *listed == effect);
     let narrowing: Vec<_> = with(Effect::Narrows).map(|(rpc, _)| *rpc).collect();
@@ -112,7 +120,7 @@ async fn a_retry_of_a_narrowing_call_waits_like_the_first(h: Harness) {
 async fn a_narrowing_call_waits_even_if_it_changes_nothing(h: Harness) {
     let here = brief(&h).await;
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let (mut feed, id) = freeze(&h).await;
     let nothing = [
         "Revoke nobody's token",
@@ -227,6 +235,7 @@ async fn a_retry_after_the_new_token_was_used_waits_before_it_is_refused(h: Harn
         caller: "service".to_owned(),
         overlap: Some(prost_types::Duration::default()),
         request_id: ids[2].clone(),
+        ..Default::default()
     };
     let (mut auth, mut admin) = (there.auth(), there.admin());
     let created = auth.create_key(create.clone()).await.expect("it is made").into_inner();
@@ -279,7 +288,7 @@ async fn a_refusal_by_the_request_alone_does_not_wait(h: Harness) {
 
 async fn a_call_that_narrows_nothing_does_not_wait(h: Harness) {
     let root = h.root().await;
-    let stage = Stage::set(&root).await;
+    let stage = Stage::set(&h, &root).await;
     let _frozen = freeze(&h).await;
     let others = TABLE.iter().filter(|(_, effect)| *effect == Effect::Gives);
     let mut others: Vec<_> = others.map(|(rpc, _)| *rpc).collect();

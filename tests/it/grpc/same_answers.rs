@@ -254,6 +254,7 @@ async fn endings(session: &mut Session) {
         let request = GetCredentialRequest {
             credential_id: credential.id.clone(),
             acting_user: text(acting_user),
+            ..Default::default()
         };
         session.note("get credential", auth.get_credential(request).await);
     }
@@ -282,6 +283,7 @@ async fn endings(session: &mut Session) {
             name: text(name),
             permissions: vec![text(permission)],
             certificate_san: text(san),
+            ..Default::default()
         };
         session.note("create caller", admin.create_caller(request).await);
     }

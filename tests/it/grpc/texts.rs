@@ -231,7 +231,7 @@ async fn every_endpoint(h: &Harness) -> Vec<String> {
             }
         }
         let escaped: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        for query in ["scope", "client_ip_header"] {
+        for query in ["scope", "scope=read&client_ip_header", "identity_only"] {
             let target = format!("/auth?{query}={}", &escaped[..escaped.len().min(3_000)]);
             let call = Call::get(&target).header("x-sophic-auth-caller", &bearer);
             let status = call.send(h.running.http).await.status;

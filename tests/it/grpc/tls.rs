@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sophic_auth::grpc::pb::{IntrospectRequest, IntrospectResponse};
 use sophic_auth::model::Permission;
 use sophic_auth::server::{self, ClientCertificates, Config, Running, StartError, TlsFiles};
-use sophic_auth::service::{Context, CreateCaller};
+use sophic_auth::service::{Context, CreateCaller, Expiration, ExpiryChange, UpdateCaller};
 use sophic_auth_client::pb::auth_service_client::AuthServiceClient;
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -29,6 +29,7 @@ use crate::waits::{eventually, within};
 
 on_every_store! {
     a_client_certificate_authenticates_a_caller,
+    a_changed_certificate_name_is_in_force_at_once,
     a_certificate_of_no_caller_is_refused,
     the_first_name_of_a_certificate_that_a_caller_has_decides,
     a_certificate_does_not_excuse_an_invalid_header,
@@ -135,6 +136,7 @@ impl Secure {
             name: "gateway".to_owned(),
             permissions: vec![Permission::Introspect.to_string()],
             certificate_san: san.to_owned(),
+            ..CreateCaller::default()
         };
         let operator = Context::operator("test");
         let (_, token) =
@@ -185,6 +187,31 @@ async fn a_client_certificate_authenticates_a_caller(s: Secure) {
     s.running.stop().await;
 }
 
+async fn a_changed_certificate_name_is_in_force_at_once(s: Secure) {
+    s.make_caller(SAN).await;
+    let (old, new) = (s.authority.identity(SAN), s.authority.identity("spiffe://sophic/edge"));
+    let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
+    s.call(Some(old.clone()), None).await.expect("it is known");
+    // Every server remembers that the new name is of nobody.
+    assert_eq!(refused(s.call(Some(new.clone()), None).await), unknown);
+    let change = UpdateCaller {
+        caller: "gateway".to_owned(),
+        certificate_san: "spiffe://sophic/edge".to_owned(),
+        ..UpdateCaller::default()
+    };
+    let operator = Context::operator("test");
+    s.running.service.update_caller(operator.clone(), change).await.expect("it is changed");
+    assert_eq!(refused(s.call(Some(old), None).await), unknown);
+    s.call(Some(new.clone()), None).await.expect("it is known by the new name");
+    // By its certificate too it is refused once it has expired.
+    let expiry = Some(ExpiryChange::Set(Expiration::After(std::time::Duration::from_micros(1))));
+    let change = UpdateCaller { caller: "gateway".to_owned(), expiry, ..UpdateCaller::default() };
+    s.running.service.update_caller(operator, change).await.expect("it is changed");
+    let expired = (Code::Unauthenticated, "CALLER_EXPIRED".to_owned());
+    assert_eq!(refused(s.call(Some(new), None).await), expired);
+    s.running.stop().await;
+}
+
 async fn a_certificate_of_no_caller_is_refused(s: Secure) {
     s.make_caller(SAN).await;
     let unknown = (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned());
@@ -208,6 +235,7 @@ async fn the_first_name_of_a_certificate_that_a_caller_has_decides(s: Secure) {
         name: "other".to_owned(),
         permissions: vec![Permission::AuditRead.to_string()],
         certificate_san: address.to_owned(),
+        ..CreateCaller::default()
     };
     let operator = Context::operator("test");
     s.running.service.create_caller(operator, request).await.expect("it is made");

@@ -70,6 +70,7 @@ async fn every_one(root: &Actor, key: &str, dead: &str, caller: &str) {
         caller: "other".to_owned(),
         name: "other".to_owned(),
         permissions: Vec::new(),
+        ..Default::default()
     };
     admin().update_caller(update).await.expect("it is called so");
 }

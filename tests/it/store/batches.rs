@@ -32,7 +32,7 @@ async fn seven_credentials(store: &dyn Store) -> (Workspace, User) {
     })
     .await;
     let used = LastUse { time: at(50), ip: None };
-    store.write_last_uses(&[(credential_id(7), used)]).await.expect("it is noted");
+    store.write_last_uses(&[(credential_id(7), used)], &[]).await.expect("it is noted");
     (acme, ada)
 }
 
@@ -183,7 +183,7 @@ async fn a_later_use_is_written_and_an_earlier_one_is_not(store: TestStore) {
     seven_credentials(&*store).await;
     let used = |seconds, ip: &str| LastUse { time: at(seconds), ip: ip.parse().ok() };
     let write = async |uses: &[(CredentialId, LastUse)]| {
-        store.write_last_uses(uses).await.expect("they are written")
+        store.write_last_uses(uses, &[]).await.expect("they are written")
     };
     let before = store.revision().await.expect("a revision");
     let (one, seventh, gone) = (credential_id(1), credential_id(7), credential_id(99));

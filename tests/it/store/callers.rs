@@ -1,6 +1,6 @@
 //! Callers: creating, finding by token or certificate, changing, revoking.
 
-use sophic_auth::model::{Caller, Permission, PreviousToken, RotationId};
+use sophic_auth::model::{Caller, LastUse, Permission, PreviousToken, RotationId};
 use sophic_auth::store::{Lock, StoreError, Unique};
 
 use super::samples::{at, caller, caller_with_certificate, digest, write};
@@ -17,6 +17,8 @@ on_every_store! {
     a_name_is_taken_until_its_caller_is_revoked,
     a_certificate_is_taken_until_its_caller_is_revoked,
     a_token_is_taken_for_ever,
+    a_caller_is_found_by_its_last_rotation,
+    a_use_of_a_caller_is_kept_unless_a_later_one_is,
 }
 
 async fn a_caller_is_found_by_the_digest_of_its_token_revoked_or_not(store: TestStore) {
@@ -77,6 +79,10 @@ async fn an_update_of_a_caller_changes_only_mutable_fields(store: TestStore) {
         permissions: [Permission::AuditRead].into_iter().collect(),
         revoke_time: Some(at(10)),
         create_time: at(11),
+        expire_time: Some(at(12)),
+        last_use: Some(LastUse { time: at(12), ip: None }),
+        creator: "caller:other".to_owned(),
+        version: 7,
         ..caller("edge", 1)
     };
     write(&*store, async |tx| {
@@ -84,7 +90,8 @@ async fn an_update_of_a_caller_changes_only_mutable_fields(store: TestStore) {
         tx.update_caller(&changed).await.expect("it is changed");
     })
     .await;
-    let expected = Caller { create_time: gateway.create_time, ..changed };
+    let Caller { create_time, creator, .. } = gateway;
+    let expected = Caller { create_time, creator, last_use: None, ..changed };
     let found = store.find_caller_by_digest(&digest(1)).await.expect("a read");
     assert_eq!(found, Some(expected));
 }
@@ -96,7 +103,8 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
         rotation: Some(RotationId::new(at(20), [3; 10])),
         ..caller("gateway", 2)
     };
-    let rotated = Caller { id: gateway.id, create_time: gateway.create_time, ..rotated };
+    let (id, create_time, version) = (gateway.id, gateway.create_time, gateway.version + 1);
+    let rotated = Caller { id, create_time, version, ..rotated };
     write(&*store, async |tx| {
         tx.insert_caller(&gateway).await.expect("it is made");
         tx.insert_caller(&caller("other", 5)).await.expect("it is made");
@@ -107,7 +115,7 @@ async fn a_rotated_caller_is_found_by_both_of_its_tokens(store: TestStore) {
         let found = store.find_caller_by_digest(&digest(number)).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&rotated));
     }
-    let ended = Caller { previous: None, ..rotated };
+    let ended = Caller { previous: None, version: version + 1, ..rotated };
     write(&*store, async |tx| tx.update_caller(&ended).await.expect("it is changed")).await;
     assert_eq!(store.find_caller_by_digest(&digest(1)).await.expect("a read"), None);
     // The replaced token of another caller cannot become this caller's.
@@ -178,4 +186,44 @@ async fn a_token_is_taken_for_ever(store: TestStore) {
     let same_id = Caller { id: same_token.id, ..caller("d", 4) };
     let taken = second_insert(&store, caller("c", 2), &same_id).await;
     assert_eq!(taken, Some(Unique::CallerId));
+}
+
+async fn a_caller_is_found_by_its_last_rotation(store: TestStore) {
+    let [first, second] = [20, 21].map(|time| RotationId::new(at(time), [3; 10]));
+    let rotated = Caller { rotation: Some(first), ..caller("gateway", 1) };
+    let again = Caller { rotation: Some(second), ..rotated.clone() };
+    write(&*store, async |tx| {
+        tx.insert_caller(&rotated).await.expect("it is made");
+        tx.insert_caller(&caller("other", 2)).await.expect("it is made");
+        let found = tx.find_caller_by_rotation(first, Lock::Update).await.expect("a read");
+        assert_eq!(found.as_ref(), Some(&rotated));
+        tx.update_caller(&again).await.expect("it is changed");
+        let found = tx.find_caller_by_rotation(first, Lock::Share).await.expect("a read");
+        assert_eq!(found, None, "it was rotated again");
+    })
+    .await;
+}
+
+async fn a_use_of_a_caller_is_kept_unless_a_later_one_is(store: TestStore) {
+    let used = Caller {
+        last_use: Some(LastUse { time: at(5), ip: "2001:db8::1".parse().ok() }),
+        ..caller("used", 1)
+    };
+    let fresh = caller("fresh", 2);
+    write(&*store, async |tx| {
+        tx.insert_caller(&used).await.expect("it is made");
+        tx.insert_caller(&fresh).await.expect("it is made");
+    })
+    .await;
+    let uses = |time| {
+        let last_use = LastUse { time: at(time), ip: "192.0.2.1".parse().ok() };
+        [(used.id, last_use), (fresh.id, last_use), (caller("nobody", 3).id, last_use)]
+    };
+    for (time, count) in [(4, 1), (4, 0), (6, 2)] {
+        let written = store.write_caller_uses(&uses(time)).await.expect("they are written");
+        assert_eq!(written, count, "{time}");
+    }
+    let last_use = Some(LastUse { time: at(6), ip: "192.0.2.1".parse().ok() });
+    let expected = [Caller { last_use, ..used }, Caller { last_use, ..fresh }];
+    assert_eq!(store.list_callers(None, 9).await.expect("a list"), expected);
 }

@@ -83,6 +83,10 @@ async fn every_method_that_may_change_an_answer_appends_a_change(store: TestStor
     let ended =
         appended(&*store, async |tx| tx.update_caller(&gateway).await.expect("it is changed"));
     assert_eq!(ended.await, of_gateway);
+    let gateway = Caller { expire_time: Some(at(40)), ..gateway };
+    let expiring =
+        appended(&*store, async |tx| tx.update_caller(&gateway).await.expect("it is changed"));
+    assert_eq!(expiring.await, of_gateway);
     let revoked = Caller { revoke_time: Some(at(9)), ..gateway };
     let ended =
         appended(&*store, async |tx| tx.update_caller(&revoked).await.expect("it is changed"));

@@ -1,8 +1,8 @@
 //! Keys and personal access tokens: the look-up for introspection, and the lifecycle.
 
 use sophic_auth::model::{
-    Credential, CredentialFacts, CredentialKind, DisplayName, IpAllowlist, LastUse, Owner,
-    OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, User, UserFacts, Workspace,
+    Credential, CredentialFacts, CredentialId, CredentialKind, DisplayName, IpAllowlist, LastUse,
+    Owner, OwnerKind, PrincipalFacts, Role, Scope, ScopeSet, User, UserFacts, Workspace,
 };
 use sophic_auth::store::{Lock, StoreError, Unique};
 
@@ -39,6 +39,10 @@ async fn a_key_is_looked_up_with_all_its_fields_and_its_workspace(store: TestSto
     })
     .await;
     let looked_up = store.look_up(&digest(1), None).await.expect("a read");
+    let id = looked_up.found.as_ref().expect("it is there").credential.id;
+    assert_eq!(store.find_digest(id).await.expect("a read"), Some(digest(1)));
+    let nobody = CredentialId(uuid::Uuid::nil());
+    assert_eq!(store.find_digest(nobody).await.expect("a read"), None);
     assert_eq!(looked_up.revision, revision);
     let found = looked_up.found.expect("it is there");
     assert_eq!(*found.credential, CredentialFacts::new(digest(1), &key));

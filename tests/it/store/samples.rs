@@ -134,6 +134,10 @@ pub(super) fn caller(text: &str, number: u32) -> Caller {
         revoke_time: None,
         previous: None,
         rotation: None,
+        expire_time: None,
+        last_use: None,
+        creator: "operator:root".to_owned(),
+        version: 1,
     }
 }
 

@@ -95,5 +95,5 @@ async fn a_new_epoch_is_set_and_recorded(over: Over) {
         .list_audit_events(&AuditFilter::default(), None, 100)
         .await
         .expect("events");
-    assert_eq!(events.iter().filter(|event| event.action == "store.new_epoch").count(), 2);
+    assert_eq!(events.iter().filter(|event| event.action == "store.renew_epoch").count(), 2);
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::program::Program;
+use crate::store::raw;
 use crate::stores::{Database, on_every_store};
 
 on_every_store! {
@@ -29,7 +30,7 @@ impl Made {
 }
 
 /// Creates one of everything, and exports it.
-fn make(p: &Program) -> Made {
+async fn make(p: &Program) -> Made {
     p.run("workspace put acme --id w1 --name \"Acme, Inc\"").ok();
     p.run("workspace put closed --id w2").ok();
     p.run("workspace put reborn --id w3").ok();
@@ -54,7 +55,11 @@ fn make(p: &Program) -> Made {
         .ok();
     let gateway = token("caller create gateway --permission introspect");
     p.run("caller rotate gateway --overlap 1h").ok();
-    p.run("caller create edge --permission introspect --certificate-san spiffe://x/edge").ok();
+    p.run("caller create edge --permission introspect --certificate-san spiffe://x/edge --ttl 90d")
+        .ok();
+    // A permission that only a newer program knows.
+    let newer = "UPDATE callers SET permissions = permissions + 16384 WHERE name = 'gateway'";
+    raw::run(&p.database, newer).await;
     p.run("caller create gone --permission audit.read").ok();
     p.run("caller revoke gone").ok();
     let folder = tempfile::tempdir().expect("a folder");
@@ -76,7 +81,7 @@ fn answers(p: &Program) -> Vec<String> {
 }
 
 async fn a_deployment_moves_by_two_commands_and_everything_is_as_it_was(p: Program) {
-    let made = make(&p);
+    let made = make(&p).await;
     let text = std::fs::read_to_string(made.file()).expect("the file");
     for (token, _) in &made.tokens {
         assert!(!text.contains(token.as_str()));
@@ -131,7 +136,7 @@ async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
     target.run("user put ada --name \"Another Ada\"").ok();
     target.run("caller create edge --permission introspect").ok();
     let before = target.run("audit export").ok();
-    let made = make(&p);
+    let made = make(&p).await;
     let refused = target.run(&format!("import {} --output json", made.file()));
     assert_eq!(refused.code, Some(1));
     for reason in [
@@ -171,7 +176,7 @@ async fn a_difference_in_the_target_is_a_conflict_and_nothing_is_written(p: Prog
 }
 
 async fn an_incomplete_file_is_refused_and_nothing_is_written(p: Program) {
-    let made = make(&p);
+    let made = make(&p).await;
     let text = std::fs::read_to_string(made.file()).expect("the file");
     let lines: Vec<_> = text.lines().collect();
     let without = |n: usize| {
@@ -224,7 +229,7 @@ async fn an_incomplete_file_is_refused_and_nothing_is_written(p: Program) {
 
 async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
     let source = other();
-    let made = make(&source);
+    let made = make(&source).await;
     let import = format!("import {} --output json", made.file());
     assert_eq!(p.run(&import).json()["narrower_here"], 0);
     let id = |token: &str| {
@@ -275,7 +280,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
         "workspace delete closed",
         "user put ada --disabled",
         "caller revoke gateway",
-        "caller update edge --permission audit.read",
+        "caller update edge --permission audit.read --ttl 1d",
     ] {
         p.run(narrowing).ok();
     }
@@ -288,7 +293,7 @@ async fn an_import_restores_nothing_that_was_revoked_or_restricted(p: Program) {
         "workspace: a workspace with this id was deleted here",
         "differs in disabled (disabled here)",
         "revoke_time (revoked here)",
-        "differs in permissions",
+        "differs in permissions, expire_time",
     ] {
         assert!(refused.err.contains(said), "{said}: {}", refused.err);
     }

@@ -9,6 +9,7 @@ mod import;
 mod injection;
 mod killed;
 mod program;
+mod restricted;
 
 use std::sync::Arc;
 

@@ -790,13 +790,17 @@ impl ::prost::Name for CreatePatResponse {
 }
 /// Request of GetCredential.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct GetCredentialRequest {
-    /// The credential's id.
+    /// The credential's id. Exactly one of credential_id and token is required.
     #[prost(string, tag = "1")]
     pub credential_id: ::prost::alloc::string::String,
     /// Id of the acting user. Required unless the caller has credentials.read or credentials.admin.
     #[prost(string, tag = "2")]
     pub acting_user: ::prost::alloc::string::String,
+    /// The credential's token. Text of any shape is looked up, even if introspection does not accept imported tokens.
+    #[prost(string, tag = "3")]
+    pub token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for GetCredentialRequest {
     const NAME: &'static str = "GetCredentialRequest";
@@ -814,6 +818,9 @@ pub struct GetCredentialResponse {
     /// The credential.
     #[prost(message, optional, tag = "1")]
     pub credential: ::core::option::Option<Credential>,
+    /// How the credential ended: since when and by whom. Unset if it is active.
+    #[prost(message, optional, tag = "2")]
+    pub end: ::core::option::Option<CredentialEnd>,
 }
 impl ::prost::Name for GetCredentialResponse {
     const NAME: &'static str = "GetCredentialResponse";
@@ -823,6 +830,157 @@ impl ::prost::Name for GetCredentialResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.GetCredentialResponse".into()
+    }
+}
+/// How a credential ended, as the audit log has it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CredentialEnd {
+    /// Disabled, expired or revoked.
+    #[prost(enumeration = "CredentialState", tag = "1")]
+    pub state: i32,
+    /// When it ended. If it was revoked with its workspace or user, the time of that deletion.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Caller that ended it, by name, or `operator:<name>` for the command line. For an expiry: the caller that set the
+    /// expiry. Empty, like all following fields, if the audit log does not have the event: it was purged, or is written a
+    /// moment later, as for the many credentials of a deleted workspace.
+    #[prost(string, tag = "3")]
+    pub caller: ::prost::alloc::string::String,
+    /// Id of the user on whose behalf that caller acted. Empty: none.
+    #[prost(string, tag = "4")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// The reason that the caller gave. Empty: none.
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// Action in the audit log, such as `credential.revoke`.
+    #[prost(string, tag = "6")]
+    pub action: ::prost::alloc::string::String,
+}
+impl ::prost::Name for CredentialEnd {
+    const NAME: &'static str = "CredentialEnd";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.CredentialEnd".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.CredentialEnd".into()
+    }
+}
+/// Request of Explain: a credential, and the request to explain the decision about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ExplainRequest {
+    /// The workspace that the request names, by slug or id. Empty: none.
+    #[prost(string, tag = "3")]
+    pub workspace: ::prost::alloc::string::String,
+    /// All scopes that the request needs. None: only the identity.
+    #[prost(enumeration = "Scope", repeated, tag = "4")]
+    pub required_scopes: ::prost::alloc::vec::Vec<i32>,
+    /// The client's address, as in IntrospectRequest.
+    #[prost(string, tag = "5")]
+    pub client_ip: ::prost::alloc::string::String,
+    /// Id of the acting user. Required unless the caller has credentials.read or credentials.admin.
+    #[prost(string, tag = "6")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Which credential. Required.
+    #[prost(oneof = "explain_request::Credential", tags = "1, 2")]
+    pub credential: ::core::option::Option<explain_request::Credential>,
+}
+/// Nested message and enum types in `ExplainRequest`.
+pub mod explain_request {
+    /// Which credential. Required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Credential {
+        /// By id. Rows 1 and 2, which are about the presented text, do not apply.
+        #[prost(string, tag = "1")]
+        CredentialId(::prost::alloc::string::String),
+        /// By token. Text of any shape is looked up. If introspection at this server does not accept imported tokens, row 2
+        /// denies one.
+        #[prost(string, tag = "2")]
+        Token(::prost::alloc::string::String),
+    }
+}
+impl ::prost::Name for ExplainRequest {
+    const NAME: &'static str = "ExplainRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainRequest".into()
+    }
+}
+/// Response of Explain.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    /// The rows of the decision table, in their order. The first that is denied decides.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<ExplainedRow>,
+    /// The answer that Introspect would give.
+    #[prost(message, optional, tag = "2")]
+    pub decision: ::core::option::Option<IntrospectResponse>,
+    /// The credential.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<Credential>,
+}
+impl ::prost::Name for ExplainResponse {
+    const NAME: &'static str = "ExplainResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainResponse".into()
+    }
+}
+/// A row of the decision table, as it applied.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainedRow {
+    /// Number of the row in docs/decisions.md. Row 3 has an entry for each of its denials.
+    #[prost(int32, tag = "1")]
+    pub number: i32,
+    /// The denial of this row. DENIAL_UNSPECIFIED for the last row, which allows the request.
+    #[prost(enumeration = "Denial", tag = "2")]
+    pub denial: i32,
+    /// What became of the request at this row.
+    #[prost(enumeration = "RowOutcome", tag = "3")]
+    pub outcome: i32,
+    /// What the row demands, in a few words for people. Not for programs: it may change.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// What the row judged. Empty for a row that was not reached or does not apply.
+    #[prost(message, repeated, tag = "5")]
+    pub facts: ::prost::alloc::vec::Vec<RowFact>,
+}
+impl ::prost::Name for ExplainedRow {
+    const NAME: &'static str = "ExplainedRow";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExplainedRow".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExplainedRow".into()
+    }
+}
+/// A fact that a row judged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RowFact {
+    /// Name, such as `ip_allowlist` or `membership_role`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Value for people, such as `192.0.2.0/24`. Lists are separated by commas. `none` for what is absent or empty.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+impl ::prost::Name for RowFact {
+    const NAME: &'static str = "RowFact";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.RowFact".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.RowFact".into()
     }
 }
 /// Request of ListCredentials.
@@ -911,8 +1069,9 @@ impl ::prost::Name for ListCredentialsResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct RevokeRequest {
-    /// Id of the acting user. By id it is required unless the caller has credentials.admin. By token it is optional. A
-    /// user who does not exist or is disabled is refused in both cases.
+    /// Id of the acting user. By id it is required unless the caller has credentials.admin. By token it is optional, and
+    /// restricts the call to the credentials that this user may manage. A user who does not exist or is disabled is
+    /// refused in both cases.
     #[prost(string, tag = "3")]
     pub acting_user: ::prost::alloc::string::String,
     /// Reason for the audit log, up to 256 characters.
@@ -950,7 +1109,8 @@ impl ::prost::Name for RevokeRequest {
 /// Response of Revoke: no replica accepts the credential any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeResponse {
-    /// When the credential was revoked. Unset if the text was not the token of a credential.
+    /// When the credential was revoked. Unset if the text was not the token of a credential that the acting user, if one is
+    /// named, may manage.
     #[prost(message, optional, tag = "1")]
     pub effective_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Revision of the store that contains the revocation.
@@ -1177,10 +1337,11 @@ impl ::prost::Name for EnableResponse {
 /// is required.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BulkRevokeRequest {
-    /// Keys of this workspace, by slug or id.
+    /// Keys of this workspace, by slug or id. Required on behalf of an acting user, unless `user` is set.
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
-    /// Personal access tokens of this user, by id.
+    /// Personal access tokens of this user, by id. On behalf of an acting user: only that user, and not together with
+    /// workspace.
     #[prost(string, tag = "2")]
     pub user: ::prost::alloc::string::String,
     /// Credentials of this family.
@@ -1193,7 +1354,8 @@ pub struct BulkRevokeRequest {
     /// which may be a second ahead. To cover all that exist now, add a second to the present time, or leave this unset.
     #[prost(message, optional, tag = "5")]
     pub created_before: ::core::option::Option<::prost_types::Timestamp>,
-    /// Credentials that were never used, or not since this time.
+    /// Credentials that were never used, or not since this time. Matches a credential that was created a moment ago and not
+    /// used yet. Cannot be set together with unused_for.
     #[prost(message, optional, tag = "6")]
     pub last_used_before: ::core::option::Option<::prost_types::Timestamp>,
     /// Only counts the credentials and returns a sample of them. Revokes none.
@@ -1202,13 +1364,21 @@ pub struct BulkRevokeRequest {
     /// Reason for the audit log, up to 256 characters.
     #[prost(string, tag = "8")]
     pub reason: ::prost::alloc::string::String,
-    /// Id of the acting user, for the audit log.
+    /// Id of the acting user. Required unless the caller has credentials.admin. If it is set, exactly one of workspace and
+    /// user is required: an admin or owner revokes keys of the workspace, and a user their own personal access tokens. That
+    /// is checked in each call, and again in the transaction of each batch: a user who is demoted meanwhile gets
+    /// PERMISSION_DENIED, and the batches until then stay revoked. Servers before 0.2 only record it.
     #[prost(string, tag = "9")]
     pub acting_user: ::prost::alloc::string::String,
     /// The `next_page_token` of a call with the same filter, to continue where that stopped. Empty: the first call.
     /// Credentials created since the first call are not revoked.
     #[prost(string, tag = "10")]
     pub page_token: ::prost::alloc::string::String,
+    /// Credentials that are at least this old, and were not used for this long: a new credential that was never used does
+    /// not match. Must be positive. The last use may be recorded a minute late. Cannot be set together with
+    /// last_used_before. Servers before 0.2 ignore it: set it only once all servers are newer.
+    #[prost(message, optional, tag = "11")]
+    pub unused_for: ::core::option::Option<::prost_types::Duration>,
 }
 impl ::prost::Name for BulkRevokeRequest {
     const NAME: &'static str = "BulkRevokeRequest";
@@ -1581,6 +1751,47 @@ impl ::prost::Name for Change {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.Change".into()
+    }
+}
+/// What became of a request at a row of the decision table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RowOutcome {
+    /// Not an outcome.
+    Unspecified = 0,
+    /// The row did not deny the request. For the last row: the request is allowed.
+    Passed = 1,
+    /// The row denied the request.
+    Denied = 2,
+    /// The row is about the other kind of credential, or about the presented text, which a request by id does not have.
+    NotApplicable = 3,
+    /// An earlier row denied the request.
+    NotReached = 4,
+}
+impl RowOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ROW_OUTCOME_UNSPECIFIED",
+            Self::Passed => "ROW_OUTCOME_PASSED",
+            Self::Denied => "ROW_OUTCOME_DENIED",
+            Self::NotApplicable => "ROW_OUTCOME_NOT_APPLICABLE",
+            Self::NotReached => "ROW_OUTCOME_NOT_REACHED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROW_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "ROW_OUTCOME_PASSED" => Some(Self::Passed),
+            "ROW_OUTCOME_DENIED" => Some(Self::Denied),
+            "ROW_OUTCOME_NOT_APPLICABLE" => Some(Self::NotApplicable),
+            "ROW_OUTCOME_NOT_REACHED" => Some(Self::NotReached),
+            _ => None,
+        }
     }
 }
 /// Order of a list of credentials.
@@ -2262,6 +2473,344 @@ impl ::prost::Name for DeleteMembershipResponse {
         "/sophic.auth.v1.DeleteMembershipResponse".into()
     }
 }
+/// A running server, as the other servers see it. Its row in the store remains for an hour or more after its end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    /// UUIDv7, lower case. New at each start, and after the server was given up.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Host name of its machine.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// Process id on that machine.
+    #[prost(int64, tag = "3")]
+    pub process_id: i64,
+    /// Release of its program. Empty: older than 0.2.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// When its process started to serve. Unset for a release older than 0.2.
+    #[prost(message, optional, tag = "5")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether it runs, by the clock of the store.
+    #[prost(enumeration = "ReplicaState", tag = "6")]
+    pub state: i32,
+    /// It has applied the changes up to this revision.
+    #[prost(uint64, tag = "7")]
+    pub applied_revision: u64,
+    /// Number of revisions by which that is behind the newest one.
+    #[prost(uint64, tag = "8")]
+    pub revision_lag: u64,
+    /// How long it may answer from memory after a sync with the store.
+    #[prost(message, optional, tag = "9")]
+    pub lease: ::core::option::Option<::prost_types::Duration>,
+    /// Its last sync.
+    #[prost(message, optional, tag = "10")]
+    pub sync_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When a call last waited for it for longer than a second before it took effect. Unset: none has.
+    #[prost(message, optional, tag = "11")]
+    pub waited_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Number of such waits. Calls that wait at the same time count once.
+    #[prost(int64, tag = "12")]
+    pub waited_count: i64,
+    /// When it stopped or was given up. Unset while it runs.
+    #[prost(message, optional, tag = "13")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for Replica {
+    const NAME: &'static str = "Replica";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.Replica".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.Replica".into()
+    }
+}
+/// Request of ListReplicas.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReplicasRequest {
+    /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
+    #[prost(int32, tag = "1")]
+    pub page_size: i32,
+    /// The next_page_token of the previous page. Empty: the first page.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListReplicasRequest {
+    const NAME: &'static str = "ListReplicasRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListReplicasRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListReplicasRequest".into()
+    }
+}
+/// A page of replicas, oldest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReplicasResponse {
+    /// The replicas.
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// Fetches the next page. Empty: this was the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListReplicasResponse {
+    const NAME: &'static str = "ListReplicasResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ListReplicasResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ListReplicasResponse".into()
+    }
+}
+/// Request of GetStatus.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatusRequest {
+    /// Credentials that expire within this time are counted and listed, at most 366 days. Unset: 7 days.
+    #[prost(message, optional, tag = "1")]
+    pub expiring_within: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for GetStatusRequest {
+    const NAME: &'static str = "GetStatusRequest";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.GetStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.GetStatusRequest".into()
+    }
+}
+/// Response of GetStatus: the server that answers, and what the store contains.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatusResponse {
+    /// Host name of the server that answers.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// Release of its program.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Kind of the store.
+    #[prost(enumeration = "StoreKind", tag = "3")]
+    pub store_kind: i32,
+    /// Newest revision in the store.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// The server that answers has applied the changes up to this revision. 0 before its first sync.
+    #[prost(uint64, tag = "5")]
+    pub applied_revision: u64,
+    /// Number of revisions by which that is behind the newest one.
+    #[prost(uint64, tag = "6")]
+    pub revision_lag: u64,
+    /// Whether the server answers from memory now. If not, it reads the store for every answer.
+    #[prost(bool, tag = "7")]
+    pub answers_from_memory: bool,
+    /// The calls at this server that wait for replicas now. Unset if none does.
+    #[prost(message, optional, tag = "8")]
+    pub barrier_wait: ::core::option::Option<BarrierWait>,
+    /// Number of credentials of each kind and state, including zeros.
+    #[prost(message, repeated, tag = "9")]
+    pub credential_counts: ::prost::alloc::vec::Vec<CredentialCount>,
+    /// Number of workspaces, disabled ones included.
+    #[prost(message, optional, tag = "10")]
+    pub workspaces: ::core::option::Option<Count>,
+    /// Number of users, disabled ones included.
+    #[prost(message, optional, tag = "11")]
+    pub users: ::core::option::Option<Count>,
+    /// Number of callers that are not revoked.
+    #[prost(message, optional, tag = "12")]
+    pub callers: ::core::option::Option<Count>,
+    /// When the numbers above were counted: at most 10 seconds ago.
+    #[prost(message, optional, tag = "13")]
+    pub count_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Number of credentials that expire within the requested time and are not revoked.
+    #[prost(message, optional, tag = "14")]
+    pub expiring: ::core::option::Option<Count>,
+    /// The first 10 of them, soonest first.
+    #[prost(message, repeated, tag = "15")]
+    pub expiring_credentials: ::prost::alloc::vec::Vec<ExpiringCredential>,
+}
+impl ::prost::Name for GetStatusResponse {
+    const NAME: &'static str = "GetStatusResponse";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.GetStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.GetStatusResponse".into()
+    }
+}
+/// Calls of one server that wait until no replica answers as before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BarrierWait {
+    /// The newest revision that one of them waits for.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Ids of the replicas that have not applied it. Empty while the store is unreachable.
+    #[prost(string, repeated, tag = "2")]
+    pub replica_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for BarrierWait {
+    const NAME: &'static str = "BarrierWait";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.BarrierWait".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.BarrierWait".into()
+    }
+}
+/// A number of entities. Counting stops at 1,000,000.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Count {
+    /// The number.
+    #[prost(int64, tag = "1")]
+    pub count: i64,
+    /// Whether there may be more.
+    #[prost(bool, tag = "2")]
+    pub at_least: bool,
+}
+impl ::prost::Name for Count {
+    const NAME: &'static str = "Count";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.Count".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.Count".into()
+    }
+}
+/// Number of credentials of one kind in one state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CredentialCount {
+    /// The kind.
+    #[prost(enumeration = "CredentialKind", tag = "1")]
+    pub kind: i32,
+    /// The state.
+    #[prost(enumeration = "CredentialState", tag = "2")]
+    pub state: i32,
+    /// The number.
+    #[prost(message, optional, tag = "3")]
+    pub count: ::core::option::Option<Count>,
+}
+impl ::prost::Name for CredentialCount {
+    const NAME: &'static str = "CredentialCount";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.CredentialCount".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.CredentialCount".into()
+    }
+}
+/// A credential that expires soon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExpiringCredential {
+    /// Id of the credential.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Its kind.
+    #[prost(enumeration = "CredentialKind", tag = "2")]
+    pub kind: i32,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// The token's prefix and the last four characters of its body.
+    #[prost(string, tag = "4")]
+    pub hint: ::prost::alloc::string::String,
+    /// The workspace of a key. Empty for a personal access token.
+    #[prost(string, tag = "5")]
+    pub workspace_id: ::prost::alloc::string::String,
+    /// The user of a personal access token. Empty for a key.
+    #[prost(string, tag = "6")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The first instant at which it is expired.
+    #[prost(message, optional, tag = "7")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for ExpiringCredential {
+    const NAME: &'static str = "ExpiringCredential";
+    const PACKAGE: &'static str = "sophic.auth.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "sophic.auth.v1.ExpiringCredential".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/sophic.auth.v1.ExpiringCredential".into()
+    }
+}
+/// Whether a replica runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaState {
+    /// Not set.
+    Unspecified = 0,
+    /// It has synced within its lease, so it may answer from memory.
+    Active = 1,
+    /// It has not synced within its lease. It has crashed, hangs or cannot reach the store. A call that removes access
+    /// waits for it until it is given up, which takes little more than its lease.
+    Stalled = 2,
+    /// It has stopped or was given up. No call waits for it.
+    Ended = 3,
+}
+impl ReplicaState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REPLICA_STATE_UNSPECIFIED",
+            Self::Active => "REPLICA_STATE_ACTIVE",
+            Self::Stalled => "REPLICA_STATE_STALLED",
+            Self::Ended => "REPLICA_STATE_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REPLICA_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REPLICA_STATE_ACTIVE" => Some(Self::Active),
+            "REPLICA_STATE_STALLED" => Some(Self::Stalled),
+            "REPLICA_STATE_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+/// Kind of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StoreKind {
+    /// Not set.
+    Unspecified = 0,
+    /// An SQLite file.
+    Sqlite = 1,
+    /// A Postgres database.
+    Postgres = 2,
+}
+impl StoreKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STORE_KIND_UNSPECIFIED",
+            Self::Sqlite => "STORE_KIND_SQLITE",
+            Self::Postgres => "STORE_KIND_POSTGRES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STORE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "STORE_KIND_SQLITE" => Some(Self::Sqlite),
+            "STORE_KIND_POSTGRES" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+}
 /// A service that calls this service.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Caller {
@@ -2272,7 +2821,8 @@ pub struct Caller {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// Permissions, in ascending order: introspect, credentials.read, credentials.write, credentials.admin,
-    /// directory.read, directory.write, audit.read, callers.admin.
+    /// directory.read, directory.write, audit.read, callers.admin, status.read. One that only a newer server knows is a
+    /// number, such as 4096: it permits nothing here.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The service token's prefix and the last four characters of its body. Empty for a caller with a certificate.
@@ -2292,6 +2842,27 @@ pub struct Caller {
     /// there is none.
     #[prost(message, optional, tag = "8")]
     pub previous_token_expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the caller expires: the first instant at which it is refused (UNAUTHENTICATED, CALLER_EXPIRED), on every
+    /// connection and in the middle of a Watch. Unset: it does not expire.
+    #[prost(message, optional, tag = "9")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the caller last authenticated, to the second. Written about once a minute. Unset if it never did, or not since
+    /// this is kept.
+    #[prost(message, optional, tag = "10")]
+    pub last_use_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The network address from which the caller last authenticated. That of a proxy, if there is one in between. Empty if
+    /// it never did.
+    #[prost(string, tag = "11")]
+    pub last_use_ip: ::prost::alloc::string::String,
+    /// Changes with every change of the caller except its last use (AIP-154). Pass it to UpdateCaller or RotateCaller.
+    #[prost(string, tag = "12")]
+    pub etag: ::prost::alloc::string::String,
+    /// Who created the caller: `caller:<name>` or `operator:<name>`. Empty if it was created before this was kept.
+    #[prost(string, tag = "13")]
+    pub creator: ::prost::alloc::string::String,
+    /// ACTIVE, EXPIRED or REVOKED.
+    #[prost(enumeration = "CredentialState", tag = "14")]
+    pub state: i32,
 }
 impl ::prost::Name for Caller {
     const NAME: &'static str = "Caller";
@@ -2316,6 +2887,22 @@ pub struct CreateCallerRequest {
     /// and gets no service token.
     #[prost(string, tag = "3")]
     pub certificate_san: ::prost::alloc::string::String,
+    /// When it expires. Unset: never. Not later than the calling caller's own expiry.
+    #[prost(oneof = "create_caller_request::Expiration", tags = "4, 5")]
+    pub expiration: ::core::option::Option<create_caller_request::Expiration>,
+}
+/// Nested message and enum types in `CreateCallerRequest`.
+pub mod create_caller_request {
+    /// When it expires. Unset: never. Not later than the calling caller's own expiry.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Expiration {
+        /// Expires at this time, which must be in the future.
+        #[prost(message, tag = "4")]
+        ExpireTime(::prost_types::Timestamp),
+        /// Expires this long after its creation. Must be positive.
+        #[prost(message, tag = "5")]
+        Ttl(::prost_types::Duration),
+    }
 }
 impl ::prost::Name for CreateCallerRequest {
     const NAME: &'static str = "CreateCallerRequest";
@@ -2422,7 +3009,7 @@ impl ::prost::Name for RevokeCallerResponse {
         "/sophic.auth.v1.RevokeCallerResponse".into()
     }
 }
-/// Request of UpdateCaller.
+/// Request of UpdateCaller. At least one change is required.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateCallerRequest {
     /// The caller, by id or name.
@@ -2431,9 +3018,42 @@ pub struct UpdateCallerRequest {
     /// New name. Empty: unchanged.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// All new permissions. The calling caller must hold each of them itself. Empty: unchanged.
+    /// All new permissions. The calling caller must hold each of them itself. Empty: unchanged. If the caller has a
+    /// permission that only a newer server knows: FAILED_PRECONDITION (PERMISSIONS_UNKNOWN), which names its number, so that
+    /// it is neither dropped nor kept unseen.
     #[prost(string, repeated, tag = "3")]
     pub permissions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// New subject alternative name of the caller's client certificate. Empty: unchanged. When this returns, no replica
+    /// accepts the old one. Changing it is taking the caller over, so the calling caller must hold all of its permissions,
+    /// as for RotateCaller, and must not expire before it. For a caller with a service token: FAILED_PRECONDITION
+    /// (CALLER_HAS_NO_CERTIFICATE).
+    #[prost(string, tag = "4")]
+    pub certificate_san: ::prost::alloc::string::String,
+    /// The etag that the caller must still have: otherwise ABORTED (ETAG_MISMATCH). Empty: any. A retry of a call that has
+    /// changed the caller finds another one.
+    #[prost(string, tag = "8")]
+    pub etag: ::prost::alloc::string::String,
+    /// The new expiry. Unset: unchanged. To move it back or to remove it is a grant: the calling caller must hold all
+    /// permissions of the caller, and must not expire before the new time.
+    #[prost(oneof = "update_caller_request::Expiration", tags = "5, 6, 7")]
+    pub expiration: ::core::option::Option<update_caller_request::Expiration>,
+}
+/// Nested message and enum types in `UpdateCallerRequest`.
+pub mod update_caller_request {
+    /// The new expiry. Unset: unchanged. To move it back or to remove it is a grant: the calling caller must hold all
+    /// permissions of the caller, and must not expire before the new time.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Expiration {
+        /// Expires at this time, earlier or later than before. It must be in the future, or the present value.
+        #[prost(message, tag = "5")]
+        ExpireTime(::prost_types::Timestamp),
+        /// Expires this long from now. Must be positive. A retry counts from its own time.
+        #[prost(message, tag = "6")]
+        Ttl(::prost_types::Duration),
+        /// Never expires. Must be true.
+        #[prost(bool, tag = "7")]
+        RemoveExpiry(bool),
+    }
 }
 impl ::prost::Name for UpdateCallerRequest {
     const NAME: &'static str = "UpdateCallerRequest";
@@ -2465,7 +3085,8 @@ impl ::prost::Name for UpdateCallerResponse {
 /// Request of RotateCaller.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateCallerRequest {
-    /// The caller, by id or name. It must have a service token, not a certificate.
+    /// The caller, by id or name. It must have a service token, not a certificate. The calling caller must hold all of its
+    /// permissions, and must not expire before it. A retry finds the caller even if it was renamed meanwhile.
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
     /// How long the old token stays valid, at most 7 days. Unset: 10 minutes. Zero: it is revoked when this returns,
@@ -2480,6 +3101,10 @@ pub struct RotateCallerRequest {
     /// request with the same id within 24 hours: INVALID_ARGUMENT. Empty: every call is a new rotation.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
+    /// The etag that the caller must still have: otherwise ABORTED (ETAG_MISMATCH). Empty: any. A retry with a request_id
+    /// does not check it again.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
 }
 impl ::prost::Name for RotateCallerRequest {
     const NAME: &'static str = "RotateCallerRequest";
@@ -2518,7 +3143,7 @@ impl ::prost::Name for RotateCallerResponse {
         "/sophic.auth.v1.RotateCallerResponse".into()
     }
 }
-/// A change that was made or refused.
+/// A change that was made or refused. `\[redacted\]` stands for text about a user that was erased.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditEvent {
     /// UUIDv7, lower case.
@@ -2527,7 +3152,7 @@ pub struct AuditEvent {
     /// When the change was made or refused.
     #[prost(message, optional, tag = "2")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
-    /// The action: `<noun>.<verb>`, for example key.create.
+    /// The action: `<noun>.<verb>`, for example key.create. A newer server may have more actions than are documented.
     #[prost(string, tag = "3")]
     pub action: ::prost::alloc::string::String,
     /// The caller's name, or `operator:<name>` for the command line.
@@ -2543,7 +3168,7 @@ pub struct AuditEvent {
     /// was refused before the target was known.
     #[prost(string, tag = "7")]
     pub target_id: ::prost::alloc::string::String,
-    /// The caller's network address. Empty if there was none.
+    /// The caller's network address. Empty if there was none, or if the acting user may not see it.
     #[prost(string, tag = "8")]
     pub remote_address: ::prost::alloc::string::String,
     /// The target before the change, as JSON. Empty if it did not exist.
@@ -2585,24 +3210,44 @@ pub struct ListAuditEventsRequest {
     /// Only events of this caller, by name.
     #[prost(string, tag = "3")]
     pub caller: ::prost::alloc::string::String,
-    /// Only events with this acting user.
+    /// Only events of calls on behalf of this user. It restricts the list, and authorises nothing: see acting_user.
+    /// Named `acting_user` before version 0.2.
     #[prost(string, tag = "4")]
-    pub acting_user: ::prost::alloc::string::String,
+    pub filter_acting_user: ::prost::alloc::string::String,
     /// Only events with this kind of target.
     #[prost(string, tag = "5")]
     pub target_kind: ::prost::alloc::string::String,
     /// Only events with this target.
     #[prost(string, tag = "6")]
     pub target_id: ::prost::alloc::string::String,
-    /// Only events with this action.
+    /// Only events with this action. Its name of before a renaming finds the same events.
     #[prost(string, tag = "7")]
     pub action: ::prost::alloc::string::String,
     /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
     #[prost(int32, tag = "8")]
     pub page_size: i32,
-    /// The next_page_token of the previous page, which had the same filter. Empty: the first page.
+    /// The next_page_token of the previous page, which had the same filter and order. Empty: the first page.
     #[prost(string, tag = "9")]
     pub page_token: ::prost::alloc::string::String,
+    /// Id of the acting user, on whose behalf the list is read. Required unless the caller has audit.read. With
+    /// `workspace`, the user must be its owner and gets the changes of the workspace, its keys and its memberships, since
+    /// the workspace was created. Without it, the user gets the changes of their own personal access tokens. Refused calls
+    /// are left out, and so is the remote_address of calls that were not made on behalf of this user.
+    #[prost(string, tag = "10")]
+    pub acting_user: ::prost::alloc::string::String,
+    /// Only events about this workspace, by slug or id: about itself, its keys and its memberships.
+    #[prost(string, tag = "11")]
+    pub workspace: ::prost::alloc::string::String,
+    /// Order of the list. Unspecified: oldest first.
+    #[prost(enumeration = "AuditOrder", tag = "12")]
+    pub order: i32,
+    /// Only with AUDIT_ORDER_COMMIT: the resume_token of the previous response, which had the same filter. The list then
+    /// continues with the events after those of that response. It stays valid for as long as the store exists, also for
+    /// newer servers. Empty: the list begins with the first event. A token of another filter or another store is
+    /// INVALID_ARGUMENT. A token that is ahead of the log, because an older backup was restored, is OUT_OF_RANGE
+    /// (AUDIT_LOG_RESTORED): list again without a token, from a start_time before the backup.
+    #[prost(string, tag = "13")]
+    pub resume_token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ListAuditEventsRequest {
     const NAME: &'static str = "ListAuditEventsRequest";
@@ -2614,15 +3259,19 @@ impl ::prost::Name for ListAuditEventsRequest {
         "/sophic.auth.v1.ListAuditEventsRequest".into()
     }
 }
-/// A page of audit events, oldest first.
+/// A page of audit events.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListAuditEventsResponse {
     /// The events.
     #[prost(message, repeated, tag = "1")]
     pub events: ::prost::alloc::vec::Vec<AuditEvent>,
-    /// Fetches the next page. Empty: this was the last page.
+    /// Fetches the next page. Empty: this was the last page. With AUDIT_ORDER_COMMIT it equals the resume_token, and is
+    /// empty if no more events are there yet; a page may be short or empty although more follow.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Only with AUDIT_ORDER_COMMIT, but then always, also on an empty page: continues after this page.
+    #[prost(string, tag = "3")]
+    pub resume_token: ::prost::alloc::string::String,
 }
 impl ::prost::Name for ListAuditEventsResponse {
     const NAME: &'static str = "ListAuditEventsResponse";
@@ -2632,6 +3281,43 @@ impl ::prost::Name for ListAuditEventsResponse {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/sophic.auth.v1.ListAuditEventsResponse".into()
+    }
+}
+/// Order of a list of audit events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditOrder {
+    /// By id, oldest first. The id has the time of the call. Events that are committed while the list is read may be
+    /// missed, because they can appear among those that were read already.
+    Unspecified = 0,
+    /// By id, newest first.
+    NewestFirst = 1,
+    /// In an order in which nothing appears before what was read already, nearly that of the commits. To follow the log,
+    /// call again with the resume_token of each response: at once while next_page_token is set, and after a pause
+    /// otherwise. Store the token after the events were processed; after a crash the events since then come again, so
+    /// tell them apart by id. Events that are purged before they are read are missed.
+    Commit = 2,
+}
+impl AuditOrder {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_ORDER_UNSPECIFIED",
+            Self::NewestFirst => "AUDIT_ORDER_NEWEST_FIRST",
+            Self::Commit => "AUDIT_ORDER_COMMIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_ORDER_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_ORDER_NEWEST_FIRST" => Some(Self::NewestFirst),
+            "AUDIT_ORDER_COMMIT" => Some(Self::Commit),
+            _ => None,
+        }
     }
 }
 impl ::core::fmt::Debug for IntrospectRequest {
@@ -2660,6 +3346,34 @@ impl ::core::fmt::Debug for CreatePatResponse {
             .field("credential", &self.credential)
             .field("token", &"redacted")
             .finish()
+    }
+}
+impl ::core::fmt::Debug for GetCredentialRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("GetCredentialRequest")
+            .field("credential_id", &self.credential_id)
+            .field("acting_user", &self.acting_user)
+            .field("token", &"redacted")
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for ExplainRequest {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("ExplainRequest")
+            .field("workspace", &self.workspace)
+            .field("required_scopes", &self.required_scopes)
+            .field("client_ip", &self.client_ip)
+            .field("acting_user", &self.acting_user)
+            .field("credential", &self.credential)
+            .finish()
+    }
+}
+impl ::core::fmt::Debug for explain_request::Credential {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        match self {
+            Self::CredentialId(value) => f.debug_tuple("CredentialId").field(&value).finish(),
+            Self::Token(_) => f.debug_tuple("Token").field(&"redacted").finish(),
+        }
     }
 }
 impl ::core::fmt::Debug for RevokeRequest {

@@ -3,16 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::super::check::LineError;
+use super::super::restricted::restricted_to;
 use crate::model::{
-    CredentialId, Digest, Invalid, Owner, Slug, User, UserId, Workspace, WorkspaceId,
+    Credential, CredentialId, Digest, Invalid, Owner, Slug, User, UserId, Workspace,
+    WorkspaceEntry, WorkspaceId, WorkspaceSet,
 };
 use crate::store::{ImportFound, ImportNames, StoredCredential, TakenCredential};
 
 /// Outcome of a line.
 pub(super) enum LineOutcome {
-    /// The credential is new. Its owner id and generation are set.
+    /// The credential is new. The ids and generations of all that it names are set.
     New,
-    /// The credential is new, and its owner does not exist yet.
+    /// The credential is new, and its owner or a workspace of its restrictions does not exist yet.
     OwnerMissing,
     /// The credential already exists.
     Exists,
@@ -30,6 +32,7 @@ pub(super) fn names<'a>(batch: impl Iterator<Item = &'a StoredCredential>) -> Im
             Owner::Workspace(name) => workspaces.insert(name.to_string()),
             Owner::User { id, .. } => users.insert(id.clone()),
         };
+        workspaces.extend(restricted_to(credential).map(|entry| entry.id.to_string()));
         names.digests.push(*digest);
         names.ids.push(credential.id);
     }
@@ -61,7 +64,8 @@ impl<'f> ExistingRows<'f> {
         }
     }
 
-    /// Sets the owner id and generation of the credential, and returns the outcome of its line.
+    /// Sets the ids and generations of the owner of the credential and of the workspaces of its restrictions, and returns
+    /// the outcome of its line.
     pub(super) fn resolve(&self, stored: &mut StoredCredential) -> LineOutcome {
         let owned = match &stored.credential.owner {
             Owner::Workspace(name) => self.workspace(name),
@@ -83,6 +87,7 @@ impl<'f> ExistingRows<'f> {
             let exists =
                 taken.kind == credential.kind && same_owner(&taken.owner, &credential.owner);
             return if exists {
+                self.resolve_restrictions(&mut stored.credential, false);
                 LineOutcome::Exists
             } else {
                 rejected("digest: a credential of another owner has it")
@@ -91,14 +96,61 @@ impl<'f> ExistingRows<'f> {
         if self.by_id.contains_key(&stored.credential.id) {
             return rejected("id: another credential with another digest has it");
         }
-        if has_owner { LineOutcome::New } else { LineOutcome::OwnerMissing }
+        let missing = self.missing_workspaces(&stored.credential);
+        if let Some(reason) = missing.iter().find_map(|id| self.why_not_created(id)) {
+            return rejected(reason);
+        }
+        let has_all = has_owner && missing.is_empty();
+        self.resolve_restrictions(&mut stored.credential, true);
+        if has_all { LineOutcome::New } else { LineOutcome::OwnerMissing }
     }
 
-    /// Returns the id and generation of the workspace. Ids take precedence over slugs. `None` if the workspace is to be
-    /// created.
+    /// Returns the workspaces of the restrictions of the credential that do not exist.
+    pub(super) fn missing_workspaces(&self, credential: &Credential) -> Vec<WorkspaceId> {
+        let names = restricted_to(credential).map(|entry| &entry.id);
+        names.filter(|name| self.named(name).is_none()).cloned().collect()
+    }
+
+    /// Returns why a workspace of a restriction is not created. `None` if it is.
+    fn why_not_created(&self, id: &WorkspaceId) -> Option<&'static str> {
+        if !self.create_missing {
+            Some(
+                "granted_workspaces or barred_workspaces: it names a workspace that does not exist here: create it with \
+                 `workspace put`, or use --create-missing",
+            )
+        } else if Slug::is_spelled(id.as_str()) {
+            None
+        } else {
+            Some(
+                "granted_workspaces or barred_workspaces: it names a workspace that does not exist here, and \
+                 --create-missing cannot create it, because the id is not a valid slug: create it with \
+                 `workspace put SLUG --id ID`",
+            )
+        }
+    }
+
+    /// Sets the ids and generations in the restrictions of the credential. Entries of missing workspaces stay as they
+    /// are, or are removed: they permit and forbid nothing.
+    fn resolve_restrictions(&self, credential: &mut Credential, keep_missing: bool) {
+        let resolved = |entry: &WorkspaceEntry| match self.named(&entry.id) {
+            Some(found) => {
+                Some(WorkspaceEntry { id: found.id.clone(), generation: found.generation })
+            }
+            None => keep_missing.then(|| entry.clone()),
+        };
+        let set = |set: &WorkspaceSet| WorkspaceSet::new(set.iter().filter_map(resolved));
+        credential.granted_workspaces = credential.granted_workspaces.as_ref().map(set);
+        credential.barred_workspaces = set(&credential.barred_workspaces);
+    }
+
+    /// Finds a workspace. Ids take precedence over slugs.
+    fn named(&self, name: &WorkspaceId) -> Option<&'f Workspace> {
+        self.ids.get(name.as_str()).or_else(|| self.slugs.get(name.as_str())).copied()
+    }
+
+    /// Returns the id and generation of the workspace. `None` if the workspace is to be created.
     fn workspace(&self, name: &WorkspaceId) -> Result<Option<(Option<WorkspaceId>, i64)>, Invalid> {
-        let found = self.ids.get(name.as_str()).or_else(|| self.slugs.get(name.as_str()));
-        match found {
+        match self.named(name) {
             Some(workspace) => Ok(Some((Some(workspace.id.clone()), workspace.generation))),
             None if !self.create_missing => Err(Invalid::new(
                 "workspace: there is none with this slug or id: create it with `workspace put`, or use --create-missing",

@@ -14,6 +14,7 @@ use super::super::super::{Context, Kind, Service, call_context, view};
 use super::super::TransferError;
 use super::super::check::LineError;
 use super::super::deployment::DeploymentRecord;
+use super::super::restricted::{generations, keep_existing, names_of};
 use super::super::spool::SpoolReader;
 use super::narrowing::{Narrowing, Removed};
 use super::stage::Staged;
@@ -89,7 +90,10 @@ impl Service {
         }
         let Staged { directory, credentials, callers } = staged;
         let removed = self.load_removed().await?;
-        let tx = self.begin("import_deployment").await?;
+        let mut tx = self.begin("import_deployment").await?;
+        if tally.needs_new_rules {
+            Self::require_new_rules(&mut *tx).await?;
+        }
         let (events, tally) = (Vec::new(), &mut tally);
         let mut import =
             DeploymentImport { tx, tally, observer, removed, events, written: 0, done: 0 };
@@ -201,9 +205,7 @@ impl Service {
         for (line, bad) in outcome.bad {
             import.tally.bad(import.observer, line, &bad);
         }
-        let existing: Vec<_> =
-            batch.iter().filter(|(line, _)| import.tally.existing.contains(*line)).collect();
-        compare(import, &existing).await?;
+        compare(import, &outcome.existing).await?;
         if let Some(event) = outcome.event {
             import.tx.insert_audit_events(std::slice::from_ref(&event)).await?;
         }
@@ -238,13 +240,19 @@ async fn split_purged(
 /// rights keep them, which is reported.
 async fn compare(
     import: &mut DeploymentImport<'_>,
-    existing: &[&(u64, StoredCredential)],
+    existing: &[(u64, StoredCredential)],
 ) -> Result<(), TransferError> {
     if existing.is_empty() {
         return Ok(());
     }
     let ids: Vec<_> = existing.iter().map(|(_, stored)| stored.credential.id).collect();
-    let found = import.tx.find_credentials(&ids).await?;
+    let mut found = import.tx.find_credentials(&ids).await?;
+    if let Some(names) = names_of(found.iter()) {
+        let workspaces = generations(&import.tx.peek_imported(&names).await?);
+        for found in &mut found {
+            keep_existing(found, &workspaces);
+        }
+    }
     let found: HashMap<_, _> = found.iter().map(|found| (found.id, found)).collect();
     for (line, stored) in existing {
         let id = stored.credential.id;
@@ -280,6 +288,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
                 ("permissions", found.permissions != wanted.permissions),
                 ("digest or certificate_san", found.identity != wanted.identity),
                 ("previous_digest", found.previous != wanted.previous),
+                ("expire_time", found.expire_time != wanted.expire_time),
                 revoked(found.revoke_time.is_some(), wanted.revoke_time.is_some()),
             ],
         ));
@@ -287,6 +296,9 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
     let alive = wanted.revoke_time.is_none();
     if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
         return Ok(rejected("caller: another caller has its name here"));
+    }
+    if wanted.expire_time.is_some() {
+        Service::require_new_rules(&mut **tx).await?;
     }
     match tx.insert_caller(&wanted).await {
         Err(StoreError::Conflict(_)) => {
@@ -322,6 +334,7 @@ async fn put_workspace(
                 disabled(found.disabled, wanted.disabled),
                 ("generation", found.generation != wanted.generation),
                 ("policy", asked != policy),
+                ("pat_policy", found.pat_policy != wanted.pat_policy),
             ],
         ));
     }

@@ -19,6 +19,7 @@ use super::line_set::LineSet;
 use super::names::ColumnOptions;
 use super::reader::RecordReader;
 use super::record::Record;
+use super::restricted::needs_new_rules;
 use super::spool::SpoolWriter;
 use super::{TransferError, TransferFormat};
 use crate::model::limits::IMPORT_LINES_PER_BATCH;
@@ -95,12 +96,14 @@ struct Tally {
     existing: LineSet,
     kept: u64,
     refuses_file: Option<FileRefusal>,
+    /// Whether something to write is a rule that a server of an earlier release would ignore.
+    needs_new_rules: bool,
 }
 
 impl Tally {
     fn new(unit: &'static str) -> Self {
         let (bad, existing) = (LineSet::default(), LineSet::default());
-        Self { unit, lines: 0, bad, existing, kept: 0, refuses_file: None }
+        Self { unit, lines: 0, bad, existing, kept: 0, refuses_file: None, needs_new_rules: false }
     }
 
     fn kept(&mut self, observer: &mut dyn ImportObserver, line: u64, what: &str) {
@@ -118,8 +121,8 @@ impl Tally {
         }
     }
 
-    fn note_existing(&mut self, lines: &[u64]) {
-        for line in lines {
+    fn note_existing(&mut self, lines: &write::Batch) {
+        for (line, _) in lines {
             self.existing.insert(*line);
         }
     }
@@ -240,6 +243,7 @@ impl Service {
                         if matches!(outcome, LineOutcome::Exists) {
                             tally.existing.insert(line);
                         } else {
+                            tally.needs_new_rules |= needs_new_rules(&stored.credential);
                             spool.push(line, &Record::of(&stored).to_json())?;
                         }
                     }

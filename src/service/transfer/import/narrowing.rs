@@ -8,7 +8,7 @@ use super::super::TransferError;
 use super::batch::LineOutcome;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Credential, CredentialId, Invalid, IpAllowlist,
-    Membership, Owner, Role, Timestamp,
+    Membership, Owner, Role, Timestamp, WorkspaceSet,
 };
 use crate::store::{AuditFilter, StoredCredential};
 
@@ -46,6 +46,11 @@ impl Narrowing {
         compared.note("of a narrower ip_allowlist", narrowing.0, narrowing.1);
         let (ours, theirs) = (role(here), role(in_file));
         compared.note("of a lower max_role", ours < theirs, theirs < ours);
+        let (ours, theirs) = (here, in_file);
+        let narrowing = (is_limited_more(ours, theirs), is_limited_more(theirs, ours));
+        compared.note("limited to fewer workspaces", narrowing.0, narrowing.1);
+        let narrowing = (is_barred_more(ours, theirs), is_barred_more(theirs, ours));
+        compared.note("barred from more workspaces", narrowing.0, narrowing.1);
         compared
     }
 
@@ -70,6 +75,25 @@ fn refuses(one: &IpAllowlist, other: &IpAllowlist) -> bool {
         return !one.is_empty() && other.is_empty();
     }
     !entries(other).is_subset(&entries(one))
+}
+
+/// Whether the first credential is denied, by its limit, in a workspace that the second may act in.
+fn is_limited_more(one: &Credential, other: &Credential) -> bool {
+    match (&one.granted_workspaces, &other.granted_workspaces) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(one), Some(other)) => has_others_than(other, one),
+    }
+}
+
+/// Whether the first credential is barred from a workspace from which the second is not.
+fn is_barred_more(one: &Credential, other: &Credential) -> bool {
+    has_others_than(&one.barred_workspaces, &other.barred_workspaces)
+}
+
+/// Whether the first set has an entry that the second does not have.
+fn has_others_than(one: &WorkspaceSet, other: &WorkspaceSet) -> bool {
+    one.iter().any(|entry| other.find(&entry.id) != Some(entry))
 }
 
 fn role(credential: &Credential) -> Option<Role> {

@@ -11,16 +11,17 @@ use crate::model::{
 use crate::store::{Lock, StoredCredential, WriteTx};
 
 impl Service {
-    /// Creates the owners of these credentials, where they do not exist and can be created.
+    /// Creates the owners of these credentials and these other workspaces, where they do not exist and can be created.
     pub(super) async fn create_owners(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
         orphans: &[StoredCredential],
+        mut workspaces: Vec<WorkspaceId>,
     ) -> Result<(), TransferError> {
         let now = self.clock.now();
         let owner = |orphan: &StoredCredential| orphan.credential.owner.clone();
-        let (mut workspaces, mut users) = (Vec::new(), Vec::new());
+        let mut users = Vec::new();
         for owner in orphans.iter().map(owner) {
             match owner {
                 Owner::Workspace(id) => workspaces.push(id),

@@ -13,9 +13,10 @@ use super::super::json;
 use super::super::lines::{Line, Lines};
 use super::super::names::ColumnOptions;
 use super::super::record::Record;
+use super::super::restricted::needs_new_rules;
 use super::super::spool::SpoolWriter;
 use super::{ImportObserver, ImportPhase, Tally};
-use crate::model::Invalid;
+use crate::model::{Invalid, PatPolicy};
 use crate::store::StoredCredential;
 use crate::token::random_array;
 
@@ -39,7 +40,10 @@ pub(super) struct Staged {
 
 /// A valid line.
 enum StagedLine {
-    Kept,
+    Kept {
+        /// Whether a server of an earlier release would ignore a rule in it.
+        needs_new_rules: bool,
+    },
     Credential(Box<StoredCredential>),
     End(u64),
 }
@@ -80,8 +84,9 @@ impl Service {
             kind = found;
             match self.read_line(context, ORDER[kind], text) {
                 Ok(StagedLine::End(records)) => last = Some((number, records)),
-                Ok(StagedLine::Kept) if kind == 0 => {}
-                Ok(StagedLine::Kept) => {
+                Ok(StagedLine::Kept { .. }) if kind == 0 => {}
+                Ok(StagedLine::Kept { needs_new_rules }) => {
+                    tally.needs_new_rules |= needs_new_rules;
                     tally.lines += 1;
                     let callers = ORDER[kind] == "caller";
                     let spool = if callers { &mut staged.callers } else { &mut staged.directory };
@@ -89,6 +94,7 @@ impl Service {
                 }
                 Ok(StagedLine::Credential(stored)) => {
                     tally.lines += 1;
+                    tally.needs_new_rules |= needs_new_rules(&stored.credential);
                     let noted = duplicates.note(number, &stored.digest, stored.credential.id);
                     noted.map_err(TransferError::temporary)?;
                     staged.credentials.push(number, &Record::of(&stored).to_json())?;
@@ -132,18 +138,22 @@ impl Service {
             Invalid::new(format!("it does not have the fields of a {kind} (at byte {at})"))
         })?;
         let named = |Invalid(reason)| LineError::from(Invalid::new(format!("{kind}: {reason}")));
+        let mut needs_new_rules = false;
         match record {
             DeploymentRecord::Deployment { version: VERSION, .. } => {}
             DeploymentRecord::Deployment { .. } => {
                 return Err(Invalid::new("this program does not know its version").into());
             }
             DeploymentRecord::End { records } => return Ok(StagedLine::End(records)),
-            DeploymentRecord::Workspace(record) => drop(record.read().map_err(named)?),
+            DeploymentRecord::Workspace(record) => {
+                let (workspace, _) = record.read().map_err(named)?;
+                needs_new_rules = workspace.pat_policy != PatPolicy::default();
+            }
             DeploymentRecord::User(record) => drop(record.read().map_err(named)?),
             DeploymentRecord::Membership(record) => drop(record.read().map_err(named)?),
             DeploymentRecord::Caller(record) => drop(record.read().map_err(named)?),
         }
-        Ok(StagedLine::Kept)
+        Ok(StagedLine::Kept { needs_new_rules })
     }
 }
 

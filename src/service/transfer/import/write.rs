@@ -10,6 +10,7 @@ use super::super::super::commit::Effect;
 use super::super::super::{Context, Service, view};
 use super::super::check::{Defaults, LineError, check};
 use super::super::names::ColumnOptions;
+use super::super::restricted::needs_new_rules;
 use super::super::spool::SpoolReader;
 use super::super::{TransferError, json};
 use super::batch::{ExistingRows, LineOutcome, names};
@@ -27,7 +28,8 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct BatchOutcome {
     pub(super) written: u64,
-    pub(super) existing: Vec<u64>,
+    /// With the ids and generations of what they name.
+    pub(super) existing: Batch,
     pub(super) bad: Vec<(u64, LineError)>,
     pub(super) event: Option<AuditEvent>,
 }
@@ -85,6 +87,9 @@ impl Service {
         let (mut written, mut done) = (0, 0);
         let lines = tally.lines - tally.bad.len() - tally.existing.len();
         let mut tx = self.begin("import").await?;
+        if tally.needs_new_rules {
+            Self::require_new_rules(&mut *tx).await?;
+        }
         let mut last_event: Option<AuditEvent> = None;
         loop {
             let batch = self.next_batch(context, tally, &mut spooled)?;
@@ -148,6 +153,9 @@ impl Service {
         batch: &Batch,
     ) -> Result<BatchOutcome, TransferError> {
         let mut tx = self.begin("import").await?;
+        if batch.iter().any(|(_, stored)| needs_new_rules(&stored.credential)) {
+            Self::require_new_rules(&mut *tx).await?;
+        }
         let mut outcome = self.write_batch_in(&mut *tx, context, options, batch).await?;
         let Some(event) = outcome.event.take() else { return Ok(outcome) };
         let committed = self.commit(tx, &event).await?;
@@ -173,7 +181,11 @@ impl Service {
             let orphans = batch.iter().map(|(_, stored)| stored).filter(|stored| is_orphan(stored));
             let orphans: Vec<_> = orphans.cloned().collect();
             if !orphans.is_empty() {
-                self.create_owners(tx, context, &orphans).await?;
+                let orphaned = orphans.iter().map(|orphan| &orphan.credential);
+                let missing =
+                    orphaned.flat_map(|credential| existing.missing_workspaces(credential));
+                let missing = missing.collect();
+                self.create_owners(tx, context, &orphans, missing).await?;
             }
         }
         let found = tx.find_imported(&names).await?;
@@ -184,7 +196,7 @@ impl Service {
             let mut stored = stored.clone();
             match existing.resolve(&mut stored) {
                 LineOutcome::New => new.push(stored),
-                LineOutcome::Exists => outcome.existing.push(*line),
+                LineOutcome::Exists => outcome.existing.push((*line, stored)),
                 LineOutcome::Rejected(bad) => outcome.bad.push((*line, bad)),
                 LineOutcome::OwnerMissing => outcome.bad.push((*line, owner_cannot_be_created())),
             }
@@ -237,8 +249,8 @@ impl Service {
 
 fn owner_cannot_be_created() -> LineError {
     Invalid::new(
-        "its owner cannot be created: it was deleted here (`workspace put` or `user put` creates it again), or another \
-         workspace has its name or had it less than 30 days ago",
+        "its owner, or a workspace that it names, cannot be created: it was deleted here (`workspace put` or `user put` \
+         creates it again), or another workspace has its name or had it less than 30 days ago",
     )
     .into()
 }

@@ -18,18 +18,18 @@ def walk(s):
     in_batches(s)
 
 
-def ends(s, doomed, spared, **asked):
+def ends(s, doomed, spared, acting_user="", **asked):
     """Checks that a dry run lists these credentials and revokes none, and that the call then revokes only these, at once."""
     ids = [made.id for made in doomed]
     before = s.get(ids[0]).etag
     revision = s.revision()
-    dry = s.root.do(bulk_revoke(dry_run=True, **asked))
+    dry = s.root.do(bulk_revoke(dry_run=True, acting_user=acting_user, **asked))
     expect(f"a dry run of {asked}", (dry.revoked_count, [one.id for one in dry.sample]), (len(ids), ids[:10]))
     expect("it changes nothing", (s.get(ids[0]).etag, s.revision()), (before, revision))
     for made in doomed:
         holds("it is still active", s.ask(s.there, made.token).active)
     reason = "they were stolen"
-    done = s.root.do(bulk_revoke(reason=reason, acting_user=s.owner, **asked))
+    done = s.root.do(bulk_revoke(reason=reason, acting_user=acting_user, **asked))
     expect("the number revoked", (done.revoked_count, len(done.sample)), (len(ids), 0))
     holds("its revision is a later one", done.revision > revision)
     for made in doomed:
@@ -37,7 +37,7 @@ def ends(s, doomed, spared, **asked):
         expect("its state", state(s.get(made.id)), "REVOKED")
         event = s.events(target_id=made.id)[-1]
         found = (event.action, event.acting_user, event.reason)
-        expect("its last event", found, ("credential.revoke", s.owner, reason))
+        expect("its last event", found, ("credential.revoke", acting_user, reason))
     for made in spared:
         s.allowed(made.token, "read")
     again = s.root.do(bulk_revoke(**asked))
@@ -51,7 +51,9 @@ def refusals(s):
     s.root.refused(bulk_revoke(user="nobody-at-all"), "USER_NOT_FOUND")
     s.root.refused(bulk_revoke(workspace=s.workspace, acting_user="nobody-at-all"), "ACTING_USER_NOT_ACTIVE")
     s.root.invalid(bulk_revoke(workspace=s.workspace, reason="x" * 257), "reason")
-    s.dashboard.refused(bulk_revoke(workspace=s.workspace, acting_user=s.owner), "PERMISSION_MISSING")
+    s.dashboard.refused(bulk_revoke(workspace=s.workspace), "ACTING_USER_REQUIRED")
+    s.dashboard.refused(bulk_revoke(workspace=s.workspace, acting_user=s.member), "ROLE_TOO_LOW")
+    s.dashboard.invalid(bulk_revoke(user=s.member, acting_user=s.owner), "user")
     s.allowed(made.token, "read")
     s.root.do(revoke(made.id))
     s.ok("calls without a filter, with a missing owner, or without the permission are refused")
@@ -62,7 +64,7 @@ def by_workspace(s):
     s.root.do(put_workspace("bulk-other"))
     other = Made(s.root.do(create_key("bulk-other")))
     spared = s.pat()
-    ends(s, doomed, [spared], workspace=s.workspace)
+    ends(s, doomed, [spared], acting_user=s.owner, workspace=s.workspace)
     holds("another workspace's key is still allowed", s.ask(s.root, other.token, workspace="").allowed)
     ends(s, [other], [spared], workspace="id-of-bulk-other")
     s.ok("by workspace, named by slug or id")
@@ -70,7 +72,7 @@ def by_workspace(s):
 
 def by_user(s):
     doomed = [s.pat(s.member) for _ in range(3)]
-    ends(s, doomed, [s.pat(), s.key()], user=s.member)
+    ends(s, doomed, [s.pat(), s.key()], acting_user=s.member, user=s.member)
     s.ok("by user")
 
 
@@ -80,7 +82,7 @@ def by_creator(s):
     by_owner = Made(s.dashboard.do(create_key(s.workspace, acting_user=s.owner)))
     expect("its creator", by_owner.credential.creator, f"user:{s.owner}")
     ends(s, doomed, [by_owner, s.key()], creator="caller:bulk-nightly")
-    ends(s, [by_owner], [s.key()], creator=f"user:{s.owner}")
+    ends(s, [by_owner], [s.key()], acting_user=s.owner, workspace=s.workspace, creator=f"user:{s.owner}")
     s.ok("by creator")
 
 

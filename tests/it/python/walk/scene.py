@@ -12,7 +12,7 @@ from sophic.auth.v1.decision_pb2 import Denial
 
 PERMISSIONS = [
     "introspect", "credentials.read", "credentials.write", "credentials.admin",
-    "directory.read", "directory.write", "audit.read", "callers.admin",
+    "directory.read", "directory.write", "audit.read", "callers.admin", "status.read",
 ]
 
 

@@ -1,7 +1,7 @@
 //! The replicas' rows, as in `src/store/postgres/feed.rs`.
 
 use sophic_auth::model::{ReplicaId, Revision};
-use sophic_auth::store::{IncarnationId, Published, Replica, Replicas, Synced};
+use sophic_auth::store::{IncarnationId, Published, RULES, Replica, Replicas, Synced};
 
 use super::super::plan::{LEASE, Omission};
 use super::Store;
@@ -21,7 +21,7 @@ impl Store {
     }
 
     pub(in crate::simulation) fn insert_row(&mut self, id: ReplicaId, now: u64, wall: i64) {
-        let replica = Replica { id, applied: Revision(0), seq: 0, lease: LEASE };
+        let replica = Replica { id, applied: Revision(0), seq: 0, lease: LEASE, rules: RULES };
         self.rows.insert(id, Row { replica, ended: false, inserted: now });
         self.ids.push(id);
         self.expiries.insert(id, wall);

@@ -1,0 +1,73 @@
+//! What an acting user may revoke in bulk: the keys of a workspace of which they are an admin or owner, or all of their
+//! own personal access tokens. Tokens of other users are out of reach (`docs/api.md`).
+
+use super::bulk_revoke::BulkRevoke;
+use super::owner::{lock_active_user, require_access};
+use crate::model::{UserId, WorkspaceId};
+use crate::policy::{self, AccessOutcome};
+use crate::service::{Reason, Result, Service, Violations};
+use crate::store::{Lock, WriteTx};
+
+/// The credentials that an acting user may revoke in bulk.
+pub(in crate::service) struct BulkScope {
+    acting_user: UserId,
+    /// The workspace whose keys are revoked. `None` for the user's own personal access tokens.
+    workspace_id: Option<WorkspaceId>,
+}
+
+impl BulkScope {
+    /// Adds a violation unless the request selects keys of one workspace, or the user's own personal access tokens. It
+    /// depends on the request alone, so it does not reveal which users exist.
+    pub(super) fn check(violations: &mut Violations, acting_user: &UserId, request: &BulkRevoke) {
+        match (&request.workspace, &request.user) {
+            (Some(_), None) => {}
+            (None, Some(user)) => {
+                if policy::access_to_user_pats(acting_user, user) != AccessOutcome::Allowed {
+                    violations.add(
+                        "user",
+                        "must be the acting user: nobody else can end a user's personal access tokens",
+                    );
+                }
+            }
+            (None, None) => violations.add(
+                "workspace",
+                "on behalf of an acting user, workspace or user is required: keys of a workspace of \
+                 which they are an admin or owner, or their own personal access tokens",
+            ),
+            (Some(_), Some(_)) => violations
+                .add("user", "on behalf of an acting user, cannot be set together with workspace"),
+        }
+    }
+
+    /// Locks the acting user and their membership until the end of the transaction, and checks that the user still may
+    /// revoke these credentials.
+    ///
+    /// # Errors
+    /// [`Reason::ActingUserNotActive`], [`Reason::RoleTooLow`], [`Reason::WorkspaceNotFound`].
+    pub(super) async fn lock(&self, tx: &mut dyn WriteTx) -> Result<()> {
+        lock_active_user(tx, &self.acting_user).await?;
+        let Some(workspace) = &self.workspace_id else { return Ok(()) };
+        let membership = tx.find_membership(workspace, &self.acting_user, Lock::Share).await?;
+        let role = membership.map(|membership| membership.role);
+        require_access(policy::access_to_workspace_keys(role), Reason::WorkspaceNotFound)
+    }
+}
+
+impl Service {
+    /// Returns what the acting user may revoke by this request, whose fields are checked.
+    ///
+    /// # Errors
+    /// Those of [`BulkScope::lock`].
+    pub(super) async fn bulk_scope(
+        &self,
+        acting_user: &UserId,
+        request: &BulkRevoke,
+    ) -> Result<BulkScope> {
+        self.require_active(acting_user).await?;
+        let workspace_id = match &request.workspace {
+            Some(name) => Some(self.workspace_to_list(name, Some(acting_user)).await?.id),
+            None => None,
+        };
+        Ok(BulkScope { acting_user: acting_user.clone(), workspace_id })
+    }
+}
