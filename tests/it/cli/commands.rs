@@ -7,6 +7,7 @@ use crate::stores::on_every_store;
 
 on_every_store! {
     the_lines_of_the_manual_work_as_written,
+    a_caller_gets_an_expiry_and_a_new_certificate_by_commands,
     a_token_on_standard_input_ends_its_credential,
     a_second_put_changes_only_the_given_fields,
     deleted_objects_are_not_listed,
@@ -43,6 +44,42 @@ async fn the_lines_of_the_manual_work_as_written(p: Program) {
     let dead = p.pipe(&key, read);
     assert_eq!(dead.code, Some(1));
     assert!(dead.out.contains("TOKEN_REVOKED"), "{}", dead.out);
+}
+
+async fn a_caller_gets_an_expiry_and_a_new_certificate_by_commands(p: Program) {
+    p.run("caller create job --permission introspect --ttl 7d").ok();
+    p.run("caller create mesh --permission introspect --certificate-san mesh.internal").ok();
+    let list = || p.run("caller list --output json").json()["callers"].clone();
+    let listed = list();
+    let job = &listed[0];
+    assert_eq!((&job["name"], &job["state"]), (&"job".into(), &"active".into()));
+    assert!(job["expire_time"].is_string() && job["creator"].is_string(), "{job}");
+    // The shell takes the quotes of an etag away.
+    let etag = job["etag"].as_str().expect("an etag").trim_matches('"').to_owned();
+    let update = format!("caller update job --expire-time 2100-01-31T12:00:00Z --etag {etag}");
+    p.run(&update).ok();
+    assert!(list()[0]["expire_time"].as_str().is_some_and(|time| time.starts_with("2100-01-31")));
+    for (command, said) in [
+        (update.as_str(), "ETAG_MISMATCH"),
+        (&format!("caller rotate job --etag {etag}"), "ETAG_MISMATCH"),
+        ("caller update job --certificate-san a.internal", "CALLER_HAS_NO_CERTIFICATE"),
+    ] {
+        let refused = p.run(&format!("{command} --output json"));
+        assert!(
+            refused.code == Some(1) && refused.err.contains(said),
+            "{command}: {}",
+            refused.err
+        );
+    }
+    for wrong in ["", "--ttl 1d --no-expiry", "--ttl 1d --expire-time 2100-01-31T12:00:00Z"] {
+        assert_eq!(p.run(&format!("caller update job {wrong}")).code, Some(2), "{wrong}");
+    }
+    p.run("caller update job --no-expiry").ok();
+    assert!(list()[0]["expire_time"].is_null());
+    p.run("caller update mesh --certificate-san edge.internal").ok();
+    assert_eq!(list()[1]["certificate_san"], "edge.internal");
+    let table = p.run("caller list").ok();
+    assert!(table.contains("EXPIRE TIME") && table.contains("LAST USE TIME"), "{table}");
 }
 
 async fn a_token_on_standard_input_ends_its_credential(p: Program) {
