@@ -1,5 +1,6 @@
 //! Which credentials an acting user may manage (`docs/api.md`): admins and owners manage the keys of their workspace,
-//! users manage their own personal access tokens, and owners bar those of others from their workspace. Pure. The limits on credentials are in `limits.rs`.
+//! users manage their own personal access tokens, and owners bar those of others from their workspace. Pure. The limits on
+//! credentials are in `limits.rs`.
 
 mod limits;
 

@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::credentials::require_access;
 use super::grant::READ_AUDIT;
 use super::page::{self, Cursor, page_size};
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations};
@@ -159,8 +158,9 @@ impl Service {
         match (&request.workspace, acting_user) {
             (Some(name), None) => filter.workspace_id = Some(self.get_workspace(name).await?.id),
             (Some(name), Some(user)) => {
+                let access = policy::access_to_workspace_audit;
                 let Workspace { id, generation_time, .. } =
-                    self.owned_workspace(name, user).await?;
+                    self.accessible_workspace(name, Some(user), access).await?;
                 let put = (AuditAction::WorkspacePut, id.as_str());
                 beginning = self.recreation_time(generation_time, put).await?;
                 filter.workspace_id = Some(id);
@@ -197,14 +197,6 @@ impl Service {
         let puts = self.store.list_audit_events(&filter, None, PUTS_EXAMINED).await?;
         let put = puts.iter().find(|put| put.before.is_none());
         Ok(Some(put.map_or(deleted, |put| put.time)))
-    }
-
-    async fn owned_workspace(&self, name: &WorkspaceName, user: &UserId) -> Result<Workspace> {
-        let workspace = self.get_workspace(name).await?;
-        let membership = self.store.find_membership(&workspace.id, user).await?;
-        let access = policy::access_to_workspace_audit(membership.map(|found| found.role));
-        require_access(access, Reason::WorkspaceNotFound)?;
-        Ok(workspace)
     }
 
     async fn list_by_id(

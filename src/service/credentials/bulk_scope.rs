@@ -2,11 +2,11 @@
 //! own personal access tokens. Tokens of other users are out of reach (`docs/api.md`).
 
 use super::bulk_revoke::BulkRevoke;
-use super::owner::{lock_active_user, require_access};
+use super::owner::{lock_access, lock_active_user};
 use crate::model::{UserId, WorkspaceId};
 use crate::policy::{self, AccessOutcome};
-use crate::service::{Reason, Result, Service, Violations};
-use crate::store::{Lock, WriteTx};
+use crate::service::{Result, Service, Violations};
+use crate::store::WriteTx;
 
 /// The credentials that an acting user may revoke in bulk.
 pub(in crate::service) struct BulkScope {
@@ -43,13 +43,16 @@ impl BulkScope {
     /// revoke these credentials.
     ///
     /// # Errors
-    /// [`Reason::ActingUserNotActive`], [`Reason::RoleTooLow`], [`Reason::WorkspaceNotFound`].
+    /// [`ActingUserNotActive`], [`RoleTooLow`], [`WorkspaceNotFound`].
+    ///
+    /// [`ActingUserNotActive`]: crate::service::Reason::ActingUserNotActive
+    /// [`RoleTooLow`]: crate::service::Reason::RoleTooLow
+    /// [`WorkspaceNotFound`]: crate::service::Reason::WorkspaceNotFound
     pub(super) async fn lock(&self, tx: &mut dyn WriteTx) -> Result<()> {
         lock_active_user(tx, &self.acting_user).await?;
         let Some(workspace) = &self.workspace_id else { return Ok(()) };
-        let membership = tx.find_membership(workspace, &self.acting_user, Lock::Share).await?;
-        let role = membership.map(|membership| membership.role);
-        require_access(policy::access_to_workspace_keys(role), Reason::WorkspaceNotFound)
+        let access = policy::access_to_workspace_keys;
+        lock_access(tx, workspace, &self.acting_user, access).await
     }
 }
 

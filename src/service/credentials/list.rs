@@ -106,14 +106,7 @@ impl Service {
         name: &WorkspaceName,
         acting_user: Option<&UserId>,
     ) -> Result<Workspace> {
-        let workspace = self.get_workspace(name).await?;
-        if let Some(user) = acting_user {
-            let membership = self.store.find_membership(&workspace.id, user).await?;
-            let access =
-                policy::access_to_workspace_keys(membership.map(|membership| membership.role));
-            require_access(access, Reason::WorkspaceNotFound)?;
-        }
-        Ok(workspace)
+        self.accessible_workspace(name, acting_user, policy::access_to_workspace_keys).await
     }
 
     async fn check_user_to_list(&self, user: &UserId, acting_user: Option<&UserId>) -> Result<()> {

@@ -24,7 +24,7 @@ pub use find_end::CredentialEnd;
 pub use get::CredentialChoice;
 pub use list::ListCredentials;
 pub use owner::NewOwner;
-pub(super) use owner::{creator, require_access};
+pub(super) use owner::creator;
 pub(super) use retry::Fingerprint;
 pub use revoke::{RevokeTarget, Revoked};
 pub use revoke_leaked::{LeakedToken, LeakedTokenResult};

@@ -2,7 +2,7 @@
 
 use crate::model::{
     Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
-    Workspace, WorkspaceName, WorkspacePolicy,
+    Workspace, WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
 use crate::policy::{self, AccessOutcome, EffectivePolicy};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
@@ -60,12 +60,8 @@ impl Service {
                 }
                 let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
                 if let Some(user) = acting_user {
-                    let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
-                    let role = membership.map(|membership| membership.role);
-                    require_access(
-                        policy::access_to_workspace_keys(role),
-                        Reason::WorkspaceNotFound,
-                    )?;
+                    let access = policy::access_to_workspace_keys;
+                    lock_access(tx, &workspace.id, user, access).await?;
                 }
                 let policy = self.options.policy.for_kind(kind, &policy.unwrap_or_default());
                 usable_workspace(workspace, policy)
@@ -88,6 +84,22 @@ impl Service {
                 usable_user(&user, max_role, policy)
             }
         }
+    }
+
+    /// Returns the workspace. On behalf of a user, only if the user has this access to it.
+    pub(in crate::service) async fn accessible_workspace(
+        &self,
+        name: &WorkspaceName,
+        acting_user: Option<&UserId>,
+        access: fn(Option<Role>) -> AccessOutcome,
+    ) -> Result<Workspace> {
+        let workspace = self.get_workspace(name).await?;
+        if let Some(user) = acting_user {
+            let membership = self.store.find_membership(&workspace.id, user).await?;
+            let role = membership.map(|membership| membership.role);
+            require_access(access(role), Reason::WorkspaceNotFound)?;
+        }
+        Ok(workspace)
     }
 
     /// Locks the credential and its owner for a change, if the acting user may see the credential. The inner result is
@@ -215,6 +227,19 @@ pub(in crate::service) async fn lock_active_user(
     let user = tx.find_user_row(id, Lock::Share).await?;
     let active = user.filter(|user| !user.disabled && user.delete_time.is_none());
     active.ok_or_else(|| Reason::ActingUserNotActive.into())
+}
+
+/// Fails unless the acting user has this access to the workspace. Locks their membership, so that they keep it until the
+/// end of the transaction.
+pub(super) async fn lock_access(
+    tx: &mut dyn WriteTx,
+    workspace: &WorkspaceId,
+    user: &UserId,
+    access: fn(Option<Role>) -> AccessOutcome,
+) -> Result<()> {
+    let membership = tx.find_membership(workspace, user, Lock::Share).await?;
+    let role = membership.map(|membership| membership.role);
+    require_access(access(role), Reason::WorkspaceNotFound)
 }
 
 /// Turns an answer of the policy into a result. `hidden` is the error for what the acting user may not see.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::owner::{lock_active_user, require_access};
+use super::owner::{lock_access, lock_active_user};
 use crate::decision;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Credential, CredentialFacts, CredentialId,
@@ -82,12 +82,8 @@ impl Service {
         if let Some(id) = &acting_user {
             self.require_active(id).await?;
         }
-        let workspace = self.get_workspace(&request.workspace).await?;
-        if let Some(user) = &acting_user {
-            let membership = self.store.find_membership(&workspace.id, user).await?;
-            let role = membership.map(|membership| membership.role);
-            require_access(policy::access_to_workspace_pats(role), Reason::WorkspaceNotFound)?;
-        }
+        let (name, access) = (&request.workspace, policy::access_to_workspace_pats);
+        let workspace = self.accessible_workspace(name, acting_user.as_ref(), access).await?;
         let (id, generation) = (&workspace.id, workspace.generation);
         let binding = format!("workspace pats {id} {generation} {acting_user:?}");
         let cursor = Cursor::new(&request.page, binding)?;
@@ -183,9 +179,7 @@ async fn lock_governed(
     }
     let workspace = workspace.ok_or(Reason::WorkspaceNotFound)?;
     if let Some(user) = acting_user {
-        let membership = tx.find_membership(&workspace.id, user, Lock::Share).await?;
-        let role = membership.map(|membership| membership.role);
-        require_access(policy::access_to_workspace_pats(role), Reason::WorkspaceNotFound)?;
+        lock_access(tx, &workspace.id, user, policy::access_to_workspace_pats).await?;
     }
     Ok(workspace)
 }

@@ -5,6 +5,7 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{Postgres, QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::last_uses::{self, update_last_uses};
 use super::session::{read, transact};
 use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session, sql_time};
@@ -89,36 +90,10 @@ impl BulkStore for PostgresStore {
     ) -> Result<u64> {
         transact!(self, async |db| {
             lock_used(db, uses, in_workspaces).await?;
-            // Several replicas write at once, and none may overwrite a later time.
-            let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
-            let times: Vec<OffsetDateTime> =
-                uses.iter().map(|(_, last_use)| sql_time(last_use.time)).collect();
-            let ips: Vec<Option<String>> =
-                uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
-            // Lock the rows in the order of their ids first, so that two replicas that flush at the same time do not
-            // deadlock.
-            let done = db
-                .query(
-                    "WITH used AS ( \
-                     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, time, ip) \
-                 ), held AS ( \
-                     SELECT c.id FROM credentials AS c \
-                     JOIN used ON used.id = c.id \
-                     WHERE c.last_use_time IS NULL OR c.last_use_time < used.time \
-                     ORDER BY c.id \
-                     FOR NO KEY UPDATE OF c \
-                 ) \
-                 UPDATE credentials AS c SET last_use_time = used.time, last_use_ip = used.ip \
-                 FROM used JOIN held ON held.id = used.id \
-                 WHERE c.id = used.id AND (c.last_use_time IS NULL OR c.last_use_time < used.time)",
-                )
-                .bind(ids)
-                .bind(times)
-                .bind(ips)
-                .execute(db.connection())
-                .await?;
+            let uses: Vec<_> = uses.iter().map(|(id, last_use)| (id.0, *last_use)).collect();
+            let written = last_uses::write(db, update_last_uses!("credentials"), &uses).await?;
             write_workspace_uses(db, in_workspaces).await?;
-            Ok(done.rows_affected())
+            Ok(written)
         })
     }
 }

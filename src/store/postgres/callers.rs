@@ -1,10 +1,9 @@
 //! Callers: services with a service token or a client certificate.
 
 use async_trait::async_trait;
-use sqlx::types::time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::hosts::origin;
+use super::last_uses::{self, update_last_uses};
 use super::session::{decide, locked, read, transact};
 use super::transaction::{PostgresTx, run};
 use super::{PostgresStore, Result, Session, StatementResult, sql_time};
@@ -76,33 +75,8 @@ impl CallerStore for PostgresStore {
 
     async fn write_caller_uses(&self, uses: &[(CallerId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.0).collect();
-            let times: Vec<OffsetDateTime> =
-                uses.iter().map(|(_, last_use)| sql_time(last_use.time)).collect();
-            let ips: Vec<Option<String>> =
-                uses.iter().map(|(_, last_use)| last_use.ip.map(|ip| ip.to_string())).collect();
-            // For the reasons given in `write_last_uses`.
-            let done = db
-                .query(
-                    "WITH used AS ( \
-                     SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[]) AS used (id, time, ip) \
-                 ), held AS ( \
-                     SELECT c.id FROM callers AS c \
-                     JOIN used ON used.id = c.id \
-                     WHERE c.last_use_time IS NULL OR c.last_use_time < used.time \
-                     ORDER BY c.id \
-                     FOR NO KEY UPDATE OF c \
-                 ) \
-                 UPDATE callers AS c SET last_use_time = used.time, last_use_ip = used.ip \
-                 FROM used JOIN held ON held.id = used.id \
-                 WHERE c.id = used.id AND (c.last_use_time IS NULL OR c.last_use_time < used.time)",
-                )
-                .bind(ids)
-                .bind(times)
-                .bind(ips)
-                .execute(db.connection())
-                .await?;
-            Ok(done.rows_affected())
+            let uses: Vec<_> = uses.iter().map(|(id, last_use)| (id.0, *last_use)).collect();
+            last_uses::write(db, update_last_uses!("callers"), &uses).await
         })
     }
 }

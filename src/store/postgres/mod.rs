@@ -15,6 +15,7 @@ mod error;
 mod feed;
 mod hosts;
 mod inspect;
+mod last_uses;
 mod listing;
 mod open;
 mod pending_ends;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
+use super::last_uses::{self, update_last_uses};
 use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{Credential, CredentialId, LastUse, Timestamp, WorkspaceUse};
@@ -80,20 +81,8 @@ impl BulkStore for SqliteStore {
         in_workspaces: &[WorkspaceUse],
     ) -> Result<u64> {
         transact!(self, async |db| {
-            // Replicas write concurrently. An earlier use must not overwrite a later one.
-            let mut written = 0;
-            for (id, last_use) in uses {
-                let done = sqlx::query(
-                    "UPDATE credentials SET last_use_time = $2, last_use_ip = $3 \
-                     WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
-                )
-                .bind(id.0)
-                .bind(sql_time(last_use.time))
-                .bind(last_use.ip.map(|ip| ip.to_string()))
-                .execute(&mut *db)
-                .await?;
-                written += done.rows_affected();
-            }
+            let uses: Vec<_> = uses.iter().map(|(id, last_use)| (id.0, *last_use)).collect();
+            let written = last_uses::write(db, update_last_uses!("credentials"), &uses).await?;
             write_workspace_uses(db, in_workspaces).await?;
             Ok(written)
         })

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::last_uses::{self, update_last_uses};
 use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read, sql_time, transact};
 use crate::model::{Caller, CallerId, CallerIdentity, Digest, LastUse, RotationId};
@@ -58,21 +59,8 @@ impl CallerStore for SqliteStore {
 
     async fn write_caller_uses(&self, uses: &[(CallerId, LastUse)]) -> Result<u64> {
         transact!(self, async |db| {
-            // For the reason given in `write_last_uses`.
-            let mut written = 0;
-            for (id, last_use) in uses {
-                let done = sqlx::query(
-                    "UPDATE callers SET last_use_time = $2, last_use_ip = $3 \
-                     WHERE id = $1 AND (last_use_time IS NULL OR last_use_time < $2)",
-                )
-                .bind(id.0)
-                .bind(sql_time(last_use.time))
-                .bind(last_use.ip.map(|ip| ip.to_string()))
-                .execute(&mut *db)
-                .await?;
-                written += done.rows_affected();
-            }
-            Ok(written)
+            let uses: Vec<_> = uses.iter().map(|(id, last_use)| (id.0, *last_use)).collect();
+            last_uses::write(db, update_last_uses!("callers"), &uses).await
         })
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod file;
 mod inspect;
+mod last_uses;
 mod listing;
 mod open;
 mod pending_ends;
