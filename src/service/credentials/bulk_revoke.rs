@@ -102,8 +102,14 @@ impl Service {
     /// to wait for the replicas. Credentials created during the run are not revoked.
     ///
     /// # Errors
-    /// [`Reason::WorkspaceNotFound`], [`Reason::UserNotFound`], [`Reason::ActingUserNotActive`],
-    /// [`Reason::RoleTooLow`]. [`Reason::ArgumentInvalid`] also if an acting user asks for tokens of another user.
+    /// [`WorkspaceNotFound`], [`UserNotFound`], [`ActingUserNotActive`], [`RoleTooLow`]. [`ArgumentInvalid`] also if an
+    /// acting user asks for tokens of another user.
+    ///
+    /// [`ActingUserNotActive`]: crate::service::Reason::ActingUserNotActive
+    /// [`ArgumentInvalid`]: crate::service::Reason::ArgumentInvalid
+    /// [`RoleTooLow`]: crate::service::Reason::RoleTooLow
+    /// [`UserNotFound`]: crate::service::Reason::UserNotFound
+    /// [`WorkspaceNotFound`]: crate::service::Reason::WorkspaceNotFound
     pub async fn bulk_revoke(
         self: &Arc<Self>,
         context: Context,

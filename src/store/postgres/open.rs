@@ -194,7 +194,7 @@ pub async fn missing_rights(url: &str) -> Result<Option<String>> {
     Ok(missing)
 }
 
-/// Returns what [`migrate`] would do.
+/// Returns what `migrate` would do.
 pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
     check_server(&mut connection).await?;

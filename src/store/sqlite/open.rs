@@ -186,7 +186,7 @@ fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreErro
     }
 }
 
-/// Returns what [`migrate`] would do. Does not create a missing file.
+/// Returns what `migrate` would do. Does not create a missing file.
 pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
     let (path, access) = match file::require(path) {
         Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
