@@ -206,7 +206,7 @@ impl Grounds<'_> {
             Denial::NotAMember => self.membership(outcome),
             Denial::WorkspaceNotGranted => {
                 let granted =
-                    found.joined_workspace().is_some_and(|named| credential.is_granted(named));
+                    found.joined_workspace().is_some_and(|(named, _)| credential.is_granted(named));
                 vec![yes_or_no("workspace_granted", granted)]
             }
             Denial::PatNotPermitted => self.pat_policy(),
@@ -264,7 +264,7 @@ impl Grounds<'_> {
     /// The facts of row 10. The user is a member of the workspace.
     fn pat_policy(&self) -> Vec<RowFact> {
         let credential = &*self.found.credential;
-        let Some(named) = self.found.joined_workspace() else { return Vec::new() };
+        let Some((named, _)) = self.found.joined_workspace() else { return Vec::new() };
         let policy = &named.pat_policy;
         let most = policy.lifetime_max.map(|most| format!("{}s", most.as_secs_f64()));
         vec![

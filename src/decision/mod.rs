@@ -275,7 +275,7 @@ fn refuse_standing(refused: Option<Denial>, see: &mut impl FnMut(Denial, bool)) 
 fn standing(found: &FoundFacts) -> Result<(Role, RoleCap), Denial> {
     let (named, membership) = match found.credential.kind {
         CredentialKind::Key => return Err(Denial::NotAMember),
-        CredentialKind::Pat => found.joined_workspace().zip(found.membership()),
+        CredentialKind::Pat => found.joined_workspace(),
     }
     .ok_or(Denial::NotAMember)?;
     let credential = &*found.credential;

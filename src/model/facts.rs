@@ -54,11 +54,12 @@ impl Facts {
 }
 
 impl FoundFacts {
-    /// Returns the named workspace, if it is enabled and the user is a member of it.
-    pub fn joined_workspace(&self) -> Option<&Workspace> {
+    /// Returns the named workspace and the user's role in it, if it is enabled and the user is a member of it.
+    #[inline]
+    pub fn joined_workspace(&self) -> Option<(&Workspace, Role)> {
         let named = self.named_workspace.as_deref()?;
         let usable = !named.disabled && named.delete_time.is_none();
-        self.membership().filter(|_| usable).map(|_| named)
+        self.membership().filter(|_| usable).map(|role| (named, role))
     }
 
     /// Returns the user's role in the named workspace, if they are a member.

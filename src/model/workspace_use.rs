@@ -8,7 +8,7 @@ use super::{CredentialId, LastUse, Timestamp, Workspace, WorkspaceId};
 
 /// Maximum number of workspaces that are noted for one credential between two flushes. Uses in further workspaces are
 /// dropped until the next flush.
-pub const NOTED_WORKSPACES_MAX: usize = 8;
+pub const NOTED_WORKSPACES_MAX: usize = 64;
 
 /// When a personal access token was last allowed in a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]

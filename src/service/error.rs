@@ -64,7 +64,7 @@ reasons! {
     ActingUserNotActive, "ACTING_USER_NOT_ACTIVE", PermissionDenied,
         "the acting user does not exist or is disabled";
     RoleTooLow, "ROLE_TOO_LOW", PermissionDenied,
-        "the role of the acting user in the workspace is too low: keys take an admin or owner, the audit log takes an owner";
+        "the role of the acting user in the workspace is too low: keys take an admin or owner, the audit log and the personal access tokens that act there take an owner";
     ArgumentInvalid, "ARGUMENT_INVALID", Invalid,
         "the request has invalid fields";
     RequestMalformed, "REQUEST_MALFORMED", Invalid,

@@ -95,7 +95,7 @@ pub(in crate::cli) struct WorkspacePolicyArgs {
     /// Maximum overlap when a key is rotated. 0s removes the limit
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     overlap_max: Option<Duration>,
-    /// Remove the workspace's whole policy
+    /// Remove the whole policy for keys. The one for personal access tokens stays
     #[arg(long, conflicts_with_all = [
         "key_lifetime_max", "key_expiry_required", "no_key_expiry_required", "keys_max", "overlap_min",
         "overlap_max",

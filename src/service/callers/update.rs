@@ -51,7 +51,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Reason::PermissionNotHeld`], also if the requester lacks a permission of a caller whose certificate it changes
-    /// or whose expiry it moves back or removes. [`Reason::LifetimeNotHeld`] for the same changes.
+    /// or whose expiry it moves back or removes. [`Reason::LifetimeNotHeld`] for the same changes, and for permissions
+    /// that are added to a caller that outlives the requester.
     /// [`Reason::CallerNameTaken`], [`Reason::CertificateTaken`], [`Reason::CallerRevoked`], [`Reason::EtagMismatch`],
     /// [`Reason::CallerHasNoCertificate`], [`Reason::PermissionsUnknown`]. With a new expiry [`Reason::ReplicaTooOld`].
     pub async fn update_caller(
@@ -72,8 +73,12 @@ impl Service {
             let takes_over = checked.san.is_some();
             let mut after = changed(&mut *tx, checked, &before).await?;
             after.expire_time = this.changed_expiry(&request, &before)?;
-            if takes_over || is_later(after.expire_time, before.expire_time) {
+            let lengthens = is_later(after.expire_time, before.expire_time);
+            if takes_over || lengthens {
                 refuse_permissions_not_held(&context, before.permissions.union(after.permissions))?;
+            }
+            let gains = !after.permissions.difference(before.permissions).is_empty();
+            if takes_over || lengthens || gains {
                 refuse_longer_than_own(&context, after.expire_time)?;
             }
             if after.expire_time.is_some() && after.expire_time != before.expire_time {

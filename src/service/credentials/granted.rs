@@ -36,15 +36,17 @@ impl Service {
     ) -> Result<Option<RequestedLimit<'a>>> {
         let Some(names) = names else { return Ok(None) };
         let peeked = tx.peek_credential(id).await?;
-        let unlimited = peeked.filter(|peeked| peeked.granted_workspaces.is_none());
-        let requested = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
-        let granted = match unlimited.map(|peeked| peeked.owner) {
-            Some(Owner::User { id, .. }) => {
-                tx.find_user_row(&id, Lock::Share).await?;
-                Some(self.granted_to_member(tx, &id, &requested).await)
+        let mut requested = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
+        let mut granted = None;
+        if let Some(peeked) = peeked
+            && let Owner::User { id, .. } = &peeked.owner
+        {
+            tx.find_user_row(id, Lock::Share).await?;
+            match &peeked.granted_workspaces {
+                Some(present) => requested.forget_workspaces_of_others(tx, id, present).await?,
+                None => granted = Some(self.granted_to_member(tx, id, &requested).await),
             }
-            Some(Owner::Workspace(_)) | None => None,
-        };
+        }
         Ok(Some(RequestedLimit { named: requested, granted }))
     }
 
@@ -153,6 +155,28 @@ impl Service {
 }
 
 impl NamedWorkspaces<'_> {
+    /// Forgets the workspaces of which the user is not a member, and those that were created again since they were
+    /// granted. Otherwise a slug that is accepted would tell which workspace it now belongs to.
+    async fn forget_workspaces_of_others(
+        &mut self,
+        tx: &mut dyn WriteTx,
+        user: &UserId,
+        present: &WorkspaceSet,
+    ) -> Result<()> {
+        for named in &mut self.found {
+            let is_known = match named {
+                Some(workspace) if present.contains(workspace) => {
+                    tx.find_membership(&workspace.id, user, Lock::Share).await?.is_some()
+                }
+                Some(_) | None => false,
+            };
+            if !is_known {
+                *named = None;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the named workspaces as a part of `present`, the limit of a token.
     ///
     /// # Errors
@@ -168,7 +192,7 @@ impl NamedWorkspaces<'_> {
                 Some(entry) => entries.push(entry.clone()),
                 None => violations.add(
                     &format!("{}[{i}]", self.field),
-                    "must be a workspace to which the token is limited already: workspaces can only be removed",
+                    "must be a workspace to which the token is limited already: workspaces can only be removed. One of which the user is no longer a member is named by its id",
                 ),
             }
         }

@@ -236,20 +236,30 @@ struct BarEntry<'a> {
 }
 
 impl<'a> BarEntry<'a> {
-    /// The entry for one token. It also names the workspace.
+    /// The entry for one token.
     fn of(self, before: &Credential, after: &Credential, now: Timestamp) -> Entry<'a> {
-        let mut view = view::credential(after, now);
-        if let Value::Object(fields) = &mut view {
-            fields.insert("workspace_id".to_owned(), self.workspace.id.as_str().into());
-        }
         Entry {
             action: self.action,
             target: AuditTarget::Credential(after.id),
             acting_user: self.acting_user,
-            before: Some(view::credential(before, now)),
-            after: Some(view),
+            before: Some(self.view(before, now)),
+            after: Some(self.view(after, now)),
             reason: self.reason,
         }
+    }
+
+    /// What the entry tells of a token. The owners of the workspace read it, so it has no more than [`WorkspacePat`].
+    fn view(self, credential: &Credential, now: Timestamp) -> Value {
+        let mut view = view::credential(credential, now);
+        if let Value::Object(fields) = &mut view {
+            fields.retain(|name, _| {
+                ["id", "user_id", "hint", "create_time"].contains(&name.as_str())
+            });
+            fields.insert("workspace_id".to_owned(), self.workspace.id.as_str().into());
+            let barred = credential.barred_workspaces.contains(self.workspace);
+            fields.insert("barred".to_owned(), barred.into());
+        }
+        view
     }
 }
 

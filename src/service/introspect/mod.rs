@@ -77,7 +77,11 @@ impl Introspection {
         let found = self.found.as_ref().filter(|_| self.decision.is_active())?;
         match &found.principal {
             PrincipalFacts::Workspace(workspace) => Some(workspace),
-            PrincipalFacts::User(_) => found.joined_workspace(),
+            // The decision has searched for the membership already.
+            PrincipalFacts::User(_) if self.decision.role.is_some() => {
+                found.named_workspace.as_deref()
+            }
+            PrincipalFacts::User(_) => found.joined_workspace().map(|(named, _)| named),
         }
     }
 }

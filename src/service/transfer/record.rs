@@ -169,7 +169,12 @@ impl Record {
         }
         if let Some(entries) = self.entries(column) {
             *entries = list(&field);
-            return Ok(());
+            // An empty list is no limit or any address, which a slip must not mean.
+            return if entries.is_empty() {
+                Err(Invalid::new(format!("{}: must have an entry, or be empty", column.as_str())))
+            } else {
+                Ok(())
+            };
         }
         match column {
             Column::Token => self.token = Some(Secret(Zeroizing::new(field))),

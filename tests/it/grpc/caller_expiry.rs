@@ -192,6 +192,17 @@ async fn a_caller_that_expires_gives_nobody_more_time_than_it_has(h: Harness) {
     for change in [after(7_200), NEVER] {
         assert_eq!(refused(update(&brief, "brief", change).await), not_held(), "not even its own");
     }
+    // Nor add a permission to one, which would then last longer than itself.
+    create(&root, "weak", &["introspect"], None).await.expect("it is made");
+    let permissions = |caller: &str, permissions: &[&str]| UpdateCallerRequest {
+        caller: caller.to_owned(),
+        permissions: permissions.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    let outcome = brief.admin().update_caller(permissions("weak", &all)).await;
+    assert_eq!(refused(outcome), not_held());
+    let fewer = brief.admin().update_caller(permissions("long", &["introspect"])).await;
+    fewer.expect("taking away gives nothing");
     // What is shorter it may, and take time away from anybody.
     create(&brief, "shorter", &all, Some(60)).await.expect("it is shorter");
     update(&brief, "shorter", at(end)).await.expect("not later than its own");

@@ -17,6 +17,7 @@ on_every_store! {
     a_limited_token_acts_only_in_the_workspaces_that_it_was_granted,
     a_token_is_limited_to_workspaces_of_its_user,
     a_limit_can_be_narrowed_and_never_widened,
+    narrowing_does_not_tell_the_slug_of_a_workspace_whose_member_the_user_no_longer_is,
     a_token_without_a_limit_can_be_limited_later,
     a_key_cannot_be_limited,
     a_token_whose_last_workspace_was_deleted_acts_nowhere,
@@ -154,6 +155,30 @@ async fn a_limit_can_be_narrowed_and_never_widened(h: Harness) {
     assert_eq!(limit(&root, &pat, &[&globex]).await.expect("the same"), narrowed);
     assert_eq!(fields(limit(&root, &pat, &[&globex, &acme]).await), field);
     assert_eq!(denial(&root, &token, "acme").await, Denial::WorkspaceNotGranted);
+}
+
+async fn narrowing_does_not_tell_the_slug_of_a_workspace_whose_member_the_user_no_longer_is(
+    h: Harness,
+) {
+    let root = world(&h).await;
+    let globex = id(&root, "globex").await;
+    let (pat, _) = limited(&root, &["acme", "globex"]).await;
+    let request = DeleteMembershipRequest {
+        workspace: "globex".to_owned(),
+        user: "ada".to_owned(),
+        allow_missing: false,
+    };
+    root.directory().delete_membership(request).await.expect("it is deleted");
+    let renamed =
+        Workspace { id: globex.clone(), slug: "secret".to_owned(), ..Workspace::default() };
+    let request = PutWorkspaceRequest { workspace: Some(renamed) };
+    root.directory().put_workspace(request).await.expect("it is renamed");
+    for slug in ["secret", "globex", "nowhere"] {
+        let field = ["credential.granted_workspace_ids[0]"];
+        assert_eq!(fields(limit(&root, &pat, &[slug]).await), field, "{slug}");
+    }
+    let narrowed = limit(&root, &pat, &[&globex]).await.expect("by its id");
+    assert_eq!(narrowed.granted_workspace_ids, [globex]);
 }
 
 async fn a_token_without_a_limit_can_be_limited_later(h: Harness) {

@@ -299,9 +299,17 @@ async fn a_bar_and_its_removal_are_recorded_with_the_workspace(h: Harness) {
     let actions: Vec<_> = of_bars.iter().map(|event| event.action.as_str()).collect();
     assert_eq!(actions, ["pat.bar", "pat.bar", "pat.unbar"]);
     assert_eq!(of_bars[0].refusal, "CREDENTIAL_NOT_FOUND");
-    for event in &of_bars[1..] {
-        let after: serde_json::Value = serde_json::from_str(&event.after).expect("JSON");
+    for (event, barred) in of_bars[1..].iter().zip([true, false]) {
+        let view = |text: &str| -> serde_json::Map<String, serde_json::Value> {
+            serde_json::from_str(text).expect("an object")
+        };
+        let (before, after) = (view(&event.before), view(&event.after));
         assert_eq!(after["workspace_id"], "id-of-acme", "{event:?}");
+        assert_eq!((&before["barred"], &after["barred"]), (&(!barred).into(), &barred.into()));
+        // The owners read it, and see no more of the token than in the list.
+        let mut names: Vec<_> = after.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["barred", "create_time", "hint", "id", "user_id", "workspace_id"]);
         assert_eq!(event.acting_user, "olga");
     }
     assert_eq!(of_bars[1].reason, "seen elsewhere");

@@ -143,6 +143,9 @@ async fn a_restriction_that_makes_no_sense_is_a_bad_line(over: Over) {
         ("true,acme nowhere,", "names a workspace that does not exist here"),
         (",,nowhere", "names a workspace that does not exist here"),
         (",no/name,", "granted_workspaces: "),
+        // Only separators are not an empty list, which would be no limit.
+        (",\" , \",", "granted_workspaces: must have an entry"),
+        (",,\",\"", "barred_workspaces: must have an entry"),
         (&format!(",{many},"), "granted_workspaces: must have at most 64"),
     ];
     let columns: Vec<_> = bad.iter().map(|(columns, _)| *columns).collect();
