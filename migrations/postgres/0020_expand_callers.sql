@@ -48,13 +48,20 @@ FOR EACH ROW WHEN (
          NEW.previous_digest, NEW.previous_expire_time, NEW.expire_time)
 ) EXECUTE FUNCTION callers_count_change();
 
--- A server of an earlier release would accept an expired caller. The other conditions are those of migration 0018.
+-- A server of an earlier release would accept an expired caller. The other conditions are those of migration 0018, except
+-- that a token whose user was deleted does not count: every release refuses it, and it cannot be revoked.
 CREATE OR REPLACE FUNCTION rules_in_use() RETURNS integer
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT
 AS $$
     SELECT CASE WHEN
-        EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+        EXISTS (
+            SELECT 1 FROM credentials c WHERE (c.limited OR c.barred_workspaces <> '') AND c.revoke_time IS NULL
+                AND NOT EXISTS (
+                    SELECT 1 FROM users u
+                    WHERE u.id = c.user_id AND (u.generation > c.generation OR u.delete_time IS NOT NULL)
+                )
+        )
         OR EXISTS (
             SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
         )

@@ -42,7 +42,13 @@ END;
 DROP VIEW rules_in_use;
 
 CREATE VIEW rules_in_use (rules) AS
-SELECT EXISTS (SELECT 1 FROM credentials WHERE (limited OR barred_workspaces <> '') AND revoke_time IS NULL)
+SELECT EXISTS (
+        SELECT 1 FROM credentials c WHERE (c.limited OR c.barred_workspaces <> '') AND c.revoke_time IS NULL
+            AND NOT EXISTS (
+                SELECT 1 FROM users u
+                WHERE u.id = c.user_id AND (u.generation > c.generation OR u.delete_time IS NOT NULL)
+            )
+    )
     OR EXISTS (
         SELECT 1 FROM workspaces WHERE pats_forbidden OR pat_expiry_required OR pat_lifetime_max IS NOT NULL
     )

@@ -133,7 +133,8 @@ impl Service {
             self.list_by_id(request, &filter).await?
         };
         if let Some(user) = &acting_user {
-            page.events.retain(|event| !is_of_earlier_credential(event, beginning));
+            let of_workspace = request.workspace.is_some();
+            page.events.retain(|event| !is_of_earlier(event, beginning, of_workspace));
             for event in &mut page.events {
                 if event.acting_user.as_ref() != Some(user) {
                     event.remote_address = None;
@@ -292,17 +293,25 @@ fn token_of(
     position
 }
 
-/// Whether the event is about a credential that was created before this time. Its end may be recorded later, when its
-/// owner already exists again.
-fn is_of_earlier_credential(event: &AuditEvent, beginning: Option<Timestamp>) -> bool {
+/// Whether the event is about something before this time, since when the workspace or the user exists again: about a key
+/// or a personal access token of theirs that was created before, or about the end of all of them. That is recorded later.
+/// A personal access token that acts in the workspace may be older than the workspace.
+fn is_of_earlier(event: &AuditEvent, beginning: Option<Timestamp>, of_workspace: bool) -> bool {
     let Some(beginning) = beginning else { return false };
-    let created = || {
+    let field = if event.target_kind == TargetKind::Credential.as_str() {
+        "create_time"
+    } else if event.action == AuditAction::CredentialRevokeOwned.as_str() {
+        "revoke_time"
+    } else {
+        return false;
+    };
+    let begun = || {
         let view: Value =
             serde_json::from_str(event.after.as_ref().or(event.before.as_ref())?).ok()?;
-        Timestamp::parse(view.get("create_time")?.as_str()?).ok()
+        let is_guest = of_workspace && view.get("user_id").is_some();
+        Timestamp::parse(view.get(field)?.as_str()?).ok().filter(|_| !is_guest)
     };
-    event.target_kind == TargetKind::Credential.as_str()
-        && created().is_some_and(|created| created < beginning)
+    begun().is_some_and(|begun| begun < beginning)
 }
 
 #[cfg(test)]

@@ -3,14 +3,25 @@
 use super::{FieldViolation, Result, ServiceError};
 use crate::model::Invalid;
 
+/// Number of violations that are listed. A batch can have tens of thousands, and the answer would be larger than any
+/// client accepts.
+const LISTED_MAX: usize = 32;
+
 /// Violations found in a request so far.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<FieldViolation>);
 
 impl Violations {
-    /// Adds a violation.
+    /// Adds a violation, unless many are listed already.
     pub fn add(&mut self, field: &str, description: impl Into<String>) {
-        self.0.push(FieldViolation { field: field.to_owned(), description: description.into() });
+        let description = match self.0.len() {
+            0..LISTED_MAX => description.into(),
+            LISTED_MAX => {
+                "is invalid, and perhaps more fields are, which are not listed".to_owned()
+            }
+            _ => return,
+        };
+        self.0.push(FieldViolation { field: field.to_owned(), description });
     }
 
     /// Returns the parsed value. Adds a violation if it is invalid.

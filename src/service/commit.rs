@@ -387,8 +387,14 @@ fn may_be_caused_by_earlier_try(effect: Effect, reason: Reason) -> bool {
     }
     match reason.kind() {
         Kind::NotFound | Kind::AlreadyExists | Kind::Aborted | Kind::FailedPrecondition => true,
-        // Fields are checked by themselves before the transaction, and against the state in it.
+        // Fields are checked by themselves before the transaction, and against the state in it. So is what a caller may
+        // change of another caller: a lifetime from now on may have been a shorter one when it was first asked for.
         Kind::Invalid => call_context::has_begun(),
+        Kind::PermissionDenied
+            if matches!(reason, Reason::PermissionNotHeld | Reason::LifetimeNotHeld) =>
+        {
+            call_context::has_begun()
+        }
         // The first four say nothing about the object: no call takes rights from its own acting user. After the others
         // the outcome is unknown or pending, so the caller sends the call again.
         Kind::Unauthenticated

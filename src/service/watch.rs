@@ -224,6 +224,10 @@ impl Watcher {
             CallerIdentity::Certificate(san) => PresentedCaller::Certificate([san.clone()].into()),
         };
         let known = self.service.identify(presented, None).await?;
+        // Another caller may have the certificate's name by now.
+        if known.caller.id != self.caller.id {
+            return Err(Reason::CallerUnknown.into());
+        }
         self.service.note_caller_use(&known, self.address);
         if !known.caller.permissions.contains(Permission::Introspect) {
             return Err(Reason::PermissionMissing.into());

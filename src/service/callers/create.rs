@@ -11,7 +11,7 @@ use crate::service::audit::Entry;
 use crate::service::commit::Effect;
 use crate::service::credentials::creator;
 use crate::service::{
-    Attempt, Context, Expiration, Reason, Result, Service, ServiceError, Violations, view,
+    Attempt, Context, Expiration, Reason, Result, Rpc, Service, ServiceError, Violations, view,
 };
 use crate::store::Lock;
 use crate::token::{Token, TokenKind};
@@ -53,7 +53,7 @@ impl Service {
         // No replica can have cached an answer for a token that was only now minted, and none caches that a caller is
         // absent.
         self.run(attempt, Effect::Neutral, async move {
-            let checked = this.check_new_caller(&context, &request)?;
+            let checked = this.check_new_caller(&request)?;
             let (create_time, random) = this.time_and_random()?;
             let token = match checked.san {
                 Some(_) => None,
@@ -81,6 +81,9 @@ impl Service {
                 version: 1,
             };
             let mut tx = this.begin("create_caller").await?;
+            let context = this.lock_requester(&mut *tx, &context, None, Rpc::CreateCaller).await?;
+            refuse_permissions_not_held(&context, caller.permissions)?;
+            refuse_longer_than_own(&context, caller.expire_time)?;
             if caller.expire_time.is_some() {
                 Self::require_new_rules(&mut *tx).await?;
             }
@@ -102,8 +105,8 @@ impl Service {
         .await
     }
 
-    /// Validates the fields, and checks that the requester holds what it grants.
-    fn check_new_caller(&self, context: &Context, request: &CreateCaller) -> Result<Checked> {
+    /// Validates the fields.
+    fn check_new_caller(&self, request: &CreateCaller) -> Result<Checked> {
         let mut violations = Violations::default();
         let name = violations.check("name", CallerName::parse(&request.name));
         let permissions = parse_permissions(&mut violations, &request.permissions);
@@ -116,8 +119,6 @@ impl Service {
         let expire_time = self.check_expiration(&mut violations, request.expiration);
         let Some(name) = name else { return Err(violations.into_error()) };
         violations.finish()?;
-        refuse_permissions_not_held(context, permissions)?;
-        refuse_longer_than_own(context, expire_time)?;
         Ok(Checked { name, permissions, san, expire_time })
     }
 }

@@ -228,6 +228,7 @@ impl Service {
             let now = this.clock.now();
             let mut tx = this.begin("revoke_caller").await?;
             let before = lock_caller(&mut *tx, &id_or_name).await?;
+            this.lock_requester(&mut *tx, &context, Some(&before), Rpc::RevokeCaller).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
             let changes = after != before;
@@ -259,6 +260,37 @@ pub(super) async fn lock_caller(tx: &mut dyn WriteTx, id_or_name: &str) -> Resul
         Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
     };
     caller.ok_or_else(|| Reason::CallerNotFound.into())
+}
+
+impl Service {
+    /// Locks the caller that makes the request, and returns the context with it as it is now. It may have lost what it
+    /// had when the call was admitted, because the call has waited for locks since: what it may do is decided by this.
+    /// `target` is the caller that the transaction has locked already, if there is one.
+    ///
+    /// # Errors
+    /// [`Reason::CallerUnknown`], also if it is revoked. [`Reason::CallerExpired`], [`Reason::PermissionMissing`].
+    pub(super) async fn lock_requester(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        target: Option<&Caller>,
+        rpc: Rpc,
+    ) -> Result<Context> {
+        let Requester::Caller(admitted) = &context.requester else { return Ok(context.clone()) };
+        let requester = match target.filter(|target| target.id == admitted.id) {
+            Some(target) => Some(target.clone()),
+            None => tx.find_caller(admitted.id, Lock::Share).await?,
+        };
+        let requester = requester.filter(|caller| caller.revoke_time.is_none());
+        let requester = requester.ok_or(Reason::CallerUnknown)?;
+        if requester.has_expired(self.clock.now()) {
+            return Err(Reason::CallerExpired.into());
+        }
+        let requester = Requester::Caller(Arc::new(requester));
+        let context = Context { requester, ..context.clone() };
+        rpc.require(&context)?;
+        Ok(context)
+    }
 }
 
 /// Writes the changed caller, and counts the change.

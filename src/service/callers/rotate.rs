@@ -19,7 +19,7 @@ use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Effect};
 use crate::service::credentials::Fingerprint;
 use crate::service::credentials::check_request_id;
-use crate::service::{Context, Reason, Result, Service, ServiceError, Violations};
+use crate::service::{Context, Reason, Result, Rpc, Service, ServiceError, Violations};
 use crate::store::{ClaimedRequest, Lock, WriteTx};
 use crate::token::{Token, TokenKind};
 
@@ -81,6 +81,8 @@ impl Service {
             let claimed = CredentialId(rotation.0);
             let earlier = this.claim_request_id(&mut *tx, &context, retry, claimed, now).await?;
             let before = lock_rotated(&mut *tx, &request, earlier.as_ref()).await?;
+            let context =
+                this.lock_requester(&mut *tx, &context, Some(&before), Rpc::RotateCaller).await?;
             refuse_permissions_not_held(&context, before.permissions)?;
             refuse_longer_than_own(&context, before.expire_time)?;
             let CallerIdentity::Token(old) = before.identity else {

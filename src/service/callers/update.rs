@@ -10,7 +10,7 @@ use crate::model::{
     AuditAction, Caller, CallerIdentity, CallerName, CertificateSan, PermissionSet, Timestamp,
 };
 use crate::service::commit::Effect;
-use crate::service::{Context, Expiration, Reason, Result, Service, ServiceError, Violations};
+use crate::service::{Context, Expiration, Reason, Result, Rpc, Service, ServiceError, Violations};
 use crate::store::{Lock, WriteTx};
 
 /// Changes to a caller.
@@ -65,9 +65,11 @@ impl Service {
         // New permissions may be fewer, a replaced name or certificate must stop working, and an expiry may be earlier.
         self.run(attempt, Effect::Narrows, async move {
             let checked = check(&request)?;
-            refuse_permissions_not_held(&context, checked.permissions)?;
             let mut tx = this.begin("update_caller").await?;
             let before = lock_caller(&mut *tx, &request.caller).await?;
+            let context =
+                this.lock_requester(&mut *tx, &context, Some(&before), Rpc::UpdateCaller).await?;
+            refuse_permissions_not_held(&context, checked.permissions)?;
             check_etag(&request.etag, &before)?;
             let before = require_not_revoked(before)?;
             let takes_over = checked.san.is_some();

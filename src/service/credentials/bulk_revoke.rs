@@ -22,7 +22,7 @@ use super::bulk_scope::BulkScope;
 use crate::model::limits::{BATCH_PAUSE, CREATOR_BYTES_MAX};
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, ReasonText, Revision, Timestamp, UserId,
-    WorkspaceName,
+    WorkspaceId, WorkspaceName,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::{Committed, Done, Effect};
@@ -82,6 +82,8 @@ pub struct BulkRevoked {
 /// Where a call starts.
 struct Start {
     cursor: Cursor,
+    /// The workspace that the request names.
+    workspace_id: Option<WorkspaceId>,
     /// Largest id of all credentials when the first call of the run began. Larger ids were created later and stay, so
     /// that the run ends. A time would not do: the clock of the server that created a credential may be ahead.
     last_id: CredentialId,
@@ -91,7 +93,8 @@ struct Start {
 impl Start {
     /// Returns the page token that continues after this credential.
     fn token_after(&self, after: CredentialId) -> String {
-        self.cursor.token(&format!("{} {after}", self.last_id))
+        let workspace_id = self.workspace_id.as_ref().map_or("", WorkspaceId::as_str);
+        self.cursor.token(&format!("{} {after} {workspace_id}", self.last_id))
     }
 }
 
@@ -125,12 +128,18 @@ impl Service {
         self.run(attempt, effect, async move {
             let acting_user = MANAGE.acting_user(&context, &request.acting_user)?;
             let why = check_bulk_revoke(&request, acting_user.as_ref())?;
-            let scope = match acting_user.as_ref() {
-                Some(user) => Some(this.bulk_scope(user, &request).await?),
+            if let Some(user) = &acting_user {
+                this.require_active(user).await?;
+            }
+            // Once, because the slug can move to another workspace at any time.
+            let workspace_id = match &request.workspace {
+                Some(name) => Some(this.workspace_to_list(name, acting_user.as_ref()).await?.id),
                 None => None,
             };
-            let start = this.start_of(&request).await?;
-            let filter = this.revoke_filter(&request, start.last_id).await?;
+            let scope =
+                acting_user.as_ref().map(|user| BulkScope::new(user, workspace_id.as_ref()));
+            let start = this.start_of(&request, workspace_id).await?;
+            let filter = this.revoke_filter(&request, &start).await?;
             let stop = context.deadline.map(|deadline| {
                 let now = Instant::now();
                 now + deadline.saturating_duration_since(now) / 2
@@ -197,31 +206,42 @@ impl Service {
     }
 
     /// Returns where the call starts: at the first credential, or where an earlier call with the same filter stopped.
-    async fn start_of(&self, request: &BulkRevoke) -> Result<Start> {
+    ///
+    /// # Errors
+    /// [`Reason::ArgumentInvalid`](crate::service::Reason::ArgumentInvalid) if the slug belonged to another workspace then.
+    async fn start_of(
+        &self,
+        request: &BulkRevoke,
+        workspace_id: Option<WorkspaceId>,
+    ) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
         let page = PageRequest { size: 0, token: request.page_token.clone() };
         let cursor = Cursor::new(&page, format!("bulk_revoke {}", describe_filter(&filter)))?;
         let earlier = cursor.after.as_deref().and_then(|position| {
-            let (last_id, after) = position.split_once(' ')?;
-            Some((CredentialId::parse(last_id).ok()?, CredentialId::parse(after).ok()?))
+            let mut words = position.split(' ');
+            let last_id = CredentialId::parse(words.next()?).ok()?;
+            let after = CredentialId::parse(words.next()?).ok()?;
+            // A server of 0.1 does not name the workspace.
+            Some((last_id, after, words.next().map(str::to_owned)))
         });
-        if let Some((last_id, after)) = earlier {
-            return Ok(Start { cursor, last_id, after: Some(after) });
+        if let Some((last_id, after, begun_in)) = earlier {
+            let present = workspace_id.as_ref().map_or("", WorkspaceId::as_str);
+            if begun_in.is_some_and(|begun_in| begun_in != present) {
+                let mut violations = Violations::default();
+                violations.add(
+                    "workspace",
+                    "is another workspace than when the run began: its slug has moved",
+                );
+                violations.finish()?;
+            }
+            return Ok(Start { cursor, workspace_id, last_id, after: Some(after) });
         }
         let last_id = self.store.last_credential_id().await?;
         let last_id = last_id.unwrap_or(CredentialId(Uuid::nil()));
-        Ok(Start { cursor, last_id, after: None })
+        Ok(Start { cursor, workspace_id, last_id, after: None })
     }
 
-    async fn revoke_filter(
-        &self,
-        request: &BulkRevoke,
-        last_id: CredentialId,
-    ) -> Result<RevokeFilter> {
-        let workspace_id = match &request.workspace {
-            Some(name) => Some(self.get_workspace(name).await?.id),
-            None => None,
-        };
+    async fn revoke_filter(&self, request: &BulkRevoke, start: &Start) -> Result<RevokeFilter> {
         let user_id = match &request.user {
             Some(id) => Some(self.get_user(id).await?.id),
             None => None,
@@ -230,10 +250,10 @@ impl Service {
         let unused_since = request.unused_for.map(|unused| self.clock.now().saturating_sub(unused));
         let created_before = request.created_before.into_iter().chain(unused_since).min();
         Ok(RevokeFilter {
-            workspace_id,
+            workspace_id: start.workspace_id.clone(),
             user_id,
             family_id: request.family_id,
-            last_id: Some(last_id),
+            last_id: Some(start.last_id),
             creator: Some(request.creator.clone()).filter(|creator| !creator.is_empty()),
             created_before,
             last_used_before: request.last_used_before.or(unused_since),

@@ -5,7 +5,7 @@ use super::bulk_revoke::BulkRevoke;
 use super::owner::{lock_access, lock_active_user};
 use crate::model::{UserId, WorkspaceId};
 use crate::policy::{self, AccessOutcome};
-use crate::service::{Result, Service, Violations};
+use crate::service::{Result, Violations};
 use crate::store::WriteTx;
 
 /// The credentials that an acting user may revoke in bulk.
@@ -16,6 +16,12 @@ pub(in crate::service) struct BulkScope {
 }
 
 impl BulkScope {
+    /// What the acting user may revoke by a request whose fields are checked. `workspace_id` is the workspace that it
+    /// names.
+    pub(super) fn new(acting_user: &UserId, workspace_id: Option<&WorkspaceId>) -> Self {
+        Self { acting_user: acting_user.clone(), workspace_id: workspace_id.cloned() }
+    }
+
     /// Adds a violation unless the request selects keys of one workspace, or the user's own personal access tokens. It
     /// depends on the request alone, so it does not reveal which users exist.
     pub(super) fn check(violations: &mut Violations, acting_user: &UserId, request: &BulkRevoke) {
@@ -53,24 +59,5 @@ impl BulkScope {
         let Some(workspace) = &self.workspace_id else { return Ok(()) };
         let access = policy::access_to_workspace_keys;
         lock_access(tx, workspace, &self.acting_user, access).await
-    }
-}
-
-impl Service {
-    /// Returns what the acting user may revoke by this request, whose fields are checked.
-    ///
-    /// # Errors
-    /// Those of [`BulkScope::lock`].
-    pub(super) async fn bulk_scope(
-        &self,
-        acting_user: &UserId,
-        request: &BulkRevoke,
-    ) -> Result<BulkScope> {
-        self.require_active(acting_user).await?;
-        let workspace_id = match &request.workspace {
-            Some(name) => Some(self.workspace_to_list(name, Some(acting_user)).await?.id),
-            None => None,
-        };
-        Ok(BulkScope { acting_user: acting_user.clone(), workspace_id })
     }
 }

@@ -10,12 +10,13 @@ use super::owner::{LockedOwner, NewOwner, creator};
 use super::retry::{Fingerprint, RequestKey};
 use crate::model::{
     Annotations, AuditAction, AuditTarget, Credential, CredentialId, Digest, DisplayName,
-    IpAllowlist, RequestId, ScopeSet, Timestamp, WorkspaceName, WorkspaceSet,
+    IpAllowlist, Owner, RequestId, ScopeSet, Timestamp, WorkspaceName, WorkspaceSet,
 };
 use crate::service::audit::Entry;
 use crate::service::commit::Effect;
 use crate::service::grant::MANAGE;
-use crate::service::{Attempt, Context, Result, Service, Violations, view};
+use crate::service::{Attempt, Context, Reason, Result, Service, ServiceError, Violations, view};
+use crate::store::{ClaimedRequest, WriteTx};
 use crate::token::Token;
 
 /// When a credential expires.
@@ -128,6 +129,7 @@ impl Service {
                 this.lock_named_workspaces(&mut *tx, "workspaces", &request.workspaces).await?;
             let locked = this.lock_new_owner(&mut *tx, acting_user.as_ref(), request.owner).await?;
             if let Some(earlier) = earlier {
+                require_same_owner(&mut *tx, &earlier, &locked).await?;
                 return this.replay(tx, &context, acting_user.as_ref(), &earlier).await;
             }
             check_lifetime(&locked, request.expiration, checked.expire_time, create_time)?;
@@ -217,6 +219,23 @@ impl Service {
                 time
             }
         }
+    }
+}
+
+/// Fails if the earlier try made a key of another workspace: the slug in the request has moved since.
+async fn require_same_owner(
+    tx: &mut dyn WriteTx,
+    earlier: &ClaimedRequest,
+    locked: &LockedOwner,
+) -> Result<()> {
+    let id = earlier.credential_id;
+    let made = tx.peek_credential(id).await?;
+    match made.map(|made| made.owner) {
+        Some(made @ Owner::Workspace(_)) if made != locked.owner => {
+            let replayed = ServiceError::from(Reason::RequestReplayed);
+            Err(replayed.with("credential_id", id.to_string()))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

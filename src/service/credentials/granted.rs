@@ -116,8 +116,9 @@ impl Service {
     ) -> Result<Option<WorkspaceSet>> {
         match owner {
             Owner::User { id, .. } if !named.names.is_empty() => {
+                let granted = self.granted_to_member(tx, id, named).await?;
                 Self::require_new_rules(tx).await?;
-                self.granted_to_member(tx, id, named).await.map(Some)
+                Ok(Some(granted))
             }
             Owner::User { .. } | Owner::Workspace(_) => Ok(None),
         }

@@ -167,7 +167,10 @@ impl Service {
             target,
             acting_user: None,
             before: None,
-            after: Some(json!({"revoked_count": pending.written_count})),
+            after: Some(json!({
+                "revoked_count": pending.written_count,
+                "revoke_time": pending.revoke_time.to_string(),
+            })),
             reason: Some(&pending.reason),
         };
         self.event_by_deleter(pending, entry)

@@ -7,7 +7,6 @@ use super::create::{Expiration, check_request_id};
 use super::owner::{LockedOwner, creator};
 use super::retry::Fingerprint;
 use super::update::check_etag;
-use crate::model::limits::IMMEDIATE_END_MAX;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, CredentialState, Digest,
     Timestamp, UserId,
@@ -94,7 +93,9 @@ impl Service {
                 Ok(locked) => locked,
                 Err(error) => {
                     drop(tx);
-                    this.finish_rotation(&context, &request, &before, now).await?;
+                    let rotation_time = successor.map(|successor| successor.create_time);
+                    let at_once = ends_at_once(&before, rotation_time);
+                    this.finish_rotation(&context, &request, &before, at_once, now).await?;
                     return Err(error);
                 }
             };
@@ -142,7 +143,7 @@ impl Service {
         predecessor: Credential,
     ) -> Result<Done<Rotated>> {
         // What the first try decided. The policy may be another one by now.
-        let at_once = predecessor.end_at_once;
+        let at_once = ends_at_once(&predecessor, Some(earlier.create_time));
         let acting_user = UserId::parse(&request.acting_user).ok();
         match self.replay(tx, context, acting_user.as_ref(), earlier).await {
             Ok(made) => {
@@ -172,9 +173,10 @@ impl Service {
         context: &Context,
         request: &Rotate,
         predecessor: &Credential,
+        at_once: bool,
         now: Timestamp,
     ) -> Result<()> {
-        if predecessor.end_at_once && check_not_ended(predecessor, now).is_ok() {
+        if at_once && check_not_ended(predecessor, now).is_ok() {
             let _ = self.revoke_succeeded(context, request, now).await?;
         }
         Ok(())
@@ -313,10 +315,47 @@ fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Cre
     let mut after = before.clone();
     after.version += 1;
     after.end_at_once = overlap.is_zero();
-    let overlap = if overlap.is_zero() { IMMEDIATE_END_MAX } else { overlap };
-    let end = now.saturating_add(overlap);
-    after.expire_time = Some(before.expire_time.map_or(end, |own| own.min(end)));
+    let own = before.expire_time.map_or(Duration::MAX, |own| own.saturating_since(now));
+    let kept = if overlap.is_zero() { mark::immediate(own) } else { own.min(overlap) };
+    let kept = if overlap.is_zero() { kept } else { mark::avoided_by(kept) };
+    after.expire_time = Some(now.saturating_add(kept));
     after
+}
+
+/// Whether the rotation at this time was to revoke the predecessor at once. Unless the predecessor is revoked, that
+/// rotation has failed between its two steps.
+fn ends_at_once(predecessor: &Credential, rotation_time: Option<Timestamp>) -> bool {
+    let marked = |end: Timestamp| {
+        rotation_time.is_some_and(|rotation| mark::is_on(end.saturating_since(rotation)))
+    };
+    predecessor.end_at_once || predecessor.expire_time.is_some_and(marked)
+}
+
+/// How 0.1 records that a rotation is to end a credential at once: the time that is left to it is whole seconds less a
+/// microsecond. While servers of 0.1 may share the store, each finishes what the other has begun.
+mod mark {
+    use std::time::Duration;
+
+    use crate::model::limits::IMMEDIATE_END_MAX;
+
+    const LACKING: Duration = Duration::from_micros(1);
+
+    /// Returns the longest marked time that is at most `most` and a minute, or zero.
+    pub(super) fn immediate(most: Duration) -> Duration {
+        let seconds = most.saturating_add(LACKING).min(IMMEDIATE_END_MAX).as_secs();
+        Duration::from_secs(seconds).saturating_sub(LACKING)
+    }
+
+    /// Whether the time is marked.
+    pub(super) fn is_on(kept: Duration) -> bool {
+        kept == immediate(kept)
+    }
+
+    /// Returns the time, or one that is a little shorter and not marked.
+    pub(super) fn avoided_by(kept: Duration) -> Duration {
+        let kept = kept.max(LACKING);
+        if is_on(kept) { kept.saturating_sub(LACKING) } else { kept }
+    }
 }
 
 fn fingerprint(request: &Rotate) -> Digest {

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use prost_types::{Duration, Timestamp};
 use sophic_auth::grpc::pb::create_key_request::Expiration;
 use sophic_auth::grpc::pb::{
-    CreateCallerRequest, CreateKeyRequest, CreatePatRequest, GetCredentialRequest,
-    GetMembershipRequest, GetUserRequest, GetWorkspaceRequest, IntrospectRequest,
-    ListCredentialsRequest, ListMembershipsRequest, PutMembershipRequest, PutUserRequest,
-    PutWorkspaceRequest, RevokeRequest, Scope, User, Workspace, revoke_request,
+    BatchIntrospectRequest, CreateCallerRequest, CreateKeyRequest, CreatePatRequest,
+    GetCredentialRequest, GetMembershipRequest, GetUserRequest, GetWorkspaceRequest,
+    IntrospectRequest, ListCredentialsRequest, ListMembershipsRequest, PutMembershipRequest,
+    PutUserRequest, PutWorkspaceRequest, RevokeRequest, Scope, User, Workspace, revoke_request,
 };
 use tonic::{Code, Status};
 
@@ -20,6 +20,7 @@ on_every_store! {
     names_that_deceive_or_do_not_fit_are_refused,
     ordinary_names_are_kept_unchanged,
     unknown_scopes_are_refused,
+    of_very_many_mistakes_some_are_named,
     unknown_roles_are_refused,
     invalid_times_are_refused,
     times_at_the_edge_are_kept,
@@ -107,6 +108,16 @@ async fn unknown_scopes_are_refused(h: Harness) {
     assert_eq!(fields(root.auth().introspect(request).await), ["required_scopes"]);
     let request = IntrospectRequest { required_scopes: vec![1; 10_000], ..Default::default() };
     assert_eq!(fields(root.auth().introspect(request).await), ["required_scopes"]);
+}
+
+async fn of_very_many_mistakes_some_are_named(h: Harness) {
+    let root = h.root().await;
+    let wrong = IntrospectRequest { required_scopes: vec![77; 32], ..Default::default() };
+    let request = BatchIntrospectRequest { requests: vec![wrong; 1_000] };
+    let refused = root.auth().batch_introspect(request).await.map(drop);
+    assert!(refused.as_ref().is_err_and(|status| status.details().len() < 8_192), "{refused:?}");
+    let named = fields(refused);
+    assert_eq!((named.len(), named[0].as_str()), (33, "requests[0].required_scopes"));
 }
 
 async fn unknown_roles_are_refused(h: Harness) {

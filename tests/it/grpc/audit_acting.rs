@@ -272,6 +272,24 @@ async fn the_log_of_a_deleted_workspace_is_not_that_of_its_next_owner(h: Harness
     let expected = [("workspace.put", "id-of-acme"), ("membership.put", "id-of-acme/olaf")];
     assert_eq!((seen(&found), found.len()), (expected.into(), 2));
     assert_eq!(refused(ask(&s.dashboard, on_behalf("olga", "acme")).await).0, Code::NotFound);
+    // A token that is older than the workspace is a guest there, and its bar is an event of the present owners.
+    s.root.put_membership("acme", "mia", Role::Member).await;
+    let pat = s.root.create_pat("mia", &[Scope::Read], Role::Owner).await;
+    let id = pat.credential.expect("it is given").id;
+    s.root.delete_workspace("acme").await;
+    s.root.put_workspace("acme").await;
+    s.root.put_membership("acme", "olaf", Role::Owner).await;
+    s.root.put_membership("acme", "mia", Role::Member).await;
+    assert!(s.root.introspect(&pat.token, "acme", &[Scope::Read]).await.allowed);
+    h.running.service.flush_last_uses().await;
+    let bar = pb::BarPatRequest {
+        workspace: "acme".to_owned(),
+        credential_id: id.clone(),
+        ..Default::default()
+    };
+    s.root.auth().bar_pat(bar).await.expect("it is barred");
+    let found = events(&s.dashboard, on_behalf("olaf", "acme")).await;
+    assert!(seen(&found).contains(&("pat.bar", id.as_str())), "{found:?}");
     // A user who is created again, too.
     s.root.delete_user("olga").await;
     s.root.put_user("olga").await;

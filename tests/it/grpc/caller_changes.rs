@@ -1,11 +1,16 @@
 //! What a caller shows of itself, and changes of it that only some may make: etags, certificates, permissions that only
 //! a newer server knows, and last uses.
 
+use std::sync::Arc;
+
 use sophic_auth::grpc::pb::{
     self, Caller, CreateCallerRequest, IntrospectRequest, ListCallersRequest, RotateCallerRequest,
     UpdateCallerRequest, WatchRequest,
 };
 use sophic_auth::model::Permission;
+use sophic_auth::service::{
+    Context, CreateCaller, ExpiryChange, PageRequest, Reason, Requester, RotateCaller, UpdateCaller,
+};
 use sophic_auth::store::AuditFilter;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -25,6 +30,7 @@ on_every_store! {
     only_who_holds_all_of_a_callers_permissions_changes_its_certificate,
     a_certificate_is_changed_only_to_a_free_name,
     permissions_of_a_newer_server_are_kept_and_named_by_number,
+    what_a_caller_has_lost_while_its_call_waited_counts,
     a_use_of_a_caller_is_written_with_its_address,
     a_watch_is_a_use_for_as_long_as_it_lasts,
     a_use_of_a_caller_changes_neither_etag_nor_revision_nor_log,
@@ -191,6 +197,77 @@ async fn permissions_of_a_newer_server_are_kept_and_named_by_number(h: Harness) 
     assert_eq!(metadata["permission"], "8192, 16384");
     let by_number = UpdateCallerRequest { permissions: vec!["8192".to_owned()], ..named("root") };
     assert_eq!(fields(update(&root, by_number).await), ["permissions"]);
+}
+
+/// The context of a call that was admitted for this caller some time ago.
+async fn admitted(h: &Harness, name: &str) -> Context {
+    let page = PageRequest { size: 1_000, token: String::new() };
+    let callers = h.running.service.list_callers(&page).await.expect("a page").items;
+    let caller = callers.into_iter().find(|caller| caller.name.as_str() == name);
+    let requester = Requester::Caller(Arc::new(caller.expect("it is listed")));
+    Context { requester, ..Context::operator("test") }
+}
+
+async fn what_a_caller_has_lost_while_its_call_waited_counts(h: Harness) {
+    let root = h.root().await;
+    let both = ["introspect", "callers.admin"];
+    create(&root, "target", &["introspect"], "").await;
+    for name in ["demoted", "weakened", "shortened", "revoked"] {
+        create(&root, name, &both, "").await;
+    }
+    let mut contexts = Vec::new();
+    for name in ["demoted", "weakened", "shortened", "revoked"] {
+        contexts.push((name, admitted(&h, name).await));
+    }
+    let fewer = |permission: &str, caller: &str| UpdateCallerRequest {
+        permissions: vec![permission.to_owned()],
+        ..named(caller)
+    };
+    update(&root, fewer("introspect", "demoted")).await.expect("it is demoted");
+    update(&root, fewer("callers.admin", "weakened")).await.expect("it is weakened");
+    let ttl = prost_types::Duration { seconds: 3_600, nanos: 0 };
+    let expiration = Some(pb::update_caller_request::Expiration::Ttl(ttl));
+    update(&root, UpdateCallerRequest { expiration, ..named("shortened") }).await.expect("it is");
+    let request = pb::RevokeCallerRequest { caller: "revoked".to_owned() };
+    root.admin().revoke_caller(request).await.expect("it is revoked");
+    let service = &h.running.service;
+    for (name, context) in contexts {
+        let expected = match name {
+            "demoted" => Reason::PermissionMissing,
+            "weakened" => Reason::PermissionNotHeld,
+            "shortened" => Reason::LifetimeNotHeld,
+            _ => Reason::CallerUnknown,
+        };
+        let permissions = both.map(str::to_owned).to_vec();
+        // It gives itself back what it had.
+        let back = UpdateCaller {
+            caller: name.to_owned(),
+            permissions: permissions.clone(),
+            expiry: Some(ExpiryChange::Remove),
+            ..UpdateCaller::default()
+        };
+        let refused = service.update_caller(context.clone(), back).await.expect_err(name);
+        // A revoked caller has no name any more.
+        let gone = if name == "revoked" { Reason::CallerNotFound } else { expected };
+        assert_eq!(refused.reason, gone, "{name}");
+        let back_door =
+            CreateCaller { name: "door".to_owned(), permissions, ..CreateCaller::default() };
+        let refused = service.create_caller(context.clone(), back_door).await.expect_err(name);
+        assert_eq!(refused.reason, expected, "{name}");
+        if ["demoted", "revoked"].contains(&name) {
+            let target = "target".to_owned();
+            let refused = service.revoke_caller(context.clone(), target.clone()).await;
+            assert_eq!(refused.expect_err(name).reason, expected);
+            let rotate = RotateCaller {
+                caller: target,
+                overlap: None,
+                request_id: String::new(),
+                etag: String::new(),
+            };
+            let refused = service.rotate_caller(context, rotate).await;
+            assert_eq!(refused.expect_err(name).reason, expected);
+        }
+    }
 }
 
 async fn a_use_of_a_caller_is_written_with_its_address(h: Harness) {

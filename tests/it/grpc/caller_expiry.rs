@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use super::audit::of_action;
 use super::refusal::{fields, refused};
+use super::retried::{brief, freeze};
 use crate::faces::wire::Call;
 use crate::harness::{Actor, Harness};
 use crate::store::raw;
@@ -23,6 +24,7 @@ on_every_store! {
     a_watch_ends_when_its_caller_expires,
     a_caller_that_expires_gives_nobody_more_time_than_it_has,
     more_time_for_a_caller_needs_its_permissions,
+    a_retry_that_would_now_give_more_time_is_refused_only_after_the_wait,
     an_expiry_is_in_the_future_and_at_most_one_is_given,
     no_caller_expires_while_a_server_of_an_earlier_release_runs,
 }
@@ -225,6 +227,20 @@ async fn more_time_for_a_caller_needs_its_permissions(h: Harness) {
         assert_eq!(refused(update(&admin, "auditor", change).await), expected);
     }
     update(&admin, "auditor", after(60)).await.expect("it is less time");
+}
+
+async fn a_retry_that_would_now_give_more_time_is_refused_only_after_the_wait(h: Harness) {
+    let (root, here) = (h.root().await, brief(&h).await);
+    let (_, token) = create(&root, "admin", &["callers.admin"], None).await.expect("it is made");
+    let admin = h.with_token(&token).via(&here);
+    create(&root, "auditor", &["audit.read"], None).await.expect("it is made");
+    let (mut feed, id) = freeze(&h).await;
+    for expected in ["BARRIER_PENDING", "REFUSAL_PENDING"] {
+        let refusal = refused(update(&admin, "auditor", after(600)).await);
+        assert_eq!(refusal, (Code::DeadlineExceeded, expected.to_owned()));
+    }
+    feed.deregister(id).await.expect("it takes leave");
+    here.running.stop().await;
 }
 
 async fn an_expiry_is_in_the_future_and_at_most_one_is_given(h: Harness) {

@@ -12,6 +12,7 @@ use crate::stores::{Database, on_every_store};
 
 on_every_store! {
     a_retry_does_what_the_first_try_decided_under_any_policy,
+    what_a_server_of_0_1_left_half_done_is_done_by_the_next_call,
     a_refused_rotation_first_ends_the_old_token,
     a_refused_rotation_that_has_ended_the_old_token_does_not_claim_that_it_changed_nothing,
     a_refused_rotation_leaves_an_overlap_alone,
@@ -108,6 +109,22 @@ async fn a_retry_does_what_the_first_try_decided_under_any_policy(h: Harness) {
     let again = rotate(&root, request).await.expect("another token is shown");
     assert_eq!(again.predecessor.expect("the old one").revoke_time, None);
     assert!(root.introspect(&token, "acme", &[]).await.active, "it keeps its overlap");
+}
+
+async fn what_a_server_of_0_1_left_half_done_is_done_by_the_next_call(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    for (request_id, overlap) in [(REQUEST, None), ("", seconds(0)), ("", None)] {
+        let (old, token) = key(&root).await;
+        let request = RotateRequest { request_id: request_id.to_owned(), ..of(&old.id) };
+        half(&h, &root, request.clone()).await;
+        // It knows no such column, and tells by the expiry.
+        raw::run(&h.database, "UPDATE credentials SET end_at_once = (1 = 0)").await;
+        assert!(root.introspect(&token, "acme", &[]).await.active);
+        let outcome = rotate(&root, RotateRequest { overlap, ..request }).await;
+        assert_eq!(outcome.is_ok(), !request_id.is_empty(), "a retry, or refused: {outcome:?}");
+        assert_eq!(denial(&root, &token).await, Denial::TokenRevoked);
+    }
 }
 
 async fn a_refused_rotation_first_ends_the_old_token(h: Harness) {

@@ -26,6 +26,7 @@ on_every_store! {
     every_other_filter_restricts_within_the_workspace,
     a_dry_run_needs_the_same_right,
     a_continuation_is_authorised_again,
+    a_continuation_does_not_follow_a_slug_to_another_workspace,
     a_demotion_stops_the_run_before_its_next_batch,
     unused_for_spares_what_is_young,
     a_token_is_revoked_only_on_behalf_of_who_may_manage_it,
@@ -208,6 +209,29 @@ async fn a_continuation_is_authorised_again(h: Harness) {
         |user: &str| BulkRevokeRequest { page_token: first.next_token.clone(), ..of_acme(user) };
     assert_eq!(refused(bulk(&dashboard, going_on("adam")).await), forbidden("ROLE_TOO_LOW"));
     assert_eq!(bulk(&dashboard, going_on("olga")).await.expect("she may").revoked_count, 5);
+}
+
+async fn a_continuation_does_not_follow_a_slug_to_another_workspace(h: Harness) {
+    let (root, _) = cast(&h).await;
+    root.put_workspace("globex").await;
+    for _ in 0..55 {
+        root.create_key("acme", &[Scope::Read]).await;
+    }
+    let spared = root.create_key("globex", &[Scope::Read]).await.token;
+    let service = &h.running.service;
+    let deadline = Some(tokio::time::Instant::now() + Duration::from_secs(10));
+    let context = Context { deadline, ..Context::operator("test") };
+    let slowly = |_| crate::waits::block("as a slow batch does", Duration::from_secs(5));
+    let of_acme =
+        |page_token| BulkRevoke { acting_user: String::new(), ..request_of("adam", page_token) };
+    let first = service.bulk_revoke(context, of_acme(String::new()), slowly).await;
+    let token = first.expect("what it could").next_token;
+    super::put::swap_slugs(&root, "acme", "globex").await;
+    let going_on = service.bulk_revoke(Context::operator("test"), of_acme(token), |_| ()).await;
+    let refused = going_on.expect_err("it is another workspace");
+    assert_eq!(refused.reason, Reason::ArgumentInvalid);
+    assert_eq!(refused.violations[0].field, "workspace");
+    assert!(root.introspect(&spared, "id-of-globex", &[]).await.active);
 }
 
 async fn a_demotion_stops_the_run_before_its_next_batch(h: Harness) {

@@ -11,6 +11,8 @@ use tonic::Status;
 
 use super::refusal::fields;
 use crate::harness::{Actor, Harness};
+use crate::store::raw;
+use crate::store::rules::registration_of_0_1;
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -22,6 +24,7 @@ on_every_store! {
     a_key_cannot_be_limited,
     a_token_whose_last_workspace_was_deleted_acts_nowhere,
     a_denial_says_nothing_about_a_workspace_whose_member_the_user_is_not,
+    a_limited_token_that_ended_with_its_user_keeps_no_earlier_release_away,
     a_successor_keeps_the_limit,
     a_narrowed_limit_is_known_at_every_server_when_the_update_returns,
     a_retry_with_the_same_limit_is_the_same_request,
@@ -252,6 +255,16 @@ async fn a_denial_says_nothing_about_a_workspace_whose_member_the_user_is_not(h:
     };
     root.directory().delete_membership(request).await.expect("it is deleted");
     assert_eq!(ask("globex").await, hidden);
+}
+
+async fn a_limited_token_that_ended_with_its_user_keeps_no_earlier_release_away(h: Harness) {
+    let root = world(&h).await;
+    limited(&root, &["acme"]).await;
+    let register = registration_of_0_1(&h.database, 2);
+    let refusal = raw::try_run(&h.database, &register).await.expect_err("a rule is in use");
+    assert!(refusal.contains("earlier release"), "{refusal}");
+    root.delete_user("ada").await;
+    raw::try_run(&h.database, &register).await.expect("no rule is left");
 }
 
 async fn a_successor_keeps_the_limit(h: Harness) {

@@ -44,6 +44,16 @@ async fn put_user(actor: &Actor, user: User) -> Result<User, Status> {
     Ok(response.into_inner().user.expect("they are given"))
 }
 
+/// Exchanges the slugs of two workspaces whose ids are made from their first slugs.
+pub(super) async fn swap_slugs(root: &Actor, one: &str, other: &str) {
+    let of = |id: &str, slug: &str| Workspace {
+        id: format!("id-of-{id}"),
+        slug: slug.to_owned(),
+        ..Default::default()
+    };
+    put_all(root, &[of(one, other), of(other, one)]).await.expect("they are exchanged");
+}
+
 async fn put_all(actor: &Actor, workspaces: &[Workspace]) -> Result<Vec<Workspace>, Status> {
     let put = |workspace: &Workspace| PutWorkspaceRequest { workspace: Some(workspace.clone()) };
     let requests = workspaces.iter().map(put).collect();

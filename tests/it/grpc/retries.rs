@@ -22,6 +22,7 @@ on_every_store! {
     a_retry_gives_the_same_credential_a_new_token,
     another_body_under_the_same_id_is_refused,
     the_order_of_scopes_does_not_change_the_body,
+    a_retry_does_not_follow_a_slug_to_another_workspace,
     request_ids_are_separate_for_each_caller,
     a_retry_for_an_inactive_credential_names_it,
     a_retry_of_a_pat_and_of_a_rotation_makes_no_second_one,
@@ -122,6 +123,17 @@ async fn the_order_of_scopes_does_not_change_the_body(h: Harness) {
     let same = CreateKeyRequest { scopes, request_id, ..request() };
     create(&root, same).await.expect("it is the same");
     assert_eq!(keys(&root).await, 1);
+}
+
+async fn a_retry_does_not_follow_a_slug_to_another_workspace(h: Harness) {
+    let root = h.root().await;
+    root.put_workspace("acme").await;
+    root.put_workspace("globex").await;
+    let first = create(&root, request()).await.expect("it is created");
+    super::put::swap_slugs(&root, "acme", "globex").await;
+    let refused = create(&root, request()).await.expect_err("acme is another workspace now");
+    assert_eq!(reason(&refused), "REQUEST_REPLAYED");
+    assert!(root.introspect(&first.token, "id-of-acme", &[]).await.active, "it keeps its token");
 }
 
 async fn request_ids_are_separate_for_each_caller(h: Harness) {
