@@ -231,11 +231,20 @@ fn is_current(applied: &[Applied], list: MigrationList) -> bool {
         })
 }
 
-/// Explains a failed migration to a user who may not change the schema.
+/// Explains a failed migration of a read-only database, or to a user who may not change the schema.
 pub(super) fn denied_error(from: i64, list: MigrationList, error: StoreError) -> StoreError {
     let StoreError::Denied(why) = error else { return error };
     let pending = MigrationSummary::between(from, newest_version(list), list).names;
     let (names, count) = (pending.join(", "), pending.len());
+    if StoreError::is_read_only(&why) {
+        let state = match from {
+            0 => "there is no store yet, and none can be created".to_owned(),
+            from => format!(
+                "the schema is at version {from}, and the pending migrations ({count}: {names}) cannot be applied"
+            ),
+        };
+        return StoreError::Denied(format!("{why}. {state}: make it writable first"));
+    }
     let state = match from {
         0 => "there is no store yet, and this user may not create one".to_owned(),
         from => format!(

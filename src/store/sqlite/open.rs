@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
+use super::error::or_full;
 use super::feed::now;
 use super::file::{self, Access};
 use super::inspect::{inspect, schema};
@@ -104,7 +105,13 @@ async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSumma
         connection.close().await?;
     }
     let migrated = migrate_locked(&path, &shown, list).await;
-    migrated.map_err(|error| migrations::denied_error(found, list, error))
+    migrated.map_err(|error| match error {
+        StoreError::Denied(_) if file::is_mounted_read_only(&path) => {
+            StoreError::read_only(&format!("so is the file system of {shown}"))
+        }
+        error => error,
+    })
+    .map_err(|error| migrations::denied_error(found, list, error))
 }
 
 /// Applies the pending migrations.
@@ -173,7 +180,7 @@ fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// Adds the likely cause to an error about a damaged file. A log does not identify the file that it belongs to, so a
+/// Adds the likely cause to an error about a damaged file, and tells a full disk from a failing one. A log does not identify the file that it belongs to, so a
 /// log left beside a copied file damages the copy.
 fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     match error {
@@ -182,7 +189,7 @@ fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreErro
              copy in place with `sophic-auth restore`",
             beside(path, "-wal").display()
         )),
-        error => error,
+        error => or_full(error, path),
     }
 }
 
