@@ -118,7 +118,7 @@ reasons! {
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
         "this machine's clock and the store disagree on the time, so nothing is deleted: correct the clock";
     ReplicaTooOld, "REPLICA_TOO_OLD", FailedPrecondition,
-        "a server of an earlier release, which would ignore this, runs on the same store: upgrade or stop it; if it has crashed, try again after its lease";
+        "a server of an earlier release, which would ignore this, runs on the same store: upgrade or stop it; if it was killed, it counts until a server of this release gives it up, after its lease (10 s by default) and 7 %: try again then";
     Overloaded, "OVERLOADED", Exhausted,
         "too many requests in flight, from all callers or from this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,

@@ -54,7 +54,9 @@ impl SqliteStore {
 
     async fn open_file(path: &Path) -> Result<Self> {
         let (path, access) = file::require(path)?;
-        inspect(&path, access).await?.require_current(&path.display().to_string(), SQLITE)?;
+        inspect(&path, access, SQLITE)
+            .await?
+            .require_current(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
             Access::Read { immutable } => read_only_options(&path, immutable),
@@ -91,7 +93,7 @@ async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSumma
         Err(StoreError::Missing(_)) => 0,
         existing => {
             let (path, access) = existing?;
-            let schema = inspect(&path, access).await?;
+            let schema = inspect(&path, access, list).await?;
             if let Some(version) = schema.current_version() {
                 return Ok(MigrationSummary::between(version, version, list));
             }
@@ -105,13 +107,16 @@ async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSumma
         connection.close().await?;
     }
     let migrated = migrate_locked(&path, &shown, list).await;
-    migrated.map_err(|error| match error {
-        StoreError::Denied(_) if file::is_mounted_read_only(&path) => {
-            StoreError::read_only(&format!("so is the file system of {shown}"))
-        }
-        error => error,
-    })
-    .map_err(|error| migrations::denied_error(found, list, error))
+    migrated
+        .map_err(|error| match error {
+            StoreError::Denied(_) | StoreError::Unavailable(_)
+                if file::is_mounted_read_only(&path) =>
+            {
+                StoreError::read_only(&format!("the file system of {shown} is mounted read-only"))
+            }
+            error => error,
+        })
+        .map_err(|error| migrations::denied_error(found, list, error))
 }
 
 /// Applies the pending migrations.
@@ -119,7 +124,7 @@ async fn migrate_locked(path: &Path, shown: &str, list: MigrationList) -> Result
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // Other processes wait for this lock. All migrations are one transaction.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = schema(&mut transaction).await?.version_to_migrate(shown, list)?;
+    let from = schema(&mut transaction, list).await?.version_to_migrate(shown, list)?;
     if let Some(release) = Release::required(from, list).filter(|_| from > 0) {
         contraction::refuse_before(release, &live_replicas(&mut transaction, from).await?)?;
     }
@@ -199,8 +204,9 @@ pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
         Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
         existing => existing?,
     };
-    let from =
-        inspect(&path, access).await?.version_to_migrate(&path.display().to_string(), SQLITE)?;
+    let from = inspect(&path, access, SQLITE)
+        .await?
+        .version_to_migrate(&path.display().to_string(), SQLITE)?;
     MigrationSummary::pending(from, SQLITE)
 }
 
