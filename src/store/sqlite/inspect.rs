@@ -5,6 +5,7 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _, SqliteConnection};
 
+use super::error::or_full;
 use super::file::Access;
 use super::open::{BUSY_TIMEOUT, connect, read_only_options};
 use crate::store::migrations::{self, APPLIED, Applied, MigrationList, SQLITE, Schema};
@@ -24,10 +25,13 @@ pub(super) async fn inspect(path: &Path, access: Access, list: MigrationList) ->
             .disable_statement_logging(),
         Access::Read { immutable } => read_only_options(path, immutable),
     };
-    let mut connection = connect(&options).await?;
-    let schema = schema(&mut connection, list).await?;
-    connection.close().await?;
-    Ok(schema)
+    let read = async {
+        let mut connection = connect(&options).await?;
+        let schema = schema(&mut connection, list).await?;
+        connection.close().await?;
+        Ok(schema)
+    };
+    read.await.map_err(|error| or_full(error, path))
 }
 
 /// Returns the schema of the connected database, for a program with these migrations.
