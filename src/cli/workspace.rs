@@ -52,8 +52,12 @@ async fn list(global: &Global) -> anyhow::Result<()> {
 fn rules(policy: &PatPolicy) -> String {
     let flags = [(policy.forbidden, "forbidden"), (policy.expiry_required, "expiry-required")];
     let flags = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned());
-    let most = policy.lifetime_max.map(humantime::format_duration);
-    let most = most.map(|most| format!("lifetime-max={}", most.to_string().replace(' ', "")));
+    let most = policy.lifetime_max.map(|most| {
+        let (days, rest) = (most.as_secs() / 86_400, most.as_secs_f64() % 86_400.0);
+        let shown =
+            if rest == 0.0 { format!("{days}d") } else { format!("{}s", most.as_secs_f64()) };
+        format!("lifetime-max={shown}")
+    });
     flags.chain(most).collect::<Vec<_>>().join(",")
 }
 

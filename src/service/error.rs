@@ -318,8 +318,13 @@ impl From<StoreError> for ServiceError {
                 Reason::StoreBusy.into()
             }
             StoreError::Denied(_) => {
-                tracing::error!(%error, "a right is missing");
-                Self::from(Reason::StoreDenied).with("why", error.cause())
+                let why = error.cause();
+                if StoreError::is_read_only(&why) {
+                    tracing::error!(%error, "nothing can be written");
+                } else {
+                    tracing::error!(%error, "a right is missing");
+                }
+                Self::from(Reason::StoreDenied).with("why", why)
             }
             StoreError::Lost(_) => {
                 tracing::error!(%error, "store lost");

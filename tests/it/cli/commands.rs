@@ -242,7 +242,7 @@ async fn the_rules_in_use_that_an_earlier_release_does_not_know_are_listed(p: Pr
     let table = p.run("workspace list").ok();
     let row = |id: &str| table.lines().find(|line| line.starts_with(id)).expect("a row");
     assert!(table.lines().next().is_some_and(|head| head.ends_with("PAT POLICY")), "{table}");
-    assert!(row("w1").ends_with("expiry-required,lifetime-max=90days"), "{table}");
+    assert!(row("w1").ends_with("expiry-required,lifetime-max=90d"), "{table}");
     assert!(row("w2").ends_with("forbidden") && row("w3").ends_with('Z'), "{table}");
     let listed = p.run("workspace list --output json").json();
     let policy = |number: usize| listed["workspaces"][number]["pat_policy"].clone();

@@ -270,6 +270,7 @@ async fn plan_of_workspace_pats(store: &TestStore) -> String {
         walk.contains("COVERING INDEX workspace_uses_last_use") && walk.contains(place)
     };
     assert!(walks && !plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+    eprintln!("PLAN\n{}\nEND", plan.join("\n"));
     plan.join("\n")
 }
 
