@@ -269,8 +269,10 @@ async fn plan_of_workspace_pats(store: &TestStore) -> String {
         let place = "(workspace_id=? AND generation=? AND (last_use_time,credential_id)<(?,?))";
         walk.contains("COVERING INDEX workspace_uses_last_use") && walk.contains(place)
     };
-    assert!(walks && !plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
-    eprintln!("PLAN\n{}\nEND", plan.join("\n"));
+    // There are no memberships here, so Postgres may read them all.
+    let large = ["Seq Scan on workspace_uses", "Seq Scan on credentials"];
+    let scans = plan.iter().any(|line| large.iter().any(|scan| line.contains(scan)));
+    assert!(walks && !scans, "{plan:#?}");
     plan.join("\n")
 }
 
