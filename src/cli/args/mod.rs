@@ -208,7 +208,7 @@ pub(super) enum Command {
     )]
     NewEpoch,
     /// Print the regular expression that finds tokens in text
-    #[command(after_help = "Example:\n  grep -rnE \"$(sophic-auth scanner-regex)\" .")]
+    #[command(after_help = "Example:\n  grep -rnP \"$(sophic-auth scanner-regex)\" .")]
     ScannerRegex,
     /// Print shell completions
     #[command(
