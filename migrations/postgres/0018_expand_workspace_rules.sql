@@ -98,6 +98,8 @@ CREATE TABLE workspace_uses (
 );
 
 CREATE INDEX workspace_uses_credential ON workspace_uses (credential_id);
+-- The list of a workspace walks it from its end: the tokens that were used there last come first.
+CREATE INDEX workspace_uses_last_use ON workspace_uses (workspace_id, generation, last_use_time, credential_id);
 
 CREATE OR REPLACE FUNCTION rules_in_use() RETURNS integer
 LANGUAGE sql STABLE

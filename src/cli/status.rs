@@ -27,7 +27,10 @@ pub(super) async fn replica(global: &Global, command: ReplicaCommand) -> anyhow:
         ReplicaCommand::List => {
             let service = open_service(global).await?;
             let replicas = all_pages(async |page| service.list_replicas(&page).await).await?;
-            let replicas: Vec<_> = replicas.iter().map(view::replica).collect();
+            let mut replicas: Vec<_> = replicas.iter().map(view::replica).collect();
+            if global.output == Output::Table {
+                replicas.iter_mut().for_each(mark_lag_of_ended);
+            }
             let columns = [
                 "id",
                 "host",
@@ -46,6 +49,13 @@ pub(super) async fn replica(global: &Global, command: ReplicaCommand) -> anyhow:
         }
     }
     Ok(())
+}
+
+/// Marks that a replica which has ended has no lag, for a table. An empty cell could be taken for none.
+fn mark_lag_of_ended(replica: &mut Value) {
+    if replica.get("revision_lag").is_none() {
+        replica["revision_lag"] = "-".into();
+    }
 }
 
 /// Returns the status with one field for each number, and one line of text for each credential, for a table.

@@ -61,6 +61,15 @@ pub(super) async fn find_missing_rights(location: &Location, error: &anyhow::Err
     if !denied {
         return;
     }
+    // No right helps, so none is named.
+    let why = service.into_iter().flat_map(|error| &error.metadata);
+    let mut why = why.map(|(_, value)| value.as_str()).chain(match store {
+        Some(StoreError::Denied(why)) => Some(why.as_str()),
+        _ => None,
+    });
+    if why.any(StoreError::is_read_only) {
+        return;
+    }
     let missing = tokio::time::timeout(RIGHTS_TIMEOUT, store::missing_rights(location)).await;
     let missing = missing.ok().and_then(Result::ok).flatten();
     let postgres = matches!(location, Location::Postgres(_));

@@ -1,10 +1,10 @@
 //! `workspace put|swap-slugs|list|pats|bar-pat|unbar-pat|delete`.
 
 use super::args::policy::BarArgs;
-use super::args::{Global, WorkspaceCommand, WorkspacePut};
+use super::args::{Global, Output, WorkspaceCommand, WorkspacePut};
 use super::progress::write_pending_ends;
 use super::{all_pages, flag, open_service, operator, output, refuse_token_output};
-use crate::model::{CredentialId, DisplayName, Slug, WorkspaceId, WorkspaceName};
+use crate::model::{CredentialId, DisplayName, PatPolicy, Slug, WorkspaceId, WorkspaceName};
 use crate::service::{BarPat, ListWorkspacePats, PutWorkspace, Service, view};
 use crate::token::{OsRandom, random_array};
 
@@ -15,21 +15,7 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
         WorkspaceCommand::SwapSlugs { workspace, other } => {
             swap_slugs(global, &workspace, &other).await?;
         }
-        WorkspaceCommand::List => {
-            let service = open_service(global).await?;
-            let workspaces = all_pages(async |page| service.list_workspaces(&page).await).await?;
-            let policies = service.policies_of(&workspaces).await?;
-            let workspaces: Vec<_> = workspaces
-                .iter()
-                .zip(policies)
-                .map(|(workspace, policy)| {
-                    view::with_policy(view::workspace(workspace), policy.as_ref())
-                })
-                .collect();
-            let columns = ["id", "slug", "display_name", "disabled", "create_time"];
-            output::list(global.output, "workspaces", &columns, &workspaces)?;
-            service.close().await;
-        }
+        WorkspaceCommand::List => list(global).await?,
         WorkspaceCommand::Pats { workspace } => list_pats(global, &workspace).await?,
         WorkspaceCommand::BarPat(args) => set_bar(global, args, true).await?,
         WorkspaceCommand::UnbarPat(args) => set_bar(global, args, false).await?,
@@ -42,6 +28,37 @@ pub(super) async fn run(global: &Global, command: WorkspaceCommand) -> anyhow::R
         }
     }
     Ok(())
+}
+
+async fn list(global: &Global) -> anyhow::Result<()> {
+    let service = open_service(global).await?;
+    let workspaces = all_pages(async |page| service.list_workspaces(&page).await).await?;
+    let policies = service.policies_of(&workspaces).await?;
+    let views = workspaces.iter().zip(policies).map(|(workspace, policy)| {
+        let mut view = view::with_policy(view::workspace(workspace), policy.as_ref());
+        if global.output == Output::Table {
+            view["pat_policy"] = rules(&workspace.pat_policy).into();
+        }
+        view
+    });
+    let views: Vec<_> = views.collect();
+    let columns = ["id", "slug", "display_name", "disabled", "create_time", "pat_policy"];
+    output::list(global.output, "workspaces", &columns, &views)?;
+    service.close().await;
+    Ok(())
+}
+
+/// Returns the rules of a workspace for personal access tokens in few words, for a table: as the flags that set them.
+fn rules(policy: &PatPolicy) -> String {
+    let flags = [(policy.forbidden, "forbidden"), (policy.expiry_required, "expiry-required")];
+    let flags = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned());
+    let most = policy.lifetime_max.map(|most| {
+        let (days, rest) = (most.as_secs() / 86_400, most.as_secs_f64() % 86_400.0);
+        let shown =
+            if rest == 0.0 { format!("{days}d") } else { format!("{}s", most.as_secs_f64()) };
+        format!("lifetime-max={shown}")
+    });
+    flags.chain(most).collect::<Vec<_>>().join(",")
 }
 
 async fn list_pats(global: &Global, workspace: &str) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ pub(super) fn replica(replica: ReplicaDetails) -> pb::Replica {
         ReplicaState::Stalled => pb::ReplicaState::Stalled,
         ReplicaState::Ended => pb::ReplicaState::Ended,
     };
-    let newest = replica.read.0;
+    let revision_lag = replica.lag().unwrap_or_default();
     pb::Replica {
         id: replica.id.to_string(),
         host: replica.host,
@@ -21,7 +21,7 @@ pub(super) fn replica(replica: ReplicaDetails) -> pb::Replica {
         start_time: replica.start_time.map(convert::timestamp),
         state: state.into(),
         applied_revision: replica.applied.0,
-        revision_lag: newest.0.saturating_sub(replica.applied.0),
+        revision_lag,
         lease: Some(convert::duration(replica.lease)),
         sync_time: Some(convert::timestamp(replica.sync_time)),
         waited_time: replica.waited_time.map(convert::timestamp),

@@ -118,7 +118,7 @@ reasons! {
     ClocksDisagree, "CLOCKS_DISAGREE", FailedPrecondition,
         "this machine's clock and the store disagree on the time, so nothing is deleted: correct the clock";
     ReplicaTooOld, "REPLICA_TOO_OLD", FailedPrecondition,
-        "a server of an earlier release, which would ignore this, runs on the same store: upgrade or stop it; if it has crashed, try again after its lease";
+        "a server of an earlier release, which would ignore this, runs on the same store: upgrade or stop it; if it was killed, it counts until a server of this release gives it up, after its lease (10 s by default) and 7 %: try again then";
     Overloaded, "OVERLOADED", Exhausted,
         "too many requests in flight, from all callers or from this one: try again later";
     DeadlineExceeded, "DEADLINE_EXCEEDED", DeadlineExceeded,
@@ -318,8 +318,13 @@ impl From<StoreError> for ServiceError {
                 Reason::StoreBusy.into()
             }
             StoreError::Denied(_) => {
-                tracing::error!(%error, "a right is missing");
-                Self::from(Reason::StoreDenied).with("why", error.cause())
+                let why = error.cause();
+                if StoreError::is_read_only(&why) {
+                    tracing::error!(%error, "nothing can be written");
+                } else {
+                    tracing::error!(%error, "a right is missing");
+                }
+                Self::from(Reason::StoreDenied).with("why", why)
             }
             StoreError::Lost(_) => {
                 tracing::error!(%error, "store lost");

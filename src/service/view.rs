@@ -61,17 +61,18 @@ pub fn credential(credential: &Credential, now: Timestamp) -> Value {
 
 /// A replica.
 pub fn replica(replica: &ReplicaDetails) -> Value {
-    let newest = replica.read.0;
     let mut view = object(json!({
         "id": replica.id.to_string(),
         "host": replica.host,
         "state": ReplicaState::of(replica).as_str(),
         "applied_revision": replica.applied.0,
-        "revision_lag": newest.0.saturating_sub(replica.applied.0),
         "lease": format!("{}s", replica.lease.as_secs_f64()),
         "sync_time": replica.sync_time.to_string(),
         "waited_count": replica.waited_count,
     }));
+    if let Some(lag) = replica.lag() {
+        view.insert("revision_lag".into(), lag.into());
+    }
     if let Some(id) = replica.process_id {
         view.insert("process_id".into(), id.into());
     }

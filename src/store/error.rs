@@ -7,6 +7,9 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::{postgres, sqlite};
 
+/// How the text of [`StoreError::Denied`] begins if nothing may be written there at all, whatever rights the user has.
+const READ_ONLY: &str = "the database is read-only";
+
 /// Error of the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -99,6 +102,16 @@ impl StoreError {
     /// Returns whether the database is temporarily unreachable, so that its answer is unknown.
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unreachable(_) | Self::Pooler { .. })
+    }
+
+    /// A refusal of a database that nobody can write to at present. `text` says what it refused.
+    pub(super) fn read_only(text: &str) -> Self {
+        Self::Denied(format!("{READ_ONLY}: {text}"))
+    }
+
+    /// Returns whether `why`, the text of [`Self::Denied`], says that the database is read-only. No right helps then.
+    pub fn is_read_only(why: &str) -> bool {
+        why.starts_with(READ_ONLY)
     }
 
     /// Returns whether the error reveals a pooler that the URL does not mention.

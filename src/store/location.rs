@@ -104,6 +104,22 @@ pub async fn migrate_to(location: &Location, newest: i64) -> Result<MigrationSum
     }
 }
 
+/// Migrates the schema as a later release does, which has these migrations too: version, name and SQL. For tests of
+/// upgrades.
+pub async fn migrate_beyond(
+    location: &Location,
+    later: &[(i64, &'static str, &'static str)],
+) -> Result<MigrationSummary> {
+    match location {
+        Location::Sqlite(path) => {
+            sqlite::migrate(path, migrations::followed_by(later, SQLITE)).await
+        }
+        Location::Postgres(url) => {
+            postgres::migrate(url, migrations::followed_by(later, POSTGRES)).await
+        }
+    }
+}
+
 /// Waits until no server of an earlier release is live, as a migration does that removes what such servers use. A server
 /// that has crashed is given up after its lease.
 ///

@@ -54,6 +54,14 @@ pub(super) fn up_to(newest: i64, list: MigrationList) -> MigrationList {
     list.get(..count).unwrap_or(list)
 }
 
+/// Returns these migrations and later ones. They are never freed: a list of migrations lives as long as the program.
+pub(super) fn followed_by(
+    later: &[(i64, &'static str, &'static str)],
+    list: MigrationList,
+) -> MigrationList {
+    [list, later].concat().leak()
+}
+
 /// Returns the migrations up to the next one after this version; all if there is none, and for a new store.
 pub(super) fn up_to_next(version: i64, list: MigrationList) -> MigrationList {
     let next = list.iter().map(|(next, ..)| *next).find(|next| *next > version);
@@ -231,11 +239,20 @@ fn is_current(applied: &[Applied], list: MigrationList) -> bool {
         })
 }
 
-/// Explains a failed migration to a user who may not change the schema.
+/// Explains a failed migration of a read-only database, or to a user who may not change the schema.
 pub(super) fn denied_error(from: i64, list: MigrationList, error: StoreError) -> StoreError {
     let StoreError::Denied(why) = error else { return error };
     let pending = MigrationSummary::between(from, newest_version(list), list).names;
     let (names, count) = (pending.join(", "), pending.len());
+    if StoreError::is_read_only(&why) {
+        let state = match from {
+            0 => "there is no store yet, and none can be created".to_owned(),
+            from => format!(
+                "the schema is at version {from}, and the pending migrations ({count}: {names}) cannot be applied"
+            ),
+        };
+        return StoreError::Denied(format!("{why}; {state} until it is writable"));
+    }
     let state = match from {
         0 => "there is no store yet, and this user may not create one".to_owned(),
         from => format!(

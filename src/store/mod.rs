@@ -65,9 +65,9 @@ pub use listing::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore,
 };
 pub use location::{
-    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, migrate_to,
-    missing_rights, open, open_existing, open_existing_with, open_with, pending_migrations,
-    require_release, restore,
+    Location, backup, display_url, foreign_tables, may_be_unreachable, migrate, migrate_beyond,
+    migrate_to, missing_rights, open, open_existing, open_existing_with, open_with,
+    pending_migrations, require_release, restore,
 };
 pub use migrations::MigrationSummary;
 pub use pending_ends::{PendingEnds, PendingEndsOwner, PendingEndsStore, PendingEndsTx};

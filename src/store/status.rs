@@ -61,6 +61,11 @@ impl ReplicaDetails {
     pub fn is_in_time(&self) -> bool {
         self.sync_time.checked_add(self.lease).is_none_or(|until| self.read.1 <= until)
     }
+
+    /// Returns the number of revisions by which it is behind. `None` if it has ended: it follows nothing any more.
+    pub fn lag(&self) -> Option<u64> {
+        self.end_time.is_none().then(|| self.read.0.0.saturating_sub(self.applied.0))
+    }
 }
 
 /// Numbers of entities. One that reaches the limit of the count may be larger.

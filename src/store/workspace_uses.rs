@@ -17,6 +17,14 @@ pub trait WorkspaceUseStore: Send + Sync {
         after: Option<UsePosition>,
         limit: u32,
     ) -> Result<Vec<UsedPat>>;
+    /// Returns the database's query plan for that page, line by line.
+    async fn explain_workspace_pats(
+        &self,
+        workspace: &WorkspaceId,
+        generation: i64,
+        after: Option<UsePosition>,
+        limit: u32,
+    ) -> Result<Vec<String>>;
 }
 
 /// Reads and bars personal access tokens that act in a workspace.

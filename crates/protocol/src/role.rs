@@ -17,7 +17,7 @@ pub enum Role {
     Member = 2,
     /// Also manages the workspace's keys.
     Admin = 3,
-    /// The same as admin.
+    /// Also sees and bars the personal access tokens that act in the workspace, and reads its audit log.
     Owner = 4,
 }
 

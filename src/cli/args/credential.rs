@@ -75,9 +75,7 @@ pub(in crate::cli) enum KeyCommand {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PatCommand {
     /// Create a personal access token for a user and print it. The token cannot be shown again
-    #[command(
-        after_help = "Example:\n  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token"
-    )]
+    #[command(after_help = PAT_CREATE_EXAMPLES)]
     Create {
         /// Id of the user
         #[arg(long)]
@@ -120,7 +118,8 @@ pub(in crate::cli) enum LifecycleCommand {
         /// Id of the credential. '-' reads its token from standard input
         id: String,
     },
-    /// Change the name, annotations or allowed addresses, remove scopes, or bring the expiry forward
+    /// Change the name, annotations or allowed addresses, remove scopes, limit a personal access token to fewer workspaces,
+    /// or bring the expiry forward
     #[command(after_help = UPDATE_EXAMPLES)]
     Update(UpdateArgs),
     /// Disable a credential until it is enabled again, and wait until no server accepts it
@@ -255,6 +254,11 @@ pub(in crate::cli) enum OrderArg {
     /// By expiry, soonest first. Omits credentials that never expire
     Expiry,
 }
+
+const PAT_CREATE_EXAMPLES: &str = "\
+Examples:
+  sophic-auth pat create --user ada --name laptop --scope read --max-role viewer --output token
+  sophic-auth pat create --user ada --name ci --scope read --workspace acme --ttl 90d --output token";
 
 const LIST_EXAMPLES: &str = "\
 Examples:

@@ -47,6 +47,11 @@ Examples:
   printf '%s' \"$TOKEN\" | sophic-auth introspect --workspace acme --scope read
   sophic-auth serve --database-url postgres://sophic@db/auth --listen 127.0.0.1:50051";
 
+const DEV_EXAMPLES: &str = "\
+Examples:
+  sophic-auth dev
+  sophic-auth dev --database-url sqlite:demo.db";
+
 const EXPORT_EXAMPLES: &str = "\
 Examples:
   sophic-auth export --workspace acme credentials.csv
@@ -64,12 +69,14 @@ Examples:
   sophic-auth workspace put acme --name \"Acme\"
   sophic-auth workspace put acme --disabled                    # --enabled enables it again
   sophic-auth workspace put acme --key-lifetime-max 90d --keys-max 20 --overlap-max 7d
-  sophic-auth workspace put acme --keys-max 0                  # removes this limit and keeps the rest of the policy";
+  sophic-auth workspace put acme --keys-max 0                  # removes this limit and keeps the rest of the policy
+  sophic-auth workspace put acme --pat-expiry-required --pat-lifetime-max 90d";
 
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// URL of the store: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db]
+    /// URL of the store: sqlite:PATH or postgres://USER@HOST[:PORT][,HOST…]/DATABASE [default: sqlite:sophic-auth.db, for dev
+    /// a temporary store]
     #[arg(long, global = true, env = "SOPHIC_AUTH_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
     /// Whether the URL was given on the command line, not by the variable
@@ -110,9 +117,11 @@ pub(super) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the server
+    #[command(after_help = serve::EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Run a server on a temporary store with a demo workspace, user, caller, key and personal access token, and print
-    /// commands to try
+    /// Run a server with a demo workspace, user, caller, key and personal access token, and print commands to try. The store
+    /// is temporary and deleted at the end, unless --database-url names one: that must be empty or made by dev, and stays
+    #[command(after_help = DEV_EXAMPLES)]
     Dev(DevArgs),
     /// Create the store if it does not exist, and migrate its schema to the current version. `serve` also does this, other
     /// commands do not
@@ -151,6 +160,7 @@ pub(super) enum Command {
     Audit(AuditCommand),
     /// Delete credentials that were revoked or expired long ago, and old rows of the change log. The server does this
     /// regularly
+    #[command(after_help = "Example:\n  sophic-auth purge --dead-after 90d")]
     Purge(PurgeArgs),
     /// Show what the store contains, and which credentials expire soon. What reaches 1,000,000 is not counted further
     #[command(after_help = "Example:\n  sophic-auth status --expiring-within 30d")]
@@ -193,10 +203,17 @@ pub(super) enum Command {
     },
     /// Mark the store as restored from a backup, so that running servers discard their caches. Tokens that were
     /// revoked after the backup was made are valid again: revoke them again, guided by the audit log of the lost store
+    #[command(
+        after_help = "Example:\n  pg_restore --dbname auth auth.dump && sophic-auth --database-url postgres://sophic@db/auth new-epoch"
+    )]
     NewEpoch,
     /// Print the regular expression that finds tokens in text
+    #[command(after_help = "Example:\n  grep -rnP \"$(sophic-auth scanner-regex)\" .")]
     ScannerRegex,
     /// Print shell completions
+    #[command(
+        after_help = "Example:\n  sophic-auth completions bash > /etc/bash_completion.d/sophic-auth"
+    )]
     Completions {
         /// Shell
         shell: clap_complete::Shell,
@@ -292,7 +309,10 @@ pub(super) enum WorkspaceCommand {
         /// Second workspace, by slug or id
         other: String,
     },
-    /// List workspaces, by id
+    /// List workspaces, by id, with their rules for personal access tokens. With json, also with their policies for keys
+    #[command(
+        after_help = "Examples:\n  sophic-auth workspace list\n  sophic-auth workspace list --output json"
+    )]
     List,
     /// List the personal access tokens that have acted in a workspace, the most recently used there first. An empty role
     /// means that the token may not act there any more
@@ -314,6 +334,7 @@ pub(super) enum WorkspaceCommand {
     UnbarPat(BarArgs),
     /// Delete a workspace, revoke its keys, remove its memberships, and reserve its slug for 30 days. Waits until every
     /// server has applied the change
+    #[command(after_help = "Example:\n  sophic-auth workspace delete acme")]
     Delete {
         /// Slug or id of the workspace
         workspace: String,
@@ -334,9 +355,11 @@ pub(super) enum UserCommand {
         switch: UserStateArgs,
     },
     /// List users, by id
+    #[command(after_help = "Example:\n  sophic-auth user list")]
     List,
     /// Delete a user, revoke their personal access tokens, and remove their memberships. Waits until every server has
     /// applied the change
+    #[command(after_help = "Example:\n  sophic-auth user delete ada")]
     Delete {
         /// Id of the user
         id: String,
@@ -360,6 +383,9 @@ pub(super) enum MemberCommand {
         role: Role,
     },
     /// List the memberships of a workspace or of a user
+    #[command(
+        after_help = "Examples:\n  sophic-auth member list --workspace acme\n  sophic-auth member list --user ada"
+    )]
     List {
         /// Slug or id of the workspace
         #[arg(long, required_unless_present = "user")]
@@ -369,6 +395,7 @@ pub(super) enum MemberCommand {
         user: Option<String>,
     },
     /// Remove a user from a workspace, and wait until every server has applied the change
+    #[command(after_help = "Example:\n  sophic-auth member delete --workspace acme --user ada")]
     Delete {
         /// Slug or id of the workspace
         #[arg(long)]

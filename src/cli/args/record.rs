@@ -71,6 +71,9 @@ pub(in crate::cli) enum AuditCommand {
         limit: u16,
     },
     /// Print all audit events as JSON lines, oldest first
+    #[command(
+        after_help = "Example:\n  sophic-auth audit export --since 2027-01-01T00:00:00Z > audit.jsonl"
+    )]
     Export {
         #[command(flatten)]
         filter: AuditFilterArgs,

@@ -22,6 +22,12 @@ const LIMITS: &str = "Limits";
 const HOUSEKEEPING: &str = "Housekeeping";
 const STOPPING: &str = "Stopping";
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sophic-auth serve --database-url sqlite:/var/lib/sophic-auth/store.db
+  sophic-auth serve --database-url postgres://sophic@db/auth --no-migrate --log-format json \
+    --listen 0.0.0.0:50051 --http-listen 0.0.0.0:8080 --tls-cert server.pem --tls-key server.key";
+
 /// Flags of `serve`. `serve/check.rs` has the rules on which flags require or exclude each other.
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[derive(Debug, Args)]

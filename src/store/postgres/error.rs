@@ -26,9 +26,10 @@ pub(in crate::store) fn failure(error: &PgDatabaseError) -> StoreError {
         (_, "57014") => StoreError::Unavailable(format!("a statement took too long: {}", text())),
         // Damaged pages of a table or an index.
         (_, "XX001" | "XX002") => StoreError::Lost(text()),
-        // The role lacks a right on a table, or the primary rejects writes from it. A standby is detected earlier,
-        // because it refuses the transaction itself: see `classify_begin_error`.
-        (_, "42501" | "25006") => StoreError::Denied(text()),
+        (_, "42501") => StoreError::Denied(text()),
+        // The primary rejects writes. A standby is detected earlier, because it refuses the transaction itself: see
+        // `classify_begin_error`.
+        (_, "25006") => StoreError::read_only(&text()),
         // Broken connections, a lack of resources, a shutdown, a rollback, or a disk error; or a closed database. Also
         // a timeout of the idle or the whole transaction, which ended the connection.
         ("08" | "53" | "57" | "40" | "58", _) | (_, "55000" | "25P03" | "25P04") => {

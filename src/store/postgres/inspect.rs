@@ -2,7 +2,7 @@
 
 use sqlx::{FromRow as _, PgConnection, Row as _};
 
-use crate::store::migrations::{self, APPLIED, Applied, POSTGRES, Schema};
+use crate::store::migrations::{self, APPLIED, Applied, MigrationList, POSTGRES, Schema};
 use crate::store::{Result, StoreError};
 
 /// Tables and views in the schema of the store, without those of extensions.
@@ -28,17 +28,17 @@ const ADVICE: &str = "name the right one by --database-url, or give it a separat
      ?options=-c%20search_path%3Dsophic_auth at the end of the URL";
 
 /// Returns the content of the connection's database. It must run outside a transaction, because a statement may be
-/// refused.
-pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
-    if let Some(store) = store(connection).await? {
+/// refused. `list` has the migrations of the program.
+pub(super) async fn schema(connection: &mut PgConnection, list: MigrationList) -> Result<Schema> {
+    if let Some(store) = store(connection, list).await? {
         return Ok(store);
     }
-    let ours: Vec<_> = migrations::created_names(POSTGRES).collect();
+    let ours: Vec<_> = migrations::created_names(list).collect();
     let mut names = listed(connection, NAMES).await?;
     names.retain(|name| ours.contains(&name.as_str()));
     if !names.is_empty() {
         // Another process may have created the store between the two checks.
-        let made = store(connection).await?;
+        let made = store(connection, list).await?;
         return Ok(made.unwrap_or(Schema::Occupied { names, advice: ADVICE }));
     }
     let tables = listed(connection, TABLES).await?;
@@ -46,13 +46,13 @@ pub(super) async fn schema(connection: &mut PgConnection) -> Result<Schema> {
 }
 
 /// Returns the store, if there is one.
-async fn store(connection: &mut PgConnection) -> Result<Option<Schema>> {
+async fn store(connection: &mut PgConnection, list: MigrationList) -> Result<Option<Schema>> {
     if !is_ours(connection).await? {
         return Ok(None);
     }
     let rows = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
     let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
-    Ok(Some(Schema::of_store(&applied?, POSTGRES)))
+    Ok(Some(Schema::of_store(&applied?, list)))
 }
 
 async fn listed(connection: &mut PgConnection, statement: &'static str) -> Result<Vec<String>> {

@@ -57,7 +57,7 @@ impl PostgresStore {
     pub async fn open_existing(url: &str, sizes: PoolSizes) -> Result<Self> {
         let (hosts, pooled, FoundPrimary { host, mut connection }) = connect(url).await?;
         check_server(&mut connection).await?;
-        schema(&mut connection).await?.require_current(DATABASE, POSTGRES)?;
+        schema(&mut connection, POSTGRES).await?.require_current(DATABASE, POSTGRES)?;
         connection.close().await?;
         let primary = Arc::new(Primary::new(hosts, host, pooled));
         let connections = Connections::new(Arc::clone(&primary), sizes);
@@ -73,7 +73,7 @@ impl PostgresStore {
 pub(in crate::store) async fn migrate(url: &str, list: MigrationList) -> Result<MigrationSummary> {
     let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
     check_server(&mut connection).await?;
-    let schema = schema(&mut connection).await?;
+    let schema = schema(&mut connection, list).await?;
     if let Some(version) = schema.current_version() {
         connection.close().await?;
         return Ok(MigrationSummary::between(version, version, list));
@@ -198,7 +198,7 @@ pub async fn missing_rights(url: &str) -> Result<Option<String>> {
 pub async fn pending_migrations(url: &str) -> Result<MigrationSummary> {
     let (_, _, FoundPrimary { mut connection, .. }) = connect(url).await?;
     check_server(&mut connection).await?;
-    let from = schema(&mut connection).await?.version_to_migrate(DATABASE, POSTGRES)?;
+    let from = schema(&mut connection, POSTGRES).await?.version_to_migrate(DATABASE, POSTGRES)?;
     connection.close().await?;
     MigrationSummary::pending(from, POSTGRES)
 }

@@ -48,8 +48,7 @@ pub(super) async fn ping(db: &mut Session) -> Result<StatementResult<()>> {
     let value = match row.try_get(3)? {
         Some(missing) => Err(StoreError::Denied(missing)),
         None if row.try_get(2)? => {
-            let text = "it rejects writes from this role: default_transaction_read_only is on";
-            Err(StoreError::Denied(text.to_owned()))
+            Err(StoreError::read_only("default_transaction_read_only is on for this role"))
         }
         None => Ok(()),
     };

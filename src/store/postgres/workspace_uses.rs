@@ -19,6 +19,26 @@ macro_rules! used_columns {
     };
 }
 
+/// Selects a page of the tokens that have acted in a workspace. Without a position (`$3`, `$4`) the page begins at the
+/// end of the index: no time is as late.
+macro_rules! select_workspace_pats {
+    () => {
+        concat!(
+            "WITH used AS MATERIALIZED ( \
+                 SELECT credential_id, last_use_time FROM workspace_uses \
+                 WHERE workspace_id = $1 AND generation = $2 \
+                   AND (last_use_time, credential_id) < (COALESCE($3::timestamptz, 'infinity'), $4) \
+                 ORDER BY last_use_time DESC, credential_id DESC LIMIT $5) ",
+            select_credentials!(
+                with used_columns!(),
+                from "used AS x JOIN credentials AS c ON c.id = x.credential_id \
+                      LEFT JOIN memberships AS m ON m.workspace_id = $1 AND m.user_id = c.user_id"
+            ),
+            " ORDER BY x.last_use_time DESC, x.credential_id DESC"
+        )
+    };
+}
+
 #[async_trait]
 impl WorkspaceUseStore for PostgresStore {
     async fn list_workspace_pats(
@@ -30,27 +50,36 @@ impl WorkspaceUseStore for PostgresStore {
     ) -> Result<Vec<UsedPat>> {
         read!(self, async |db| {
             let rows = db
-                .query(concat!(
-                    "WITH used AS MATERIALIZED ( \
-                         SELECT credential_id, last_use_time FROM workspace_uses \
-                         WHERE workspace_id = $1 AND generation = $2 \
-                           AND ($3::timestamptz IS NULL OR (last_use_time, credential_id) < ($3, $4)) \
-                         ORDER BY last_use_time DESC, credential_id DESC LIMIT $5) ",
-                    select_credentials!(
-                        with used_columns!(),
-                        from "used AS x JOIN credentials AS c ON c.id = x.credential_id \
-                              LEFT JOIN memberships AS m ON m.workspace_id = $1 AND m.user_id = c.user_id"
-                    ),
-                    " ORDER BY x.last_use_time DESC, x.credential_id DESC"
-                ))
+                .query(select_workspace_pats!())
                 .bind(workspace.as_str())
                 .bind(generation)
                 .bind(after.map(|after| sql_time(after.time)))
-                .bind(after.map(|after| after.id.0))
+                .bind(after.map_or(Uuid::max(), |after| after.id.0))
                 .bind(i64::from(limit))
                 .fetch_all(db.connection())
                 .await?;
             rows.iter().map(row::used_pat).collect()
+        })
+    }
+
+    async fn explain_workspace_pats(
+        &self,
+        workspace: &WorkspaceId,
+        generation: i64,
+        after: Option<UsePosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let rows = db
+                .query(concat!("EXPLAIN (COSTS OFF) ", select_workspace_pats!()))
+                .bind(workspace.as_str())
+                .bind(generation)
+                .bind(after.map(|after| sql_time(after.time)))
+                .bind(after.map_or(Uuid::max(), |after| after.id.0))
+                .bind(i64::from(limit))
+                .fetch_all(db.connection())
+                .await?;
+            rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Online backup: a consistent copy of the database while other processes read and write it.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let refuse = |text: String| StoreError::Unusable(text);
     let (path, access) = file::require(path)?;
     // Otherwise a copy of the wrong file would look like a backup until it is restored.
-    inspect(&path, access).await?.existing_version(&path.display().to_string(), SQLITE)?;
+    inspect(&path, access, SQLITE).await?.existing_version(&path.display().to_string(), SQLITE)?;
     let to = std::path::absolute(to).map_err(|error| refuse(error.to_string()))?;
     let taken = || {
         let text = format!("{} already exists and is not overwritten", to.display());
@@ -57,15 +58,15 @@ pub async fn backup(path: &Path, to: &Path) -> Result<()> {
     let file = file.map_err(fails)?;
     let target = copy.to_str().ok_or_else(|| refuse("its path is not UTF-8".to_owned()))?;
     let mut backup = BackupInProgress::begin(connect(&options(&path)).await?, folder).await?;
-    backup.vacuum(target).await?;
+    backup.vacuum(target).await.map_err(|error| match error {
+        // It writes to the disk of the copy only.
+        StoreError::DiskFull(_) => fails(ErrorKind::StorageFull.into()),
+        error => error,
+    })?;
     file.sync_all().map_err(fails)?;
     let whole = TempPath::try_from_path(&copy).map_err(fails)?;
     whole.persist_noclobber(&to).map_err(|error| {
-        if error.error.kind() == std::io::ErrorKind::AlreadyExists {
-            taken()
-        } else {
-            fails(error.error)
-        }
+        if error.error.kind() == ErrorKind::AlreadyExists { taken() } else { fails(error.error) }
     })?;
     // Sync the directory too, so that the new name survives a power cut.
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(fails)

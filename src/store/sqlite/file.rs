@@ -53,6 +53,12 @@ pub(super) fn is_full(path: &Path) -> bool {
     })
 }
 
+/// Returns whether the file system of the file is read-only.
+pub(super) fn is_mounted_read_only(path: &Path) -> bool {
+    let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
+    writable.is_err_and(|error| error == rustix::io::Errno::ROFS)
+}
+
 fn try_to_fill(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt as _;
     file.write_all_at(&[0x5a; 16_384], 0)?;

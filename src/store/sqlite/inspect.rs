@@ -5,16 +5,17 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _, SqliteConnection};
 
+use super::error::or_full;
 use super::file::Access;
 use super::open::{BUSY_TIMEOUT, connect, read_only_options};
-use crate::store::migrations::{self, APPLIED, Applied, SQLITE, Schema};
+use crate::store::migrations::{self, APPLIED, Applied, MigrationList, SQLITE, Schema};
 use crate::store::{Result, StoreError};
 
 /// Advice for a file that is not a store of ours.
 const ADVICE: &str = "name the right one by --database-url";
 
-/// Reads the schema of an existing file.
-pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {
+/// Reads the schema of an existing file, for a program with these migrations.
+pub(super) async fn inspect(path: &Path, access: Access, list: MigrationList) -> Result<Schema> {
     let options = match access {
         // Opened for writing, so that SQLite removes its log when it closes the file.
         Access::Write => SqliteConnectOptions::new()
@@ -24,14 +25,20 @@ pub(super) async fn inspect(path: &Path, access: Access) -> Result<Schema> {
             .disable_statement_logging(),
         Access::Read { immutable } => read_only_options(path, immutable),
     };
-    let mut connection = connect(&options).await?;
-    let schema = schema(&mut connection).await?;
-    connection.close().await?;
-    Ok(schema)
+    let read = async {
+        let mut connection = connect(&options).await?;
+        let schema = schema(&mut connection, list).await?;
+        connection.close().await?;
+        Ok(schema)
+    };
+    read.await.map_err(|error| or_full(error, path))
 }
 
-/// Returns the schema of the connected database.
-pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> {
+/// Returns the schema of the connected database, for a program with these migrations.
+pub(super) async fn schema(
+    connection: &mut SqliteConnection,
+    list: MigrationList,
+) -> Result<Schema> {
     let rows = sqlx::query(
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
          ORDER BY name LIMIT 100",
@@ -48,7 +55,7 @@ pub(super) async fn schema(connection: &mut SqliteConnection) -> Result<Schema> 
     }
     let rows = sqlx::query(APPLIED).fetch_all(connection).await?;
     let applied: sqlx::Result<Vec<_>> = rows.iter().map(Applied::from_row).collect();
-    Ok(Schema::of_store(&applied?, SQLITE))
+    Ok(Schema::of_store(&applied?, list))
 }
 
 /// Returns whether the first migration in the database is ours.

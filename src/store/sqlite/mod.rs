@@ -75,7 +75,9 @@ impl SqliteStore {
     /// Returns a connection for reading.
     async fn read_connection(&self) -> Result<PoolConnection<Sqlite>> {
         self.file.check()?;
-        let connection = self.read_pool().acquire().await?;
+        // Connects if it is the first, or one more than before: the index of the log may then have to grow.
+        let connection = self.read_pool().acquire().await.map_err(StoreError::from);
+        let connection = self.file.record(connection)?;
         // The file may have been replaced while this call waited for a connection.
         self.file.check()?;
         Ok(connection)

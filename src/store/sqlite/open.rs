@@ -9,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
 use super::SqliteStore;
+use super::error::or_full;
 use super::feed::now;
 use super::file::{self, Access};
 use super::inspect::{inspect, schema};
@@ -53,7 +54,9 @@ impl SqliteStore {
 
     async fn open_file(path: &Path) -> Result<Self> {
         let (path, access) = file::require(path)?;
-        inspect(&path, access).await?.require_current(&path.display().to_string(), SQLITE)?;
+        inspect(&path, access, SQLITE)
+            .await?
+            .require_current(&path.display().to_string(), SQLITE)?;
         let options = match access {
             Access::Write => options(&path),
             Access::Read { immutable } => read_only_options(&path, immutable),
@@ -90,7 +93,7 @@ async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSumma
         Err(StoreError::Missing(_)) => 0,
         existing => {
             let (path, access) = existing?;
-            let schema = inspect(&path, access).await?;
+            let schema = inspect(&path, access, list).await?;
             if let Some(version) = schema.current_version() {
                 return Ok(MigrationSummary::between(version, version, list));
             }
@@ -104,7 +107,16 @@ async fn migrate_file(path: &Path, list: MigrationList) -> Result<MigrationSumma
         connection.close().await?;
     }
     let migrated = migrate_locked(&path, &shown, list).await;
-    migrated.map_err(|error| migrations::denied_error(found, list, error))
+    migrated
+        .map_err(|error| match error {
+            StoreError::Denied(_) | StoreError::Unavailable(_)
+                if file::is_mounted_read_only(&path) =>
+            {
+                StoreError::read_only(&format!("the file system of {shown} is mounted read-only"))
+            }
+            error => error,
+        })
+        .map_err(|error| migrations::denied_error(found, list, error))
 }
 
 /// Applies the pending migrations.
@@ -112,7 +124,7 @@ async fn migrate_locked(path: &Path, shown: &str, list: MigrationList) -> Result
     let mut connection = connect(&options(path).busy_timeout(MIGRATE_TIMEOUT)).await?;
     // Other processes wait for this lock. All migrations are one transaction.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let from = schema(&mut transaction).await?.version_to_migrate(shown, list)?;
+    let from = schema(&mut transaction, list).await?.version_to_migrate(shown, list)?;
     if let Some(release) = Release::required(from, list).filter(|_| from > 0) {
         contraction::refuse_before(release, &live_replicas(&mut transaction, from).await?)?;
     }
@@ -173,7 +185,7 @@ fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// Adds the likely cause to an error about a damaged file. A log does not identify the file that it belongs to, so a
+/// Adds the likely cause to an error about a damaged file, and tells a full disk from a failing one. A log does not identify the file that it belongs to, so a
 /// log left beside a copied file damages the copy.
 fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreError {
     match error {
@@ -182,7 +194,7 @@ fn with_likely_cause(error: StoreError, path: &Path, had_log: bool) -> StoreErro
              copy in place with `sophic-auth restore`",
             beside(path, "-wal").display()
         )),
-        error => error,
+        error => or_full(error, path),
     }
 }
 
@@ -192,8 +204,9 @@ pub async fn pending_migrations(path: &Path) -> Result<MigrationSummary> {
         Err(StoreError::Missing(_)) => return MigrationSummary::pending(0, SQLITE),
         existing => existing?,
     };
-    let from =
-        inspect(&path, access).await?.version_to_migrate(&path.display().to_string(), SQLITE)?;
+    let from = inspect(&path, access, SQLITE)
+        .await?
+        .version_to_migrate(&path.display().to_string(), SQLITE)?;
     MigrationSummary::pending(from, SQLITE)
 }
 

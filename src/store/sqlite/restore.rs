@@ -103,7 +103,7 @@ fn refuse(text: String) -> StoreError {
 /// Refuses to replace the database of another program. A damaged file, or one that is not a database, is replaced.
 async fn refuse_foreign_database(target: &Path) -> Result<()> {
     let Ok((target, access)) = file::require(target) else { return Ok(()) };
-    match inspect(&target, access).await {
+    match inspect(&target, access, SQLITE).await {
         Ok(schema @ Schema::Occupied { .. }) => {
             schema.existing_version(&target.display().to_string(), SQLITE).map(|_| ())
         }
@@ -158,7 +158,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
 /// Checks that the copy is undamaged and a store of this program.
 async fn check(copy: &Path) -> Result<()> {
     let mut db = connect(&options(copy)).await?;
-    match schema(&mut db).await? {
+    match schema(&mut db, SQLITE).await? {
         Schema::Store { version, .. } => migrations::refuse_newer(version, SQLITE)?,
         Schema::Empty | Schema::Shared(_) | Schema::Occupied { .. } => {
             return Err(refuse("it is not a store of sophic-auth".to_owned()));

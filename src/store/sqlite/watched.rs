@@ -13,8 +13,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::error::DISK_FAILS;
-use super::file;
+use super::error::or_full;
 use crate::store::write_health::WriteHealth;
 use crate::store::{Result, StoreError};
 
@@ -111,15 +110,9 @@ impl Watched {
         self.write_health.note(&outcome);
         match outcome {
             // The disk may be failing, for example. The next write shows whether it is.
-            Err(StoreError::Unavailable(text)) => {
+            Err(error @ StoreError::Unavailable(_)) => {
                 self.write_health.doubt();
-                // SQLite reports an exhausted quota as a disk error.
-                let is_full = text.starts_with(DISK_FAILS) && file::is_full(&self.files[0].0);
-                Err(if is_full {
-                    StoreError::DiskFull(text)
-                } else {
-                    StoreError::Unavailable(text)
-                })
+                Err(or_full(error, &self.files[0].0))
             }
             Err(StoreError::Lost(text)) if self.lost.get().is_none() => {
                 self.mark_damaged(&text);

@@ -1,6 +1,8 @@
 //! The personal access tokens that have acted in a workspace, and bars against them.
 
 use async_trait::async_trait;
+use sqlx::Row as _;
+use uuid::Uuid;
 
 use super::transaction::{SqliteTx, run};
 use super::{Result, SqliteStore, read, sql_time};
@@ -16,6 +18,25 @@ macro_rules! used_columns {
     };
 }
 
+/// Selects a page of the tokens that have acted in a workspace, before the position (`$3`, `$4`).
+macro_rules! select_workspace_pats {
+    () => {
+        concat!(
+            "WITH used AS MATERIALIZED ( \
+                 SELECT credential_id, last_use_time FROM workspace_uses \
+                 WHERE workspace_id = $1 AND generation = $2 \
+                   AND (last_use_time, credential_id) < ($3, $4) \
+                 ORDER BY last_use_time DESC, credential_id DESC LIMIT $5) ",
+            select_credentials!(
+                with used_columns!(),
+                from "used AS x CROSS JOIN credentials AS c ON c.id = x.credential_id \
+                      LEFT JOIN memberships AS m ON m.workspace_id = $1 AND m.user_id = c.user_id"
+            ),
+            " ORDER BY x.last_use_time DESC, x.credential_id DESC"
+        )
+    };
+}
+
 #[async_trait]
 impl WorkspaceUseStore for SqliteStore {
     async fn list_workspace_pats(
@@ -26,27 +47,36 @@ impl WorkspaceUseStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<UsedPat>> {
         read!(self, async |db| {
-            let rows = sqlx::query(concat!(
-                "WITH used AS MATERIALIZED ( \
-                     SELECT credential_id, last_use_time FROM workspace_uses \
-                     WHERE workspace_id = $1 AND generation = $2 \
-                       AND ($3 IS NULL OR (last_use_time, credential_id) < ($3, $4)) \
-                     ORDER BY last_use_time DESC, credential_id DESC LIMIT $5) ",
-                select_credentials!(
-                    with used_columns!(),
-                    from "used AS x CROSS JOIN credentials AS c ON c.id = x.credential_id \
-                          LEFT JOIN memberships AS m ON m.workspace_id = $1 AND m.user_id = c.user_id"
-                ),
-                " ORDER BY x.last_use_time DESC, x.credential_id DESC"
-            ))
-            .bind(workspace.as_str())
-            .bind(generation)
-            .bind(after.map(|after| sql_time(after.time)))
-            .bind(after.map(|after| after.id.0))
-            .bind(i64::from(limit))
-            .fetch_all(db)
-            .await?;
+            let rows = sqlx::query(select_workspace_pats!())
+                .bind(workspace.as_str())
+                .bind(generation)
+                // Without a position the page begins at the end of the index: no time is as late.
+                .bind(after.map_or(i64::MAX, |after| sql_time(after.time)))
+                .bind(after.map_or(Uuid::max(), |after| after.id.0))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?;
             rows.iter().map(row::used_pat).collect()
+        })
+    }
+
+    async fn explain_workspace_pats(
+        &self,
+        workspace: &WorkspaceId,
+        generation: i64,
+        after: Option<UsePosition>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        read!(self, async |db| {
+            let rows = sqlx::query(concat!("EXPLAIN QUERY PLAN ", select_workspace_pats!()))
+                .bind(workspace.as_str())
+                .bind(generation)
+                .bind(after.map_or(i64::MAX, |after| sql_time(after.time)))
+                .bind(after.map_or(Uuid::max(), |after| after.id.0))
+                .bind(i64::from(limit))
+                .fetch_all(db)
+                .await?;
+            rows.iter().map(|row| Ok(row.try_get(3)?)).collect()
         })
     }
 }

@@ -3,6 +3,8 @@
 use sophic_auth::token::TokenKind;
 
 use super::program::{Program, operator};
+use crate::store::raw;
+use crate::store::rules::{end_all, opens_for_0_1, registration_of_0_1};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -14,6 +16,8 @@ on_every_store! {
     a_created_credential_has_all_given_fields,
     migrate_prints_both_schema_versions,
     a_token_that_acted_in_a_workspace_is_listed_and_barred,
+    the_rules_in_use_that_an_earlier_release_does_not_know_are_listed,
+    a_replica_that_has_ended_has_no_lag,
 }
 
 async fn the_lines_of_the_manual_work_as_written(p: Program) {
@@ -229,4 +233,51 @@ async fn a_token_that_acted_in_a_workspace_is_listed_and_barred(p: Program) {
     let unbar = format!("workspace unbar-pat acme {id} --output json");
     assert_eq!(p.run(&unbar).json()["barred"], false);
     p.pipe(&token, introspect).ok();
+}
+
+async fn the_rules_in_use_that_an_earlier_release_does_not_know_are_listed(p: Program) {
+    p.run("workspace put acme --id w1 --pat-expiry-required --pat-lifetime-max 90d").ok();
+    p.run("workspace put strict --id w2 --pats-forbidden").ok();
+    p.run("workspace put free --id w3").ok();
+    let table = p.run("workspace list").ok();
+    let row = |id: &str| table.lines().find(|line| line.starts_with(id)).expect("a row");
+    assert!(table.lines().next().is_some_and(|head| head.ends_with("PAT POLICY")), "{table}");
+    assert!(row("w1").ends_with("expiry-required,lifetime-max=90d"), "{table}");
+    assert!(row("w2").ends_with("forbidden") && row("w3").ends_with('Z'), "{table}");
+    let listed = p.run("workspace list --output json").json();
+    let policy = |number: usize| listed["workspaces"][number]["pat_policy"].clone();
+    let most = serde_json::json!({"expiry_required": true, "lifetime_max": "7776000s"});
+    assert_eq!((policy(0), policy(2)), (most, serde_json::Value::Null));
+    p.run("user put ada").ok();
+    p.run("member put --workspace free --user ada --role member").ok();
+    p.run("pat create --user ada --name ci --scope read --workspace free").ok();
+    p.run("caller create job --permission introspect --ttl 7d").ok();
+    let pat = p.run("pat list --output json").json()["credentials"][0].clone();
+    assert_eq!((&pat["limited"], &pat["state"]), (&true.into(), &"active".into()));
+    assert!(p.run("caller list --output json").json()["callers"][0]["expire_time"].is_string());
+
+    // As docs/upgrading.md says, none of them keeps an earlier release from the store afterwards.
+    assert!(!opens_for_0_1(&p.database).await);
+    let clear = "--no-pats-forbidden --no-pat-expiry-required --pat-lifetime-max 0s";
+    for slug in ["acme", "strict"] {
+        p.run(&format!("workspace put {slug} {clear}")).ok();
+    }
+    p.run(&format!("pat revoke {}", pat["id"].as_str().expect("an id"))).ok();
+    p.run("caller update job --no-expiry").ok();
+    p.run("purge").ok();
+    assert!(opens_for_0_1(&p.database).await);
+}
+
+async fn a_replica_that_has_ended_has_no_lag(p: Program) {
+    raw::run(&p.database, &registration_of_0_1(&p.database, 0xee)).await;
+    p.run("user put ada").ok();
+    let listed = p.run("replica list --output json").json();
+    assert!(listed["replicas"][0]["revision_lag"].as_u64() > Some(0), "{listed}");
+    raw::run(&p.database, &end_all(&p.database)).await;
+    let listed = p.run("replica list --output json").json();
+    let replica = &listed["replicas"][0];
+    assert_eq!((&replica["state"], replica.get("revision_lag")), (&"ended".into(), None));
+    let table = p.run("replica list").ok();
+    let row = table.lines().nth(1).expect("a row");
+    assert!(row.split_whitespace().any(|cell| cell == "-"), "{table}");
 }

@@ -214,6 +214,20 @@ fn the_printed_commands_work_when_pasted() {
     assert_eq!(left, 0, "the temporary store is deleted");
 }
 
+#[test]
+fn the_help_of_dev_names_its_store_and_what_becomes_of_it() {
+    let mut help = super::program::command();
+    help.args(["dev", "--help"]);
+    let help = run(help, "").ok();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "The store is temporary and deleted at the end, unless --database-url names one",
+        "for dev a temporary store",
+    ] {
+        assert!(help.contains(said), "{said}: {help}");
+    }
+}
+
 /// The line without the parts that change from run to run.
 fn regex_like(line: &str) -> String {
     let mut parts: Vec<String> = line.split('\'').map(str::to_owned).collect();

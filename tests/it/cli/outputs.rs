@@ -1,6 +1,6 @@
 //! The output formats of each command: table, JSON, and the token alone.
 
-use super::program::{Program, command, run};
+use super::program::{Program, command, run, split};
 use crate::stores::on_every_store;
 
 on_every_store! {
@@ -131,6 +131,41 @@ fn completions_exist_for_every_shell() {
         let mut words = command();
         words.args(["completions", shell]);
         assert!(run(words, "").ok().contains("sophic-auth"), "{shell}");
+    }
+}
+
+/// Returns the commands without commands below them, each with its words.
+fn all_commands(above: &str, command: &clap::Command) -> Vec<(String, clap::Command)> {
+    let words = |below: &clap::Command| format!("{above} {}", below.get_name());
+    let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+    let found = below.flat_map(|below| match below.has_subcommands() {
+        true => all_commands(&words(below), below),
+        false => vec![(words(below), below.clone())],
+    });
+    found.collect()
+}
+
+#[test]
+fn every_command_has_an_example_which_the_program_accepts() {
+    let commands = all_commands("sophic-auth", &sophic_auth::cli::command());
+    assert!(commands.len() > 40, "{}", commands.len());
+    for (words, command) in commands {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.starts_with("Example"), "{words}: {help}");
+        // Commands that keys and personal access tokens share have one text.
+        let verb = command.get_name();
+        let shown = help.contains(&words) || help.split_whitespace().any(|word| word == verb);
+        assert!(shown, "{words}: {help}");
+        let help = help.replace("\\\n", " ");
+        for example in help.lines().filter(|line| line.starts_with("  ")) {
+            for part in example.split(['|', '&', ';', '#', '>']) {
+                let Some(at) = part.find("sophic-auth ").filter(|_| !part.contains("$(")) else {
+                    continue;
+                };
+                let parsed = sophic_auth::cli::command().try_get_matches_from(split(&part[at..]));
+                assert!(parsed.is_ok(), "{words}: {part}: {parsed:?}");
+            }
+        }
     }
 }
 

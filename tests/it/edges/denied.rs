@@ -4,10 +4,11 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
+use sophic_auth::store;
 use tonic::Code;
 
 use super::{Remote, SERVE, page, reason, until_management};
-use crate::cli::program::{Program, Serving, command, split};
+use crate::cli::program::{Program, Serving, command, run, split};
 use crate::cli::roles;
 use crate::store::raw;
 use crate::stores::Database;
@@ -147,4 +148,63 @@ async fn a_full_disk_of_postgres_ends_management_until_there_is_room() {
     until_management(&scene.http, true).await;
     scene.remote.make_key("allowed").await.expect("there is room");
     scene.end().await;
+}
+
+/// The newest migration of release 0.1.
+const LAST_RELEASE: i64 = 16;
+
+/// Asserts that the error says that the database is read-only, and gives no advice about rights.
+fn assert_read_only(error: &str) {
+    assert!(error.contains("the database is read-only: "), "{error}");
+    for wrong in ["as the owner", "postgres-roles.md", "a right is missing", "may only read"] {
+        assert!(!error.contains(wrong), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_database_is_called_read_only_before_its_migrations_and_after_them() {
+    let database = Database::empty_postgres().await;
+    let on = |words: &str| {
+        let url = format!("{}?options=-c%20default_transaction_read_only%3Don", database.url());
+        let mut program = command();
+        program.args(split(words)).args(["--database-url", &url]);
+        run(program, "")
+    };
+    for words in ["migrate", SERVE] {
+        let error = on(words).failed(1);
+        assert_read_only(&error);
+        assert!(error.contains("there is no store yet"), "{words}: {error}");
+    }
+    store::migrate_to(&database.location(), LAST_RELEASE).await.expect("it is migrated");
+    for words in ["migrate", SERVE] {
+        let error = on(words).failed(1);
+        assert_read_only(&error);
+        let said = "the schema is at version 16, and the pending migrations (4: 0017_expand_";
+        assert!(error.contains(said), "{words}: {error}");
+    }
+    store::migrate(&database.location()).await.expect("it is migrated");
+    on("migrate").ok();
+    assert_read_only(&on("user put ada").failed(1));
+    assert!(on("user put ada --output json").failed(1).contains(r#""reason":"STORE_DENIED""#));
+    database.drop_database().await;
+}
+
+#[tokio::test]
+async fn a_file_on_a_read_only_file_system_is_called_read_only_before_its_migrations() {
+    let database = Database::sqlite();
+    store::migrate_to(&database.location(), LAST_RELEASE).await.expect("it is migrated");
+    let mount = tempfile::TempDir::new().expect("a folder");
+    let (file, small) = (database.file().expect("a file"), mount.path().display().to_string());
+    // A separate file system in a user namespace, so that the test needs no privileges.
+    let script = r#"mount -t tmpfs none "$0" && cp "$1" "$0/store.db" && mount -o remount,ro none "$0" \
+        && shift && exec "$@""#;
+    for words in ["migrate", SERVE] {
+        let mut program = std::process::Command::new("unshare");
+        program.args(["--mount", "--map-root-user", "sh", "-c", script, &small]);
+        program.arg(&file).arg(env!("CARGO_BIN_EXE_sophic-auth")).args(split(words));
+        program.args(["--database-url", &format!("sqlite:{small}/store.db")]);
+        let error = run(program, "").failed(1);
+        assert_read_only(&error);
+        assert!(error.contains("is mounted read-only; the schema is at version 16"), "{error}");
+    }
 }

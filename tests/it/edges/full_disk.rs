@@ -80,3 +80,23 @@ async fn sqlite_resumes_writing_once_there_is_space() {
     }
     until_management(http, true).await;
 }
+
+#[tokio::test]
+async fn a_disk_that_is_full_before_sqlite_opens_the_file_is_called_full() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let small = folder.path().display().to_string();
+    let url = format!("sqlite:{small}/store.db");
+    let program = env!("CARGO_BIN_EXE_sophic-auth");
+    // No room even for the index of the log (`-shm`).
+    let script = r#"mount -t tmpfs -o size=2m none "$0" && "$1" migrate --database-url "$2" >"$0/said" \
+        && { cat /dev/zero >"$0/filler" 2>"$0/said"; program=$1 url=$2; shift 2; \
+             exec "$program" "$@" --database-url "$url" --output json; }"#;
+    for words in ["user put ada", "user list", "migrate --dry-run", SERVE] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-c", script, &small, program, &url]);
+        command.args(split(&words.replace(" --output json", "")));
+        let ended = run(command, "");
+        assert_eq!(ended.code, Some(1), "{words}: {ended:?}");
+        assert!(ended.err.contains(r#""reason":"STORE_FULL""#), "{words}: {ended:?}");
+    }
+}

@@ -56,9 +56,14 @@ async fn the_replicas_are_listed_with_their_release_and_their_lag(h: Harness) {
         assert_eq!((&replica.waited_time, replica.waited_count), (&None, 0));
     }
     other.running.stop().await;
+    h.root().await.put_workspace("since-its-end").await;
     let listed = replicas(&monitor).await;
     let ended = listed.iter().filter(|replica| replica.state() == ReplicaState::Ended);
     assert!(ended.clone().all(|replica| replica.end_time.is_some()));
+    assert!(
+        ended.clone().all(|replica| replica.revision_lag == 0),
+        "it follows nothing: {listed:?}"
+    );
     assert_eq!((ended.count(), listed.len()), (1, 2));
     // In pages of one.
     let mut page_token = String::new();

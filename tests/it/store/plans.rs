@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use sophic_auth::model::{CredentialKind, CredentialState, Digest, Scope, Timestamp};
-use sophic_auth::store::{CredentialFilter, CredentialOrder, CredentialPosition};
+use sophic_auth::store::{CredentialFilter, CredentialOrder, CredentialPosition, UsePosition};
 
 use super::raw;
 use super::samples::{credential_id, user_id, workspace_id};
@@ -27,23 +27,29 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros((START + seconds) * 1_000_000).expect("a time of this century")
 }
 
-/// Returns statements that create a thousand workspaces and users. The first of them own half of all credentials.
-fn statements(postgres: bool, rows: u32) -> String {
-    let (series, id, digest, time) = if postgres {
-        (
+/// Returns SQL for a series of the numbers `x` from 0 to LAST, and for the id and the time that belong to `x`, with `S`
+/// for a number of seconds.
+const fn dialect(postgres: bool) -> [&'static str; 3] {
+    if postgres {
+        [
             "generate_series(0, LAST) AS t(x)",
             "('00000000-0000-7000-8000-' || lpad(x::text, 12, '0'))::uuid",
-            "sha256(x::text::bytea)",
             "(timestamptz '2026-01-01 00:00:00Z' + (S) * interval '1 second')",
-        )
+        ]
     } else {
-        (
+        [
             "(WITH RECURSIVE t(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM t WHERE x < LAST) SELECT x FROM t)",
             "CAST(printf('%016d', x) AS BLOB)",
-            "CAST(printf('%032d', x) AS BLOB)",
             "((1767225600 + (S)) * 1000000)",
-        )
-    };
+        ]
+    }
+}
+
+/// Returns statements that create a thousand workspaces and users. The first of them own half of all credentials.
+fn statements(postgres: bool, rows: u32) -> String {
+    let [series, id, time] = dialect(postgres);
+    let digest =
+        if postgres { "sha256(x::text::bytea)" } else { "CAST(printf('%032d', x) AS BLOB)" };
     let series = |last: u32| series.replace("LAST", &last.to_string());
     let time = |seconds: &str| time.replace('S', seconds);
     let silent = if postgres {
@@ -219,9 +225,55 @@ async fn no_list_scans_the_whole_table(store: TestStore) {
         ["Seq Scan", "Sort", "TEMP B-TREE", "SCAN c"].iter().any(|mark| line.contains(mark))
     };
     assert!(!plan.is_empty() && !plan.iter().any(reads_all), "{plan:#?}");
+    let plan = plan_of_workspace_pats(&store).await;
+    let _ = write!(
+        shown,
+        "\nthe personal access tokens that have acted in a workspace:\n\n```text\n{plan}\n```\n"
+    );
     if update {
         document(&store, postgres, &shown).await;
     }
+}
+
+/// Returns the plan of a page of the tokens that have acted in a workspace, of which it reads no more than its own.
+async fn plan_of_workspace_pats(store: &TestStore) -> String {
+    let postgres = store.database.is_postgres();
+    let [series, id, time] = dialect(postgres);
+    let (series, time) = (series.replace("LAST", &(ROWS - 1).to_string()), time.replace('S', "x"));
+    // Every token has acted in the same workspace.
+    let uses = format!(
+        "INSERT INTO workspace_uses (workspace_id, generation, credential_id, last_use_time) \
+         SELECT 'w0', 0, {id}, {time} FROM {series} WHERE x % 2 = 1; {}",
+        if postgres { "ANALYZE workspace_uses" } else { "" }
+    );
+    raw::run(&store.database, &uses).await;
+    let after = UsePosition {
+        time: at(i64::from(ROWS / 2)),
+        id: sophic_auth::model::CredentialId(uuid::Uuid::max()),
+    };
+    for after in [None, Some(after)] {
+        let page = store.list_workspace_pats(&workspace_id("w0"), 0, after, 51).await;
+        let page = page.expect("a page");
+        let first = if after.is_some() { ROWS / 2 - 1 } else { ROWS - 1 };
+        assert_eq!((page.len(), page[0].last_use_time), (51, Some(at(i64::from(first)))));
+    }
+    let plan = store.explain_workspace_pats(&workspace_id("w0"), 0, Some(after), 51).await;
+    let plan = plan.expect("a plan");
+    let walk = plan.iter().find(|line| line.contains("workspace_uses")).expect("it reads them");
+    let walks = if postgres {
+        // Newest first, and the place is a condition of the index: nothing is read and dropped.
+        let place = "ROW(last_use_time, credential_id) <";
+        walk.contains("Index Only Scan Backward using workspace_uses_last_use")
+            && plan.iter().any(|line| line.contains("Index Cond") && line.contains(place))
+    } else {
+        let place = "(workspace_id=? AND generation=? AND (last_use_time,credential_id)<(?,?))";
+        walk.contains("COVERING INDEX workspace_uses_last_use") && walk.contains(place)
+    };
+    // There are no memberships here, so Postgres may read them all.
+    let large = ["Seq Scan on workspace_uses", "Seq Scan on credentials"];
+    let scans = plan.iter().any(|line| large.iter().any(|scan| line.contains(scan)));
+    assert!(walks && !scans, "{plan:#?}");
+    plan.join("\n")
 }
 
 /// Writes the part of the page about this store: the cost of pages at both sizes, and the plans.

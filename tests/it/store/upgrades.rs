@@ -15,6 +15,7 @@ use crate::waits::within;
 on_every_store! {
     a_crashed_server_of_an_earlier_release_is_given_up_after_its_lease,
     what_a_running_server_of_an_earlier_release_uses_is_not_removed,
+    a_contraction_is_refused_while_an_earlier_server_lives_and_applied_once_it_has_crashed,
 }
 
 /// The newest migration of release 0.1.
@@ -62,6 +63,45 @@ async fn what_a_running_server_of_an_earlier_release_uses_is_not_removed(store: 
         assert!(error.to_string().contains(said), "{said}: {error}");
     }
     assert_eq!(store.list_replicas().await.expect("a list").replicas.len(), 1);
+}
+
+async fn a_contraction_is_refused_while_an_earlier_server_lives_and_applied_once_it_has_crashed(
+    store: TestStore,
+) {
+    // The second is of a program that no longer needs what the first one removes.
+    let later = [
+        (9000, "contract_9000_0_drop_workspace_uses", "DROP TABLE workspace_uses"),
+        (9001, "expand_after_it", "CREATE TABLE after_it (id int)"),
+    ];
+    let id = ReplicaId::new(at(0), [1; 10]);
+    let mut feed = store.open_feed().await.expect("a feed");
+    feed.register(id, LEASE).await.expect("it is registered");
+    let location = store.database.location();
+    let refused = tokio::select! {
+        refused = store::migrate_beyond(&location, &later) => refused,
+        () = keep_syncing(&mut *feed, id) => unreachable!("it never ends"),
+    };
+    let error = refused.expect_err("it is running").to_string();
+    let host = format!("pid {}", std::process::id());
+    for said in
+        [&*host, "before release 9000.0", "upgrade or stop it first", "nothing was migrated"]
+    {
+        assert!(error.contains(said), "{said}: {error}");
+    }
+    raw::run(&store.database, "SELECT * FROM workspace_uses").await;
+    raw::try_run(&store.database, "SELECT * FROM after_it").await.expect_err("nothing was done");
+    // From now on it publishes nothing any more, like a server that was killed.
+    let migrated = store::migrate_beyond(&location, &later).await.expect("it is given up");
+    assert_eq!((migrated.names.len(), migrated.to), (2, 9001), "{migrated:?}");
+    let replicas = store.list_replicas().await.expect("a list");
+    assert!(replicas.replicas.is_empty() && replicas.ended == [id], "{replicas:?}");
+    raw::try_run(&store.database, "SELECT * FROM workspace_uses").await.expect_err("it is gone");
+    raw::run(&store.database, "SELECT * FROM after_it").await;
+    let again = store::migrate_beyond(&location, &later).await.expect("there is nothing to do");
+    assert_eq!(again.from, again.to);
+    // This program is of an earlier release now, and would need what is gone.
+    let refused = store::open_existing(&location).await.map(drop);
+    assert!(matches!(refused, Err(StoreError::SchemaTooNew { found: 9000 | 9001, .. })));
 }
 
 /// Publishes again and again, as a running server does.

@@ -140,7 +140,8 @@ pub enum Role {
     Member = 2,
     /// Also manages the workspace's keys.
     Admin = 3,
-    /// The same as admin.
+    /// Has the scopes of an admin, manages the keys too, and alone governs personal access tokens in the workspace: sees which
+    /// have acted there and bars them (ListWorkspacePats, BarPat). Alone reads the audit log of the workspace.
     Owner = 4,
 }
 impl Role {
@@ -2497,7 +2498,7 @@ pub struct Replica {
     /// It has applied the changes up to this revision.
     #[prost(uint64, tag = "7")]
     pub applied_revision: u64,
-    /// Number of revisions by which that is behind the newest one.
+    /// Number of revisions by which that is behind the newest one. 0 once it has ended: it follows nothing any more.
     #[prost(uint64, tag = "8")]
     pub revision_lag: u64,
     /// How long it may answer from memory after a sync with the store.
