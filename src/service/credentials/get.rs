@@ -42,7 +42,7 @@ impl Service {
             CredentialChoice::Token(text) => {
                 let found = self.find_visible_by_token(context, text, acting_user.as_ref());
                 let hides = acting_user.is_some();
-                like_unknown_token(hides, found, |found| found.is_some()).await?
+                like_unknown_token(hides, found, Option::is_some).await?
             }
         };
         let found = found.filter(|found| kind.is_none_or(|kind| kind == found.kind));

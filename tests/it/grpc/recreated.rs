@@ -139,7 +139,7 @@ async fn only_the_present_exists(
         ..Default::default()
     };
     let dry = dashboard.auth().bulk_revoke(bulk).await.expect("they may").into_inner();
-    assert_eq!(dry.count, 1);
+    assert_eq!(dry.revoked_count, 1);
     // The system sees both, and how the earlier one ended.
     let system = ListCredentialsRequest { acting_user: String::new(), ..owned };
     assert_eq!(ids(root, system).await, [earlier.id.clone(), present.id]);

@@ -247,7 +247,7 @@ async fn the_credentials_of_an_earlier_owner_are_hidden_in_every_order(store: Te
         last_use: Some(used),
         ..made
     });
-    write(&**store, async |tx: &mut dyn WriteTx| {
+    write(&*store, async |tx: &mut dyn WriteTx| {
         tx.put_workspace(&acme).await.expect("it is put");
         tx.put_user(&ada).await.expect("they are put");
         for (number, credential) in (61..).zip(&since) {
