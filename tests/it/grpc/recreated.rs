@@ -127,10 +127,10 @@ async fn only_the_present_exists(
     let (by_time, by_use) = (CredentialOrder::CreateTimeDesc, CredentialOrder::LastUseTime);
     for (request, order) in [(&all, by_time), (&all, by_use), (&owned, by_time), (&owned, by_use)] {
         let request = ListCredentialsRequest { order: order.into(), ..request.clone() };
-        assert_eq!(ids(dashboard, request).await, [present.id.clone()], "{order:?}");
+        assert_eq!(ids(dashboard, request).await, [present.id.as_str()], "{order:?}");
     }
     let family = ListCredentialsRequest { family_id: earlier.family_id.clone(), ..all };
-    assert_eq!(ids(dashboard, family).await, [String::new(); 0]);
+    assert_eq!(ids(dashboard, family).await, Vec::<String>::new());
     let bulk = BulkRevokeRequest {
         workspace: workspace.to_owned(),
         user: of_user.to_owned(),
