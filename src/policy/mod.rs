@@ -57,14 +57,19 @@ pub fn access_to_user_pats(acting_user: &UserId, owner: &UserId) -> AccessOutcom
 }
 
 /// Returns the access to see, change and revoke this credential. `role` is the acting user's role in the workspace of a
-/// key, if any.
+/// key, if any. `generation` is the present one of the owner: the credentials of an earlier owner with the same id are
+/// nobody's.
 ///
 /// A credential that a user may not manage is hidden, so the result is never [`AccessOutcome::Forbidden`].
 pub fn access_to_credential(
     acting_user: &UserId,
     credential: &Credential,
     role: Option<Role>,
+    generation: i64,
 ) -> AccessOutcome {
+    if credential.generation < generation {
+        return AccessOutcome::Hidden;
+    }
     let access = match (credential.kind, &credential.owner) {
         (CredentialKind::Key, Owner::Workspace(_)) => access_to_workspace_keys(role),
         (CredentialKind::Pat, Owner::User { id, .. }) => access_to_user_pats(acting_user, id),

@@ -43,19 +43,19 @@ fn pats_are_managed_by_their_own_user_and_nobody_else() {
 fn a_key_that_the_acting_user_may_not_manage_is_hidden() {
     let key = owned_by(Owner::Workspace(WorkspaceId::parse("w").expect("a well-formed id")));
     for role in [Role::Admin, Role::Owner] {
-        assert_eq!(access_to_credential(&user("ada"), &key, Some(role)), AccessOutcome::Allowed);
+        assert_eq!(access_to_credential(&user("ada"), &key, Some(role), 0), AccessOutcome::Allowed);
     }
     for role in [None, Some(Role::Viewer), Some(Role::Member)] {
-        assert_eq!(access_to_credential(&user("ada"), &key, role), AccessOutcome::Hidden);
+        assert_eq!(access_to_credential(&user("ada"), &key, role, 0), AccessOutcome::Hidden);
     }
 }
 
 #[test]
 fn no_role_gives_access_to_the_pat_of_another_user() {
     let pat = owned_by(Owner::User { id: user("ada"), max_role: Role::Owner });
-    assert_eq!(access_to_credential(&user("ada"), &pat, None), AccessOutcome::Allowed);
+    assert_eq!(access_to_credential(&user("ada"), &pat, None, 0), AccessOutcome::Allowed);
     for role in Role::ALL {
-        assert_eq!(access_to_credential(&user("bob"), &pat, Some(role)), AccessOutcome::Hidden);
+        assert_eq!(access_to_credential(&user("bob"), &pat, Some(role), 0), AccessOutcome::Hidden);
     }
 }
 
@@ -66,4 +66,17 @@ fn owners_see_the_pats_that_act_in_their_workspace_and_nobody_else_does() {
         assert_eq!(access_to_workspace_pats(Some(role)), AccessOutcome::Forbidden);
     }
     assert_eq!(access_to_workspace_pats(None), AccessOutcome::Hidden);
+}
+
+#[test]
+fn the_credentials_of_an_earlier_owner_with_the_same_id_are_hidden() {
+    let key = owned_by(Owner::Workspace(WorkspaceId::parse("w").expect("a well-formed id")));
+    let pat = owned_by(Owner::User { id: user("ada"), max_role: Role::Owner });
+    for credential in [key, pat] {
+        let access = |generation| {
+            access_to_credential(&user("ada"), &credential, Some(Role::Owner), generation)
+        };
+        assert_eq!(access(credential.generation), AccessOutcome::Allowed);
+        assert_eq!(access(credential.generation + 1), AccessOutcome::Hidden);
+    }
 }

@@ -59,7 +59,7 @@ pub struct CredentialFilter {
     /// Credentials in this state.
     pub state: Option<CredentialState>,
     /// Credentials that this user may see: the user's personal access tokens, and the keys of workspaces in which
-    /// the user is an admin or owner.
+    /// the user is an admin or owner. Those of an earlier owner with the same id are hidden.
     pub visible_to: Option<UserId>,
     /// Credentials created by this creator.
     pub creator: Option<String>,
@@ -215,6 +215,30 @@ pub(super) fn is_impossible(filter: &CredentialFilter) -> bool {
         || (filter.workspace_id.is_some() && owned_by == Some(OwnerKind::User))
         || (filter.user_id.is_some() && owned_by == Some(OwnerKind::Workspace))
         || other_viewer.is_some_and(|(user, viewer)| user != viewer)
+}
+
+/// An owner whose credentials a user may see.
+pub(super) struct VisibleOwner {
+    /// The workspace. `None` for the user itself.
+    pub(super) workspace_id: Option<WorkspaceId>,
+    /// Whether it was deleted and created again. Credentials of its earlier generations are then skipped row by row.
+    pub(super) recreated: bool,
+}
+
+/// Splits a filter for an acting user into one walk for each of these owners.
+pub(super) fn walks_by_owner(
+    filter: &CredentialFilter,
+    owners: Vec<VisibleOwner>,
+) -> Vec<(CredentialFilter, bool)> {
+    let walk = |VisibleOwner { workspace_id, recreated }| {
+        let filter = match workspace_id {
+            Some(id) => CredentialFilter { workspace_id: Some(id), ..filter.clone() },
+            None => CredentialFilter { user_id: filter.visible_to.clone(), ..filter.clone() },
+        };
+        (filter, recreated)
+    };
+    let walks = owners.into_iter().map(walk);
+    walks.filter(|(walk, _)| !is_impossible(walk)).collect()
 }
 
 /// Merges the pages of several walks into one page.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::column_reader::{ColumnReader, Columns};
+use super::listing::VisibleOwner;
 use super::sql::{USER_COLUMNS, WORKSPACE_COLUMNS};
 use super::{
     Change, ChangedEntity, ClaimedRequest, CredentialPosition, Incarnation, IncarnationId,
@@ -297,9 +298,11 @@ fn parse_roles(text: &str) -> Option<Box<[(WorkspaceId, Role)]>> {
     text.split(',').map(role).collect()
 }
 
-/// Reads a workspace's id.
-pub(super) fn workspace_id(row: &impl Columns) -> Result<WorkspaceId> {
-    ColumnReader::new(row, "memberships").parsed("workspace_id", WorkspaceId::parse)
+/// Reads the id of a workspace, or NULL, and whether that owner was deleted and created again.
+pub(super) fn visible_owner(row: &impl Columns) -> Result<VisibleOwner> {
+    let mut columns = ColumnReader::new(row, "memberships");
+    let workspace_id = columns.maybe_parsed("workspace_id", WorkspaceId::parse)?;
+    Ok(VisibleOwner { workspace_id, recreated: columns.flag("generation")? })
 }
 
 /// Reads a workspace's id and policy.

@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 
-use crate::model::{AuditEvent, Credential, CredentialId, CredentialState, Timestamp};
+use crate::model::{AuditEvent, Credential, CredentialId, CredentialState, TargetKind, Timestamp};
 use crate::service::{Result, Service};
-use crate::store::AuditFilter;
+use crate::store::{AuditFilter, AuditOrder};
 
-/// Number of events in a page.
-const EVENTS_PER_PAGE: u32 = 1_000;
+/// Number of events in a page. They may be large, and the first is usually the one.
+const EVENTS_PER_PAGE: u32 = 20;
+/// Number of pages at most. A credential rarely changes after its end.
+const PAGES_MAX: u32 = 50;
 
 /// How a credential ended.
 #[derive(Debug, Clone)]
@@ -20,7 +22,7 @@ pub struct CredentialEnd {
     /// When it ended.
     pub time: Timestamp,
     /// Event that ended the credential, or for an expiry the event that set it. `None` if the audit log does not have
-    /// it, because it was purged or is not yet written.
+    /// it, because it was purged or is not yet written, or has it before the newest 1,000 of the credential.
     pub event: Option<AuditEvent>,
 }
 
@@ -53,17 +55,22 @@ impl Service {
     /// Returns the newest event that changed this field of the credential.
     async fn find_last_change(&self, id: CredentialId, field: &str) -> Result<Option<AuditEvent>> {
         let filter = AuditFilter {
-            target_kind: Some("credential".to_owned()),
+            target_kind: Some(TargetKind::Credential.as_str().to_owned()),
             target_id: Some(id.to_string()),
+            without_refusals: true,
+            order: AuditOrder::NewestFirst,
             ..AuditFilter::default()
         };
-        let (mut found, mut after) = (None, None);
-        loop {
+        let mut after = None;
+        for _ in 0..PAGES_MAX {
             let page = self.store.list_audit_events(&filter, after, EVENTS_PER_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(found) };
+            let Some(last) = page.last() else { break };
             after = Some(last.id);
-            found = page.into_iter().rfind(|event| changes_field(event, field)).or(found);
+            if let Some(found) = page.into_iter().find(|event| changes_field(event, field)) {
+                return Ok(Some(found));
+            }
         }
+        Ok(None)
     }
 }
 
@@ -73,5 +80,5 @@ fn changes_field(event: &AuditEvent, field: &str) -> bool {
         view.get(field).cloned()
     };
     let after = value(&event.after);
-    event.refusal.is_none() && after.is_some() && after != value(&event.before)
+    after.is_some() && after != value(&event.before)
 }

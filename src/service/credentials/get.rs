@@ -3,8 +3,9 @@
 use zeroize::Zeroizing;
 
 use super::CredentialEnd;
-use super::owner::require_visible;
-use crate::model::{Credential, CredentialId, CredentialKind, Owner, UserId};
+use super::hidden::like_unknown_token;
+use super::owner::Viewer;
+use crate::model::{Credential, CredentialId, CredentialKind, Owner, User};
 use crate::service::grant::READ;
 use crate::service::introspect::LookupOrigin;
 use crate::service::{Context, Reason, Result, Service};
@@ -32,14 +33,16 @@ impl Service {
         kind: Option<CredentialKind>,
         acting_user_id: &str,
     ) -> Result<Credential> {
-        let acting_user = READ.acting_user(context, acting_user_id)?;
-        if let Some(id) = &acting_user {
-            self.require_active(id).await?;
-        }
+        let acting_user = match READ.acting_user(context, acting_user_id)? {
+            Some(id) => Some(self.require_active(&id).await?),
+            None => None,
+        };
         let found = match choice {
             CredentialChoice::Id(id) => self.find_visible(*id, acting_user.as_ref()).await?,
             CredentialChoice::Token(text) => {
-                self.find_visible_by_token(context, text, acting_user.as_ref()).await?
+                let found = self.find_visible_by_token(context, text, acting_user.as_ref());
+                let hides = acting_user.is_some();
+                like_unknown_token(hides, found, Option::is_some).await?
             }
         };
         let found = found.filter(|found| kind.is_none_or(|kind| kind == found.kind));
@@ -66,15 +69,20 @@ impl Service {
     async fn find_visible(
         &self,
         id: CredentialId,
-        acting_user: Option<&UserId>,
+        acting_user: Option<&User>,
     ) -> Result<Option<Credential>> {
         let Some(credential) = self.store.find_credential(id).await? else { return Ok(None) };
         let Some(user) = acting_user else { return Ok(Some(credential)) };
-        let role = match &credential.owner {
-            Owner::Workspace(workspace) => self.store.find_membership(workspace, user).await?,
-            Owner::User { .. } => None,
-        };
-        let visible = require_visible(user, &credential, role).is_ok();
+        let mut viewer = Viewer { user: user.clone(), role: None, generation: None };
+        if let Owner::Workspace(id) = &credential.owner {
+            let membership = self.store.find_membership(id, &user.id).await?;
+            viewer.role = membership.map(|membership| membership.role);
+            // After the membership, so that the generation is not older than it.
+            let workspace = self.store.find_workspace(id.as_str()).await?;
+            let workspace = workspace.filter(|workspace| workspace.id == *id);
+            viewer.generation = workspace.map(|workspace| workspace.generation);
+        }
+        let visible = viewer.require_visible(&credential).is_ok();
         Ok(Some(credential).filter(|_| visible))
     }
 
@@ -84,7 +92,7 @@ impl Service {
         &self,
         context: &Context,
         text: &str,
-        acting_user: Option<&UserId>,
+        acting_user: Option<&User>,
     ) -> Result<Option<Credential>> {
         let digest = digest_to_revoke(text);
         let origin = LookupOrigin { caller: context.caller_id(), client_ip: None };
@@ -95,7 +103,7 @@ impl Service {
         };
         let visible = self.find_visible(found.credential.id, acting_user).await?;
         if visible.is_none() {
-            self.refuse_hidden_token(origin)?;
+            self.refuse_hidden_token(origin).await?;
         }
         Ok(visible)
     }

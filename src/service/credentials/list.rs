@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::owner::require_access;
 use crate::model::limits::NAME_BYTES_MAX;
 use crate::model::{
-    Credential, CredentialId, CredentialKind, CredentialState, Scope, Timestamp, UserId, Workspace,
-    WorkspaceName,
+    Credential, CredentialId, CredentialKind, CredentialState, Scope, Timestamp, User, UserId,
+    Workspace, WorkspaceName,
 };
 use crate::policy;
 use crate::service::grant::READ;
@@ -94,11 +94,10 @@ impl Service {
         }))
     }
 
-    pub(in crate::service) async fn require_active(&self, id: &UserId) -> Result<()> {
+    /// Returns the acting user. Fails if the user is disabled or does not exist.
+    pub(in crate::service) async fn require_active(&self, id: &UserId) -> Result<User> {
         let user = self.store.find_user(id).await?;
-        user.filter(|user| !user.disabled)
-            .map(drop)
-            .ok_or_else(|| Reason::ActingUserNotActive.into())
+        user.filter(|user| !user.disabled).ok_or_else(|| Reason::ActingUserNotActive.into())
     }
 
     pub(super) async fn workspace_to_list(

@@ -6,6 +6,7 @@ mod create;
 mod find_end;
 mod get;
 mod granted;
+mod hidden;
 mod list;
 mod owner;
 mod pending_ends;

@@ -1,8 +1,8 @@
 //! Locks on a credential and its owner, and the check that the acting user may manage it.
 
 use crate::model::{
-    Credential, CredentialId, CredentialKind, Membership, Owner, Role, Timestamp, User, UserId,
-    Workspace, WorkspaceId, WorkspaceName, WorkspacePolicy,
+    Credential, CredentialId, CredentialKind, Owner, Role, Timestamp, User, UserId, Workspace,
+    WorkspaceId, WorkspaceName, WorkspacePolicy,
 };
 use crate::policy::{self, AccessOutcome, EffectivePolicy};
 use crate::service::{Context, Reason, Requester, Result, Service, ServiceError};
@@ -113,9 +113,11 @@ impl Service {
     ) -> Result<(Credential, Result<LockedOwner>)> {
         // The owner of a credential never changes, so it may be read before the locks are taken in their order.
         let peeked = tx.peek_credential(id).await?;
+        let mut generation = None;
         let locked = match peeked.as_ref().map(|peeked| (peeked.kind, &peeked.owner)) {
             Some((kind, Owner::Workspace(id))) => {
                 let workspace = tx.find_workspace_row(id, self.lock_of_workspace()).await?;
+                generation = workspace.as_ref().map(|workspace| workspace.generation);
                 let policy = tx.find_workspace_policy(id, Lock::Update).await?.unwrap_or_default();
                 let policy = self.options.policy.for_kind(kind, &policy);
                 let workspace = workspace.ok_or(ServiceError::from(Reason::WorkspaceNotFound));
@@ -129,7 +131,8 @@ impl Service {
             }
             None => Err(Reason::CredentialNotFound.into()),
         };
-        let credential = lock_peeked_credential(tx, peeked.as_ref(), id, kind, acting_user).await?;
+        let peeked = peeked.as_ref().map(|peeked| (&peeked.owner, generation));
+        let credential = lock_peeked_credential(tx, peeked, id, kind, acting_user).await?;
         Ok((credential, locked))
     }
 
@@ -146,7 +149,13 @@ impl Service {
             Some(_) => tx.peek_credential(id).await?,
             None => None,
         };
-        lock_peeked_credential(tx, peeked.as_ref(), id, kind, acting_user).await
+        let mut generation = None;
+        if let Some(Owner::Workspace(id)) = peeked.as_ref().map(|peeked| &peeked.owner) {
+            let workspace = tx.find_workspace_row(id, Lock::Share).await?;
+            generation = workspace.map(|workspace| workspace.generation);
+        }
+        let peeked = peeked.as_ref().map(|peeked| (&peeked.owner, generation));
+        lock_peeked_credential(tx, peeked, id, kind, acting_user).await
     }
 
     /// Fails if the owner already has the maximum number of live credentials, not counting `counted` of them.
@@ -193,28 +202,33 @@ fn usable_user(user: &User, max_role: Role, policy: EffectivePolicy) -> Result<L
     Ok(LockedOwner { owner, generation: user.generation, policy })
 }
 
-/// Takes the remaining locks in their order: the acting user, their membership, the credential.
+/// Takes the remaining locks in their order: the acting user, their membership, the credential. `peeked` is its owner,
+/// with the generation of a workspace.
 async fn lock_peeked_credential(
     tx: &mut dyn WriteTx,
-    peeked: Option<&Credential>,
+    peeked: Option<(&Owner, Option<i64>)>,
     id: CredentialId,
     kind: Option<CredentialKind>,
     acting_user: Option<&UserId>,
 ) -> Result<Credential> {
-    let mut membership = None;
-    if let Some(user) = acting_user {
-        lock_active_user(tx, user).await?;
-        if let Some(Owner::Workspace(workspace)) = peeked.map(|peeked| &peeked.owner) {
-            membership = tx.find_membership(workspace, user, Lock::Share).await?;
+    let mut viewer = None;
+    if let Some(id) = acting_user {
+        let user = lock_active_user(tx, id).await?;
+        let mut role = None;
+        if let Some((Owner::Workspace(workspace), _)) = peeked {
+            let membership = tx.find_membership(workspace, id, Lock::Share).await?;
+            role = membership.map(|membership| membership.role);
         }
+        let generation = peeked.and_then(|(_, generation)| generation);
+        viewer = Some(Viewer { user, role, generation });
     }
     let credential = tx.find_credential(id, Lock::Update).await?;
     let credential = credential.ok_or(Reason::CredentialNotFound)?;
     if kind.is_some_and(|kind| kind != credential.kind) {
         return Err(Reason::CredentialNotFound.into());
     }
-    if let Some(user) = acting_user {
-        require_visible(user, &credential, membership)?;
+    if let Some(viewer) = viewer {
+        viewer.require_visible(&credential)?;
     }
     Ok(credential)
 }
@@ -251,14 +265,28 @@ pub(in crate::service) fn require_access(access: AccessOutcome, hidden: Reason) 
     }
 }
 
-/// Fails unless the acting user may see the credential. A user who may see it may also manage it.
-pub(in crate::service) fn require_visible(
-    user: &UserId,
-    credential: &Credential,
-    membership: Option<Membership>,
-) -> Result<()> {
-    let role = membership.map(|membership| membership.role);
-    require_access(policy::access_to_credential(user, credential, role), Reason::CredentialNotFound)
+/// An acting user who asks for a credential, and what decides whether they may see it.
+pub(super) struct Viewer {
+    pub(super) user: User,
+    /// Their role in the workspace of a key.
+    pub(super) role: Option<Role>,
+    /// The present generation of the workspace of a key. `None` if there is no such workspace.
+    pub(super) generation: Option<i64>,
+}
+
+impl Viewer {
+    /// Fails unless the acting user may see the credential. A user who may see it may also manage it.
+    pub(super) fn require_visible(&self, credential: &Credential) -> Result<()> {
+        let generation = match &credential.owner {
+            Owner::Workspace(_) => self.generation,
+            // The personal access tokens of other users are hidden in any case.
+            Owner::User { .. } => Some(self.user.generation),
+        };
+        let access = generation.map_or(AccessOutcome::Hidden, |generation| {
+            policy::access_to_credential(&self.user.id, credential, self.role, generation)
+        });
+        require_access(access, Reason::CredentialNotFound)
+    }
 }
 
 /// Returns the creator in the form that [`Credential::creator`] has.

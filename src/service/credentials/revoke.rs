@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::hidden::like_unknown_token;
 use crate::model::{
     AuditAction, AuditTarget, Credential, CredentialId, CredentialKind, ReasonText, Revision,
     UserId,
@@ -82,7 +83,9 @@ impl Service {
             let why = why.as_ref().map(ReasonText::as_str).filter(|why| !why.is_empty());
             let found = match &target {
                 RevokeTarget::Token(text) | RevokeTarget::KnownToken(text, _) => {
-                    this.lock_credential_by_token(&context, text, acting_user.as_ref()).await?
+                    let found = this.lock_credential_by_token(&context, text, acting_user.as_ref());
+                    let is_found = |found: &ByToken| matches!(found, ByToken::Locked(..));
+                    like_unknown_token(acting_user.is_some(), found, is_found).await?
                 }
                 RevokeTarget::Id(id, kind) => {
                     let mut tx = this.begin("revoke").await?;
@@ -169,7 +172,7 @@ impl Service {
             match self.lock_credential(&mut *tx, id, None, acting_user).await {
                 Err(error) if error.reason == Reason::CredentialNotFound => {
                     drop(tx);
-                    self.refuse_hidden_token(origin)?;
+                    self.refuse_hidden_token(origin).await?;
                     return Ok(ByToken::Hidden);
                 }
                 locked => drop(locked?),

@@ -62,11 +62,15 @@ impl Service {
     /// Counts a look-up whose token the requester may not know of, like one that found no token.
     ///
     /// # Errors
-    /// [`Reason::UnknownTokensTooMany`] where an unknown token would have been refused.
-    pub(in crate::service) fn refuse_hidden_token(&self, origin: LookupOrigin) -> Result<()> {
+    /// [`Reason::UnknownTokensTooMany`] where an unknown token would have been refused, after the same wait.
+    pub(in crate::service) async fn refuse_hidden_token(&self, origin: LookupOrigin) -> Result<()> {
         let Some(caller) = origin.caller else { return Ok(()) };
-        if !self.unknown_rate.admits(caller, origin.client_ip) {
-            return Err(Reason::UnknownTokensTooMany.into());
+        let admits = || self.unknown_rate.admits(caller, origin.client_ip);
+        if !admits() {
+            self.lookup.catch_up().await;
+            if !admits() {
+                return Err(Reason::UnknownTokensTooMany.into());
+            }
         }
         self.unknown_rate.count(caller, origin.client_ip);
         Ok(())

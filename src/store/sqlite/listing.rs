@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use super::{Result, SqliteStore, read, sql_time};
 use crate::model::limits::LIST_SCAN_MAX;
 use crate::model::{CredentialState, Digest, Timestamp, UserId, WorkspaceId};
-use crate::store::listing::{self, Driver, SelectiveFilter, Side};
+use crate::store::listing::{self, Driver, SelectiveFilter, Side, VisibleOwner};
 use crate::store::sql::{credential_columns, select_credentials, select_digests};
 use crate::store::{
     CredentialFilter, CredentialOrder, CredentialPage, CredentialPosition, ListingStore, row,
@@ -28,8 +28,9 @@ impl ListingStore for SqliteStore {
     ) -> Result<CredentialPage> {
         read!(self, async |db| {
             let mut parts = Vec::new();
-            for filter in walks_of(db, filter).await? {
-                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+            for (filter, recreated) in walks_of(db, filter).await? {
+                let driver = Driver::of(&filter);
+                let walk = Walk { driver, filter: &filter, recreated, now, after, limit };
                 parts.push(walk.run(db).await?);
             }
             Ok(listing::merge(filter.order, parts, limit))
@@ -45,8 +46,9 @@ impl ListingStore for SqliteStore {
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
             let mut plans = Vec::new();
-            for filter in walks_of(db, filter).await? {
-                let walk = Walk { driver: Driver::of(&filter), filter: &filter, now, after, limit };
+            for (filter, recreated) in walks_of(db, filter).await? {
+                let driver = Driver::of(&filter);
+                let walk = Walk { driver, filter: &filter, recreated, now, after, limit };
                 let (end, selective) = walk.plan(db).await?;
                 let mut query = Query::new("EXPLAIN QUERY PLAN ");
                 walk.push_page(&mut query, end, selective);
@@ -81,45 +83,49 @@ impl ListingStore for SqliteStore {
     }
 }
 
-/// Returns the filters to walk, one index each. A list for an acting user takes one walk for each owner that the user
-/// may see.
+/// Returns the filters to walk, one index each, and whether the owner was deleted and created again. A list for an
+/// acting user takes one walk for each owner that the user may see.
 async fn walks_of(
     db: &mut SqliteConnection,
     filter: &CredentialFilter,
-) -> Result<Vec<CredentialFilter>> {
+) -> Result<Vec<(CredentialFilter, bool)>> {
     if listing::is_impossible(filter) {
         return Ok(Vec::new());
     }
-    let whose = filter.workspace_id.is_some() || filter.user_id.is_some();
-    let Some(user) = filter.visible_to.as_ref().filter(|_| !whose) else {
-        return Ok(vec![filter.clone()]);
-    };
-    let mut walks = vec![CredentialFilter { user_id: Some(user.clone()), ..filter.clone() }];
-    for id in administered_workspaces(db, user).await? {
-        walks.push(CredentialFilter { workspace_id: Some(id), ..filter.clone() });
-    }
-    walks.retain(|walk| !listing::is_impossible(walk));
-    Ok(walks)
+    let Some(user) = &filter.visible_to else { return Ok(vec![(filter.clone(), false)]) };
+    let owners = visible_owners(db, user, filter).await?;
+    Ok(listing::walks_by_owner(filter, owners))
 }
 
-/// Returns the workspaces of which the user is an admin or owner.
-async fn administered_workspaces(
+/// Returns the user, and the workspaces of the filter of which the user is an admin or owner.
+async fn visible_owners(
     db: &mut SqliteConnection,
     user: &UserId,
-) -> Result<Vec<WorkspaceId>> {
+    filter: &CredentialFilter,
+) -> Result<Vec<VisibleOwner>> {
     let rows = sqlx::query(
-        "SELECT workspace_id FROM memberships WHERE user_id = $1 AND role >= 3 ORDER BY workspace_id",
+        "SELECT NULL, u.generation > 0 FROM users AS u WHERE u.id = $1 \
+         UNION ALL \
+         SELECT w.id, w.generation > 0 \
+         FROM memberships AS m \
+         JOIN workspaces AS w ON w.id = m.workspace_id \
+         WHERE m.user_id = $1 AND m.role >= 3 AND NOT $2 AND ($3 IS NULL OR w.id = $3) \
+         ORDER BY 1",
     )
     .bind(user.as_str())
+    .bind(filter.user_id.is_some())
+    .bind(filter.workspace_id.as_ref().map(WorkspaceId::as_str))
     .fetch_all(db)
     .await?;
-    rows.iter().map(row::workspace_id).collect()
+    rows.iter().map(row::visible_owner).collect()
 }
 
 /// A walk along one index.
 struct Walk<'f> {
     driver: Driver,
     filter: &'f CredentialFilter,
+    /// Whether the owner may have credentials of an earlier generation, which the acting user may not see.
+    recreated: bool,
     now: Timestamp,
     after: Option<CredentialPosition>,
     limit: u32,
@@ -142,7 +148,7 @@ impl Walk<'_> {
         &self,
         db: &mut SqliteConnection,
     ) -> Result<(Option<CredentialPosition>, Option<SelectiveFilter>)> {
-        if !self.driver.needs_row_filter(self.filter) {
+        if !self.recreated && !self.driver.needs_row_filter(self.filter) {
             return Ok((None, None));
         }
         let mut query = Query::new(match self.filter.order {
@@ -234,6 +240,7 @@ impl Walk<'_> {
     fn push_filtered(&self, query: &mut Query) {
         let filter = self.filter;
         if let Some(user) = &filter.visible_to {
+            query.push(" AND c.generation >= COALESCE(w.generation, u.generation)");
             // Evaluated once, not for each row.
             if let Some(workspace) = &filter.workspace_id {
                 query

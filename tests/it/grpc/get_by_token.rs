@@ -1,12 +1,15 @@
 //! GetCredential by token: which credential a text is the token of, since when it has ended, and who ended it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sophic_auth::grpc::pb::{
-    CreateKeyRequest, CreatePatRequest, CredentialState, DisableRequest, GetCredentialRequest,
-    GetCredentialResponse, RevokeRequest, Role, Scope, UpdateCredentialRequest, revoke_request,
+    self, CreateKeyRequest, CreatePatRequest, CredentialState, DisableRequest,
+    GetCredentialRequest, GetCredentialResponse, RevokeRequest, Role, Scope,
+    UpdateCredentialRequest, revoke_request,
 };
-use sophic_auth::model::Permission;
+use sophic_auth::model::{AuditEvent, EventId, Permission};
+use sophic_auth::store::AuditFilter;
 use tonic::{Code, Status};
 
 use super::refusal::{fields, refused};
@@ -20,7 +23,9 @@ on_every_store! {
     exactly_one_of_id_and_token_is_required,
     an_acting_user_finds_only_what_they_may_manage,
     a_hidden_token_counts_and_is_refused_like_an_unknown_one,
+    a_hidden_token_is_refused_no_sooner_than_an_unknown_one,
     an_ended_credential_says_since_when_and_by_whom,
+    the_end_is_found_behind_later_events,
     an_expired_credential_names_who_set_the_expiry,
     what_ends_with_its_owner_names_who_deleted_the_owner,
     an_imported_token_is_found_whatever_the_server_accepts,
@@ -135,8 +140,35 @@ async fn a_hidden_token_counts_and_is_refused_like_an_unknown_one(h: Harness) {
     }
 }
 
+async fn a_hidden_token_is_refused_no_sooner_than_an_unknown_one(h: Harness) {
+    let (root, _) = cast(&h).await;
+    let server = h.another(|config| config.cache.unknown_rate_max = 1).await;
+    let pat = root.create_pat("mia", &[Scope::Read], Role::Owner).await.token;
+    let dashboard = h.caller("one", &[Permission::CredentialsWrite]).await.via(&server);
+    // Below the rate and above it.
+    for _ in 0..6 {
+        for token in [&*pat, "nobody's"] {
+            let begin = Instant::now();
+            get(&dashboard, by_token(token, "adam")).await.expect_err("it is not his");
+            assert!(begin.elapsed() >= NOT_FOUND_MIN, "{:?}", begin.elapsed());
+            let revoke = RevokeRequest {
+                credential: Some(revoke_request::Credential::Token(token.to_owned())),
+                acting_user: "adam".to_owned(),
+                ..Default::default()
+            };
+            let begin = Instant::now();
+            let revoked = dashboard.auth().revoke(revoke).await.map(tonic::Response::into_inner);
+            assert!(revoked.is_err() || revoked.is_ok_and(|done| done.effective_time.is_none()));
+            assert!(begin.elapsed() >= NOT_FOUND_MIN, "{:?}", begin.elapsed());
+        }
+    }
+    assert_eq!(refused(get(&dashboard, by_token(&pat, "adam")).await).0, Code::ResourceExhausted);
+}
+
 /// Time until an expiry. Long enough for the call that sets it.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(2);
+/// Shortest time until a token that the acting user may not see is refused.
+const NOT_FOUND_MIN: Duration = Duration::from_millis(20);
 
 fn id_of(response: GetCredentialResponse) -> String {
     response.credential.expect("a credential").id
@@ -173,6 +205,44 @@ async fn an_ended_credential_says_since_when_and_by_whom(h: Harness) {
         assert_eq!((&*end.caller, &*end.acting_user), ("root", ""));
         assert_eq!((&*end.action, &*end.reason), ("credential.revoke", "leaked"));
     }
+}
+
+async fn the_end_is_found_behind_later_events(h: Harness) {
+    let (root, dashboard) = cast(&h).await;
+    let key = root.create_key("acme", &[Scope::Read]).await;
+    let mut credential = key.credential.expect("it is given");
+    let disable = DisableRequest {
+        credential_id: credential.id.clone(),
+        acting_user: "adam".to_owned(),
+        ..Default::default()
+    };
+    dashboard.auth().disable(disable).await.expect("he may");
+    let end = async || get(&root, by_token(&key.token, "")).await.expect("it is found").end;
+    // More than two pages of events.
+    for number in 0..45 {
+        credential.name = format!("ci {number}");
+        let update = UpdateCredentialRequest {
+            credential: Some(pb::Credential { etag: String::new(), ..credential.clone() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["name".to_owned()] }),
+            ..Default::default()
+        };
+        root.auth().update_credential(update).await.expect("it is changed");
+    }
+    let found = end().await.expect("it has ended");
+    assert_eq!((&*found.acting_user, &*found.action), ("adam", "credential.disable"));
+    // More than are examined. The credential has ended all the same.
+    let store = h.database.open().await;
+    let newest = store.list_audit_events(&AuditFilter::default(), None, 1_000).await;
+    let newest = newest.expect("a page").pop().expect("an event");
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let numbered = |number: u128| {
+        let id = EventId(uuid::Uuid::from_u128(newest.id.0.as_u128() + number));
+        AuditEvent { id, ..newest.clone() }
+    };
+    tx.insert_audit_events(&(1..1_000).map(numbered).collect::<Vec<_>>()).await.expect("they fit");
+    tx.commit(&numbered(1_000)).await.expect("it commits");
+    let found = end().await.expect("it has ended");
+    assert_eq!((found.state(), &*found.action), (CredentialState::Disabled, ""));
 }
 
 async fn an_expired_credential_names_who_set_the_expiry(h: Harness) {

@@ -45,6 +45,7 @@ mod pools;
 mod purge;
 mod put;
 mod reasons;
+mod recreated;
 mod redact_user;
 pub(crate) mod refusal;
 mod reserved_slugs;

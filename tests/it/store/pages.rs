@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sophic_auth::model::{
-    Credential, CredentialKind, CredentialState, LastUse, Role, Scope, Timestamp,
+    Credential, CredentialKind, CredentialState, LastUse, Role, Scope, Timestamp, User, Workspace,
 };
 use sophic_auth::store::{CredentialFilter, CredentialOrder, CredentialPosition, WriteTx};
 
@@ -17,6 +17,7 @@ use crate::waits::within;
 on_every_store! {
     every_filter_in_every_order_matches_a_naive_implementation,
     the_credentials_visible_to_a_user_are_one_list_in_every_order,
+    the_credentials_of_an_earlier_owner_are_hidden_in_every_order,
     a_prefix_is_matched_literally,
     credentials_never_used_come_first_by_last_use,
 }
@@ -230,6 +231,38 @@ async fn the_credentials_visible_to_a_user_are_one_list_in_every_order(store: Te
                     let listed = listed(&store, &filter, limit).await;
                     assert_eq!(listed, expected, "{filter:?} by {limit}");
                 }
+            }
+        }
+    }
+}
+
+async fn the_credentials_of_an_earlier_owner_are_hidden_in_every_order(store: TestStore) {
+    fill(&store).await;
+    // Each of Ada and acme was deleted and created again, and has one credential since.
+    let acme = Workspace { generation: 1, ..workspace("acme") };
+    let ada = User { generation: 1, ..user("ada") };
+    let used = LastUse { time: at(800), ip: None };
+    let since = [key(&acme, 61), pat(&ada, 62)].map(|made| Credential {
+        expire_time: Some(at(2_000)),
+        last_use: Some(used),
+        ..made
+    });
+    write(&*store, async |tx: &mut dyn WriteTx| {
+        tx.put_workspace(&acme).await.expect("it is put");
+        tx.put_user(&ada).await.expect("they are put");
+        for (number, credential) in (61..).zip(&since) {
+            tx.insert_credential(credential, &digest(number)).await.expect("it is made");
+        }
+    })
+    .await;
+    for filter in filters() {
+        for order in ORDERS {
+            let visible_to = Some(ada.id.clone());
+            let filter = CredentialFilter { order, visible_to, ..filter.clone() };
+            let expected = expected(&since, &filter);
+            for limit in [1, 100] {
+                let listed = listed(&store, &filter, limit).await;
+                assert_eq!(listed, expected, "{filter:?} by {limit}");
             }
         }
     }

@@ -76,7 +76,8 @@ pub struct Credential {
     /// deleted since are included, and permit nothing, even if a workspace with the same id was created again.
     #[prost(string, repeated, tag = "23")]
     pub granted_workspace_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Ids of the workspaces whose owners have barred the personal access token (BarPat), in ascending order.
+    /// Ids of the workspaces whose owners have barred the personal access token (BarPat), in ascending order. Workspaces that
+    /// were deleted since are included, and bar nothing, even if a workspace with the same id was created again.
     #[prost(string, repeated, tag = "24")]
     pub barred_workspace_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -844,7 +845,8 @@ pub struct CredentialEnd {
     pub time: ::core::option::Option<::prost_types::Timestamp>,
     /// Caller that ended it, by name, or `operator:<name>` for the command line. For an expiry: the caller that set the
     /// expiry. Empty, like all following fields, if the audit log does not have the event: it was purged, or is written a
-    /// moment later, as for the many credentials of a deleted workspace.
+    /// moment later, as for the many credentials of a deleted workspace; or if it is not among the newest 1,000 events
+    /// about the credential.
     #[prost(string, tag = "3")]
     pub caller: ::prost::alloc::string::String,
     /// Id of the user on whose behalf that caller acted. Empty: none.
@@ -1006,7 +1008,8 @@ pub struct ListCredentialsRequest {
     #[prost(string, tag = "6")]
     pub page_token: ::prost::alloc::string::String,
     /// Id of the acting user, who sees their own personal access tokens, and the keys of the workspaces of which they are
-    /// admin or owner. Required unless the caller has credentials.read or credentials.admin.
+    /// admin or owner, but none of an owner that was deleted and created again since. Required unless the caller has
+    /// credentials.read or credentials.admin.
     #[prost(string, tag = "7")]
     pub acting_user: ::prost::alloc::string::String,
     /// Only credentials of this creator, in the form of `Credential.creator`.
