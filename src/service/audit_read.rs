@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::grant::READ_AUDIT;
 use super::page::{self, Cursor, page_size};
+use super::page_item::fitting;
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations};
 use crate::model::{
     AuditAction, AuditEvent, EventId, TargetKind, Timestamp, UserId, Workspace, WorkspaceName,
@@ -126,6 +127,7 @@ impl Service {
         request: &ListAuditEvents,
     ) -> Result<AuditPage> {
         let acting_user = READ_AUDIT.acting_user(context, &request.acting_user)?;
+        check_names(&request.filter)?;
         let (filter, beginning) = self.authorised_filter(request, acting_user.as_ref()).await?;
         let mut page = if request.follows {
             self.follow_audit_log(request, &filter).await?
@@ -228,7 +230,13 @@ impl Service {
         violations.finish()?;
         let head = self.store.number_audit_events(NUMBERED_PER_CALL).await?;
         let start = self.check_position(&head, asked).await?;
-        let found = self.store.list_numbered_events(filter, start.number, head.last, size).await?;
+        let mut found =
+            self.store.list_numbered_events(filter, start.number, head.last, size).await?;
+        let fit = fitting(&found.events);
+        if fit < found.events.len() {
+            found.events.truncate(fit);
+            found.examined = found.events.last().map_or(start.number, |last| last.number);
+        }
         let position = if found.examined == start.number {
             start
         } else {
@@ -267,6 +275,24 @@ impl Service {
             _ => Ok(position),
         }
     }
+}
+
+/// Refuses names that no event has, which would find nothing and look like a clean log.
+fn check_names(filter: &AuditFilter) -> Result<()> {
+    let mut violations = Violations::default();
+    if let Some(kind) = &filter.target_kind
+        && TargetKind::from_name(kind).is_none()
+    {
+        let kinds = TargetKind::ALL.map(TargetKind::as_str);
+        violations.add("target_kind", format!("must be one of {}", kinds.join(", ")));
+    }
+    if let Some(action) = &filter.action
+        && AuditAction::from_name(action).is_none()
+    {
+        let actions: Vec<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
+        violations.add("action", format!("must be one of {}", actions.join(", ")));
+    }
+    violations.finish()
 }
 
 /// Returns the position that the request names. A page token is as good as a resume token, so that programs that turn
