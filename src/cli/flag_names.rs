@@ -72,12 +72,12 @@ pub(super) fn by_flags(error: &ServiceError) -> ServiceError {
 
 /// Names the flags in a description. A field stands in backticks there, or has an underscore.
 fn description(names: &[(String, String)], text: &str) -> String {
-    let mut named = text.to_owned();
+    let mut shown_text = text.to_owned();
     for (field, shown) in names {
-        named = named.replace(&format!("`{field}`"), shown);
+        shown_text = shown_text.replace(&format!("`{field}`"), shown);
     }
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let words = named.split_inclusive(|c| !is_word(c)).map(|part| {
+    let words = shown_text.split_inclusive(|c| !is_word(c)).map(|part| {
         let word = part.trim_end_matches(|c| !is_word(c));
         let shown = word.contains('_').then(|| of(names, word)).flatten();
         shown.map_or_else(|| part.to_owned(), |shown| part.replacen(word, shown, 1))
@@ -98,8 +98,8 @@ mod tests {
         assert_eq!(of(&names, "filter.created_before"), Some("--created-before"));
         assert_eq!(of(&names, "page_token"), None);
         let text = "one of `workspace`, `creator`, family_id and unused_for: not page_token, of a workspace";
-        let named = "one of --workspace, --creator, --family and --unused-for: not page_token, of a workspace";
-        assert_eq!(description(&names, text), named);
+        let expected = "one of --workspace, --creator, --family and --unused-for: not page_token, of a workspace";
+        assert_eq!(description(&names, text), expected);
         let put = command.find_subcommand("workspace").expect("the command");
         let names = super::names(put.find_subcommand("put").expect("the command"));
         assert_eq!(of(&names, "workspace.slug"), Some("SLUG"));

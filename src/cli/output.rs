@@ -104,7 +104,7 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
     if format != Output::Json {
         let place = place.filter(|place| !message.contains(place));
         let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
-        return write_last_line(format!("error: {message}{place}"));
+        return write_last_line(&format!("error: {message}{place}"));
     }
     let (reason, exit_code) = failure::classify(error);
     let mut fields = json!({"message": message, "exit_code": exit_code, "reason": reason});
@@ -115,8 +115,7 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
         if !error.violations.is_empty() {
             let named = flag_names::by_flags(error).violations;
             let violations = error.violations.iter().zip(&named).map(|(violation, named)| {
-                let mut shown =
-                    json!({"field": violation.field, "description": named.description});
+                let mut shown = json!({"field": violation.field, "description": named.description});
                 if let Some(flag) = flag_names::of_field(&violation.field) {
                     shown["flag"] = flag.into();
                 }
@@ -128,13 +127,13 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
             fields["metadata"][*key] = value.as_str().into();
         }
     }
-    write_last_line(json!({"error": fields}).to_string());
+    write_last_line(&json!({"error": fields}).to_string());
 }
 
 /// Prints the last line to standard error. Does not wait for a blocked reader.
-fn write_last_line(text: String) {
+fn write_last_line(text: &str) {
     // People paste tokens into names of files and other values that errors repeat.
-    let text = redact_tokens(&text).into_owned();
+    let text = redact_tokens(text).into_owned();
     // A failure to write to standard error cannot be reported.
     with_timeout(move || drop(writeln!(std::io::stderr(), "{text}")));
 }

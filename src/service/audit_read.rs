@@ -127,7 +127,7 @@ impl Service {
         request: &ListAuditEvents,
     ) -> Result<AuditPage> {
         let acting_user = READ_AUDIT.acting_user(context, &request.acting_user)?;
-        check_names(&request.filter)?;
+        self.check_names(&request.filter).await?;
         let (filter, beginning) = self.authorised_filter(request, acting_user.as_ref()).await?;
         let mut page = if request.follows {
             self.follow_audit_log(request, &filter).await?
@@ -143,6 +143,29 @@ impl Service {
             }
         }
         Ok(page)
+    }
+
+    /// Refuses names of actions and of kinds that do not exist, which would find nothing and look like a clean log. Those
+    /// of a newer program exist once the log has an event with them.
+    async fn check_names(&self, filter: &AuditFilter) -> Result<()> {
+        let mut violations = Violations::default();
+        let kind = filter.target_kind.clone();
+        if kind.as_deref().is_some_and(|kind| TargetKind::from_name(kind).is_none()) {
+            let of_kind = AuditFilter { target_kind: kind, ..AuditFilter::default() };
+            if self.store.list_audit_events(&of_kind, None, 1).await?.is_empty() {
+                let known = TargetKind::ALL.map(TargetKind::as_str).join(", ");
+                violations.add("target_kind", format!("must be one of {known}"));
+            }
+        }
+        let action = filter.action.clone();
+        if action.as_deref().is_some_and(|action| AuditAction::from_name(action).is_none()) {
+            let of_action = AuditFilter { action, ..AuditFilter::default() };
+            if self.store.list_audit_events(&of_action, None, 1).await?.is_empty() {
+                let known: Vec<_> = AuditAction::ALL.iter().map(|known| known.as_str()).collect();
+                violations.add("action", format!("must be one of {}", known.join(", ")));
+            }
+        }
+        violations.finish()
     }
 
     /// Returns the filter of what the acting user may read of the request, and since when that is theirs.
@@ -275,24 +298,6 @@ impl Service {
             _ => Ok(position),
         }
     }
-}
-
-/// Refuses names that no event has, which would find nothing and look like a clean log.
-fn check_names(filter: &AuditFilter) -> Result<()> {
-    let mut violations = Violations::default();
-    if let Some(kind) = &filter.target_kind
-        && TargetKind::from_name(kind).is_none()
-    {
-        let kinds = TargetKind::ALL.map(TargetKind::as_str);
-        violations.add("target_kind", format!("must be one of {}", kinds.join(", ")));
-    }
-    if let Some(action) = &filter.action
-        && AuditAction::from_name(action).is_none()
-    {
-        let actions: Vec<_> = AuditAction::ALL.iter().map(|action| action.as_str()).collect();
-        violations.add("action", format!("must be one of {}", actions.join(", ")));
-    }
-    violations.finish()
 }
 
 /// Returns the position that the request names. A page token is as good as a resume token, so that programs that turn

@@ -2,9 +2,7 @@
 //! past it. The largest single item, a credential or the event of its change, has about 50 or 200 kB.
 
 use crate::model::limits::PAGE_BYTES_MAX;
-use crate::model::{
-    AuditEvent, Caller, Credential, Membership, User, Workspace, WorkspaceSet,
-};
+use crate::model::{AuditEvent, Caller, Credential, Membership, User, Workspace, WorkspaceSet};
 use crate::store::{NumberedEvent, ReplicaDetails, UsedPat};
 
 /// Bytes of what every item has: ids, times, and numbers.
