@@ -145,8 +145,12 @@ pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
     let repeats_token = redacted != text;
     let text = redacted.trim_end();
     if !json && repeats_token {
-        // A variable had it.
-        return writeln!(std::io::stderr(), "{text}");
+        // A variable has it.
+        return if error.use_stderr() {
+            writeln!(std::io::stderr(), "{text}")
+        } else {
+            writeln!(std::io::stdout(), "{text}")
+        };
     }
     if !json {
         error.print()?;

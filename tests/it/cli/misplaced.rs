@@ -64,16 +64,23 @@ fn no_command_repeats_a_token_that_was_given_as_an_argument() {
 
 #[test]
 fn a_token_in_a_variable_is_not_repeated() {
-    for name in ["SOPHIC_AUTH_LISTEN", "SOPHIC_AUTH_OUTPUT", "SOPHIC_AUTH_REQUESTS_MAX"] {
-        for output in ["table", "json"] {
-            let ended = ended(&["serve", "--output", output], &[(name, TOKEN)]);
-            // A flag replaces its variable.
-            if name != "SOPHIC_AUTH_OUTPUT" {
-                assert_eq!(ended.code, Some(2), "{name}: {}", ended.err);
-            }
+    for words in [
+        &["serve", "--output", "table"][..],
+        &["serve", "--output", "json"],
+        &["serve", "--help"],
+        &["serve", "--help", "--output", "json"],
+    ] {
+        for name in ["SOPHIC_AUTH_LISTEN", "SOPHIC_AUTH_REQUESTS_MAX"] {
+            let ended = ended(words, &[(name, TOKEN)]);
+            let help = words.contains(&"--help");
+            assert_eq!(ended.code, Some(if help { 0 } else { 2 }), "{name}: {}", ended.err);
             assert!(!ended.err.contains(BODY) && !ended.out.contains(BODY), "{}", ended.err);
+            assert_eq!(ended.out.contains("--listen"), help, "help is for standard output");
         }
     }
+    let ended_by_format = ended(&["user", "list"], &[("SOPHIC_AUTH_OUTPUT", TOKEN)]);
+    assert_eq!(ended_by_format.code, Some(2), "{}", ended_by_format.err);
+    assert!(!ended_by_format.err.contains(BODY), "{}", ended_by_format.err);
     let url = format!("mysql://{TOKEN}@db/{TOKEN}");
     let ended = ended(&["user", "list"], &[("SOPHIC_AUTH_DATABASE_URL", &url)]);
     assert!(ended.code == Some(2) && !ended.err.contains(BODY), "{}", ended.err);
