@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use sophic_auth::grpc::pb::{self, AuditEvent, ListAuditEventsRequest, Role, Scope};
-use sophic_auth::model::{self, CredentialId, EventId, Timestamp, UserId};
+use sophic_auth::model::{self, CredentialId, EventId, Permission, Timestamp, UserId};
 use sophic_auth::service::{Context, Reason, RedactedUser};
 
 use super::audit::events;
@@ -155,7 +155,7 @@ fn bulk(reason: &str) -> pb::BulkRevokeRequest {
 
 /// Requests to revoke with texts about Ada, and one about Bob.
 async fn requests(h: &Harness, root: &Actor) {
-    let dashboard = h.dashboard().await;
+    let dashboard = h.caller("portal", &[Permission::CredentialsWrite]).await;
     let text = || "user:Ada Lovelace".to_owned();
     let on_behalf = |workspace: &str| pb::BulkRevokeRequest {
         workspace: workspace.to_owned(),
@@ -230,7 +230,7 @@ async fn a_token_whose_events_are_purged_is_found_in_the_directory(h: Harness) {
     let service = &h.running.service;
     let cutoff = service.now();
     service.purge_audit(Context::operator("test"), cutoff, |_| ()).await.expect("it is purged");
-    let dashboard = h.dashboard().await;
+    let dashboard = h.caller("portal", &[Permission::CredentialsWrite]).await;
     let revoke = pb::RevokeRequest {
         credential: Some(pb::revoke_request::Credential::CredentialId(id.clone())),
         acting_user: "bob".to_owned(),
