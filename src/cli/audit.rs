@@ -32,6 +32,11 @@ pub(super) async fn run(global: &Global, command: AuditCommand) -> anyhow::Resul
             let redacted = service.redact_user(operator(), user.clone(), progress).await;
             shown.lock().finish();
             let redacted = redacted?;
+            if !service.forget_erased_texts().await? {
+                output::note(
+                    "the write-ahead log still has erased texts, because another process is using the store: repeat this command",
+                );
+            }
             let redacted = serde_json::json!({
                 "user": user.as_str(),
                 "event_count": redacted.event_count,
@@ -78,7 +83,19 @@ fn request(
 
 async fn list(global: &Global, request: ListAuditEvents) -> anyhow::Result<()> {
     let service = open_service(global).await?;
-    let page = service.list_audit_events(&operator(), &request).await?;
+    let mut page = service.list_audit_events(&operator(), &request).await?;
+    // A page with large events has fewer of them than asked for.
+    let mut next = request.clone();
+    while !request.follows && !page.next_token.is_empty() {
+        let missing = request.page.size - i32::try_from(page.events.len()).unwrap_or(i32::MAX);
+        if missing <= 0 {
+            break;
+        }
+        next.page = PageRequest { size: missing, token: std::mem::take(&mut page.next_token) };
+        let more = service.list_audit_events(&operator(), &next).await?;
+        page.next_token = more.next_token;
+        page.events.extend(more.events);
+    }
     let events: Vec<_> = page.events.iter().map(view::audit_event).collect();
     let token = Some(("resume_token", &*page.resume_token)).filter(|_| request.follows);
     output::list_and(global.output, "events", &COLUMNS, &events, token)?;

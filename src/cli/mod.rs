@@ -20,10 +20,12 @@ mod credential;
 mod explain;
 mod failure;
 mod files;
+mod flag_names;
 mod introspect;
 mod logging;
 mod member;
 mod migrate;
+mod misplaced_token;
 mod monitor;
 mod new_file;
 mod operator;
@@ -131,7 +133,12 @@ fn has_output_flag(value: Option<&str>) -> bool {
 /// Parses the command line and the environment variables.
 fn parse() -> clap::error::Result<Cli> {
     let mut command = variables::ignore_empty(Cli::command());
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let words: Vec<_> = std::env::args_os().collect();
+    misplaced_token::refuse(&words, &mut command)?;
+    let matches = command
+        .try_get_matches_from_mut(&words)
+        .map_err(|error| misplaced_token::hide(error, &words, &mut command))?;
+    flag_names::init(&command, &matches);
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let given = |matches: &clap::ArgMatches| {
         matches.value_source("database_url") == Some(ValueSource::CommandLine)

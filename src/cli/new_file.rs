@@ -41,7 +41,7 @@ impl NewFile {
             Some(file) => Draft::Unnamed(file),
             None => NamedTempFile::new_in(folder)
                 .map(Draft::Named)
-                .map_err(PrintError::Failed)
+                .map_err(PrintError::File)
                 .with_context(|| format!("{} cannot be written", path.display()))?,
         };
         Ok(Self { path: path.to_owned(), draft })

@@ -10,7 +10,8 @@ use rustix::fs::{OFlags, major, minor};
 use serde_json::{Value, json};
 
 use super::args::Output;
-use super::failure;
+use super::{failure, flag_names};
+use crate::token::redact_tokens;
 
 /// Time limit for a reader of standard error, or of a server's startup lines.
 const READER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +28,9 @@ pub(super) enum PrintError {
     /// The write failed, as when the disk is full.
     #[error("standard output cannot be written: {0}")]
     Failed(Error),
+    /// The write to a file failed, which the context names.
+    #[error("{0}")]
+    File(Error),
 }
 
 impl From<Error> for PrintError {
@@ -91,13 +95,16 @@ pub(super) fn is_json() -> bool {
 /// code, and all invalid fields.
 pub(super) fn error(format: Output, error: &anyhow::Error) {
     let (mut message, place) = (format!("{error:#}"), super::store_url::selected());
+    if let Some(error) = failure::service_error(error) {
+        message = message.replace(&error.to_string(), &flag_names::by_flags(error).to_string());
+    }
     if let Some(lacking) = super::store_url::missing_rights() {
         message = format!("{message}; {lacking}");
     }
     if format != Output::Json {
         let place = place.filter(|place| !message.contains(place));
         let place = place.map(|place| format!(" [store: {place}]")).unwrap_or_default();
-        return write_last_line(format!("error: {message}{place}"));
+        return write_last_line(&format!("error: {message}{place}"));
     }
     let (reason, exit_code) = failure::classify(error);
     let mut fields = json!({"message": message, "exit_code": exit_code, "reason": reason});
@@ -106,33 +113,49 @@ pub(super) fn error(format: Output, error: &anyhow::Error) {
     }
     if let Some(error) = failure::service_error(error) {
         if !error.violations.is_empty() {
-            let violations = error.violations.iter();
-            let violations = violations.map(
-                |violation| json!({"field": violation.field, "description": violation.description}),
-            );
+            let named = flag_names::by_flags(error).violations;
+            let violations = error.violations.iter().zip(&named).map(|(violation, named)| {
+                let mut shown = json!({"field": violation.field, "description": named.description});
+                if let Some(flag) = flag_names::of_field(&violation.field) {
+                    shown["flag"] = flag.into();
+                }
+                shown
+            });
             fields["field_violations"] = violations.collect();
         }
         for (key, value) in &error.metadata {
             fields["metadata"][*key] = value.as_str().into();
         }
     }
-    write_last_line(json!({"error": fields}).to_string());
+    write_last_line(&json!({"error": fields}).to_string());
 }
 
 /// Prints the last line to standard error. Does not wait for a blocked reader.
-fn write_last_line(text: String) {
+fn write_last_line(text: &str) {
+    // People paste tokens into names of files and other values that errors repeat.
+    let text = redact_tokens(text).into_owned();
     // A failure to write to standard error cannot be reported.
     with_timeout(move || drop(writeln!(std::io::stderr(), "{text}")));
 }
 
 /// Prints a message of clap: help and version to standard output, usage errors to standard error.
 pub(super) fn usage(error: &clap::Error, json: bool) -> std::io::Result<()> {
+    let text = error.to_string();
+    let redacted = redact_tokens(&text);
+    let repeats_token = redacted != text;
+    let text = redacted.trim_end();
+    if !json && repeats_token {
+        // A variable has it.
+        return if error.use_stderr() {
+            writeln!(std::io::stderr(), "{text}")
+        } else {
+            writeln!(std::io::stdout(), "{text}")
+        };
+    }
     if !json {
         error.print()?;
         return std::io::stdout().flush();
     }
-    let text = error.to_string();
-    let text = text.trim_end();
     if error.use_stderr() {
         let (reason, exit_code) = (failure::code::USAGE.code, error.exit_code());
         let fields = json!({"message": text, "exit_code": exit_code, "reason": reason});

@@ -120,6 +120,22 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Credential,
+        Self::Workspace,
+        Self::User,
+        Self::Membership,
+        Self::Caller,
+        Self::AuditLog,
+        Self::Store,
+    ];
+
+    /// Returns the kind of this name. `None` if only a newer program knows it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The name in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -40,6 +40,9 @@ pub const SCOPES_MAX: usize = 32;
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
 /// Maximum number of items on a page. A larger page size in a request is reduced to it.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Bytes of the items of a page, unless one item alone is larger. A page with fewer items than asked for has a next
+/// page. A client of gRPC accepts 4 MiB by default, and items have a little more than is counted.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes in a page token.
 pub const PAGE_TOKEN_BYTES_MAX: usize = 512;
 /// How long a request id is remembered. A later call with the same id is a new request.

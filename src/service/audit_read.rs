@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::grant::READ_AUDIT;
 use super::page::{self, Cursor, page_size};
+use super::page_item::fitting;
 use super::{Context, Page, PageRequest, Reason, Result, Service, Violations};
 use crate::model::{
     AuditAction, AuditEvent, EventId, TargetKind, Timestamp, UserId, Workspace, WorkspaceName,
@@ -126,6 +127,7 @@ impl Service {
         request: &ListAuditEvents,
     ) -> Result<AuditPage> {
         let acting_user = READ_AUDIT.acting_user(context, &request.acting_user)?;
+        self.check_names(&request.filter).await?;
         let (filter, beginning) = self.authorised_filter(request, acting_user.as_ref()).await?;
         let mut page = if request.follows {
             self.follow_audit_log(request, &filter).await?
@@ -142,6 +144,29 @@ impl Service {
             }
         }
         Ok(page)
+    }
+
+    /// Refuses names of actions and of kinds that do not exist, which would find nothing and look like a clean log. Those
+    /// of a newer program exist once the log has an event with them.
+    async fn check_names(&self, filter: &AuditFilter) -> Result<()> {
+        let mut violations = Violations::default();
+        let kind = filter.target_kind.clone();
+        if kind.as_deref().is_some_and(|kind| TargetKind::from_name(kind).is_none()) {
+            let of_kind = AuditFilter { target_kind: kind, ..AuditFilter::default() };
+            if self.store.list_audit_events(&of_kind, None, 1).await?.is_empty() {
+                let known = TargetKind::ALL.map(TargetKind::as_str).join(", ");
+                violations.add("target_kind", format!("must be one of {known}"));
+            }
+        }
+        let action = filter.action.clone();
+        if action.as_deref().is_some_and(|action| AuditAction::from_name(action).is_none()) {
+            let of_action = AuditFilter { action, ..AuditFilter::default() };
+            if self.store.list_audit_events(&of_action, None, 1).await?.is_empty() {
+                let known: Vec<_> = AuditAction::ALL.iter().map(|known| known.as_str()).collect();
+                violations.add("action", format!("must be one of {}", known.join(", ")));
+            }
+        }
+        violations.finish()
     }
 
     /// Returns the filter of what the acting user may read of the request, and since when that is theirs.
@@ -229,7 +254,13 @@ impl Service {
         violations.finish()?;
         let head = self.store.number_audit_events(NUMBERED_PER_CALL).await?;
         let start = self.check_position(&head, asked).await?;
-        let found = self.store.list_numbered_events(filter, start.number, head.last, size).await?;
+        let mut found =
+            self.store.list_numbered_events(filter, start.number, head.last, size).await?;
+        let fit = fitting(&found.events);
+        if fit < found.events.len() {
+            found.events.truncate(fit);
+            found.examined = found.events.last().map_or(start.number, |last| last.number);
+        }
         let position = if found.examined == start.number {
             start
         } else {

@@ -20,6 +20,7 @@ mod error;
 pub mod grant;
 mod introspect;
 mod page;
+mod page_item;
 mod peer;
 mod probe;
 mod purge;

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
+use super::page_item::{PageItem, fitting};
 use super::{Result, Violations};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, PAGE_TOKEN_BYTES_MAX};
 
@@ -58,20 +59,24 @@ impl Cursor {
         encode(position, &self.binding)
     }
 
-    /// Builds the page from the fetched items. `position` returns an item's position.
-    pub(super) fn page<T>(self, items: Vec<T>, position: impl Fn(&T) -> String) -> Page<T> {
+    /// Builds the page from the fetched items, of which it has as many as fit. `position` returns an item's position.
+    pub(super) fn page<T: PageItem>(
+        self,
+        items: Vec<T>,
+        position: impl Fn(&T) -> String,
+    ) -> Page<T> {
         self.short_page(items, None, position)
     }
 
     /// Builds the page from the fetched items, of which there may be few although more follow. Then `resume` is the
     /// position after which the next page begins.
-    pub(super) fn short_page<T>(
+    pub(super) fn short_page<T: PageItem>(
         self,
         mut items: Vec<T>,
         resume: Option<String>,
         position: impl Fn(&T) -> String,
     ) -> Page<T> {
-        let size = self.fetch as usize - 1;
+        let size = fitting(&items).min(self.fetch as usize - 1);
         let more = items.len() > size;
         items.truncate(size);
         let last = items.last().filter(|_| more).map(position);

@@ -1,5 +1,5 @@
-//! Erasure of a deleted user: their name in the directory, the names, annotations and addresses of their personal access
-//! tokens, and what the audit log says of them in free text. Ids, times, roles and scopes stay, so that the log still
+//! Erasure of a deleted user: their name in the directory, the texts and addresses of their personal access tokens, and
+//! what the audit log says of them in free text. Ids, times, roles and scopes stay, so that the log still
 //! says what happened. An event keeps its id and its number, so a follower and `restore` know it again.
 
 use std::collections::BTreeSet;
@@ -12,9 +12,11 @@ use super::commit::{Committed, Effect, Transaction};
 use super::{Attempt, Context, Reason, Result, Service};
 use crate::model::limits::BATCH_PAUSE;
 use crate::model::{
-    AuditAction, AuditEvent, AuditTarget, DisplayName, EventId, TargetKind, User, UserId,
+    AuditAction, AuditEvent, AuditTarget, CallerName, DisplayName, EventId, TargetKind, User,
+    UserId,
 };
-use crate::store::{AuditFilter, Lock};
+use crate::store::{AuditFilter, CredentialFilter, CredentialPosition, Lock};
+use crate::token::is_hint;
 
 /// Stands for erased text.
 const REDACTED: &str = "[redacted]";
@@ -24,7 +26,8 @@ const REDACTED: &str = "[redacted]";
 const ROWS_PER_TRANSACTION: u32 = 500;
 
 /// Fields of the views in the log that are kept: ids, times, and words that the service has chosen. A field that is not
-/// named here, such as one of a newer program, is erased, except for numbers, `true` and `false`.
+/// named here, such as one of a newer program, is erased, except for numbers, `true` and `false`. [`is_chosen`] has
+/// further conditions.
 const KEPT: [&str; 32] = [
     "acting_user",
     "action",
@@ -76,7 +79,7 @@ struct Run {
     user: UserId,
     total: RedactedUser,
     committed: Option<Committed>,
-    /// Ids of the personal access tokens that the events name.
+    /// Ids of the personal access tokens that the events name, or the directory has.
     pats: BTreeSet<String>,
     progress: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -112,10 +115,15 @@ impl Service {
             let about = Some(run.user.clone());
             let about = AuditFilter { about_user: about, ..AuditFilter::default() };
             run.redact_events(&about).await?;
+            // A call for many credentials has no target that would tell of whom it was.
+            let bulk = Some(AuditAction::CredentialBulkRevoke.as_str().to_owned());
+            let bulk = AuditFilter { action: bulk, ..AuditFilter::default() };
+            run.redact_events(&bulk).await?;
             let acting = Some(run.user.clone());
             let acting = AuditFilter { acting_user: acting, ..AuditFilter::default() };
             run.redact_events(&acting).await?;
             // Refused calls on their tokens name only the id.
+            run.find_pats().await?;
             while let Some(id) = run.pats.pop_first() {
                 let target_kind = Some(TargetKind::Credential.as_str().to_owned());
                 let target_id = Some(id);
@@ -129,6 +137,15 @@ impl Service {
             Ok(committed.done(run.total))
         })
         .await
+    }
+
+    /// Removes erased texts from the write-ahead log of an SQLite file too. Returns false if another process prevents it
+    /// at present.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn forget_erased_texts(&self) -> Result<bool> {
+        Ok(self.store.empty_log().await?)
     }
 }
 
@@ -185,6 +202,33 @@ impl Run {
         }
     }
 
+    /// Adds the personal access tokens that the directory has. The events that name their owner may be purged.
+    async fn find_pats(&mut self) -> Result<()> {
+        let user_id = Some(self.user.clone());
+        let filter = CredentialFilter { user_id, ..CredentialFilter::default() };
+        let (now, mut after) = (self.service.clock.now(), None);
+        loop {
+            let page = &self.service.store;
+            let page = page.list_credentials(&filter, now, after, ROWS_PER_TRANSACTION).await?;
+            self.pats.extend(page.credentials.iter().map(|credential| credential.id.to_string()));
+            let is_full = page.credentials.len() >= ROWS_PER_TRANSACTION as usize;
+            let last = page.credentials.last().filter(|_| is_full);
+            let last = last.map(|last| CredentialPosition::of(last, filter.order));
+            after = last.or(page.resume);
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the event is one to erase texts of. Those of calls for many credentials are if the request names the
+    /// user, as owner or as creator.
+    fn is_meant(&self, filter: &AuditFilter, event: &AuditEvent) -> bool {
+        filter.action.is_none()
+            || event.acting_user.as_ref() == Some(&self.user)
+            || names_user(event.after.as_deref().unwrap_or_default(), &self.user)
+    }
+
     /// Erases the texts of the events that match.
     async fn redact_events(&mut self, filter: &AuditFilter) -> Result<()> {
         let mut after: Option<EventId> = None;
@@ -198,7 +242,8 @@ impl Run {
                     self.pats.insert(event.target_id.clone());
                 }
             }
-            let redacted: Vec<_> = page.iter().filter_map(redacted).collect();
+            let meant = page.iter().filter(|event| self.is_meant(filter, event));
+            let redacted: Vec<_> = meant.filter_map(redacted).collect();
             if redacted.is_empty() {
                 continue;
             }
@@ -237,9 +282,13 @@ fn redacted_text(text: &str) -> String {
 }
 
 fn redacted_fields(fields: Map<String, Value>) -> Map<String, Value> {
+    // A request has what somebody asked for, which need not exist.
+    let is_request = !fields.contains_key("id");
     let redact = |(name, value): (String, Value)| {
+        let kept = KEPT.contains(&name.as_str());
         let value = match value {
-            value if KEPT.contains(&name.as_str()) => value,
+            Value::String(text) if kept && is_chosen(&name, &text, is_request) => text.into(),
+            Value::Array(items) if kept && items.iter().all(Value::is_string) => items.into(),
             Value::Object(fields) if name == "asked" => Value::Object(redacted_fields(fields)),
             Value::String(_) | Value::Array(_) | Value::Object(_) => REDACTED.into(),
             value @ (Value::Null | Value::Bool(_) | Value::Number(_)) => value,
@@ -247,6 +296,29 @@ fn redacted_fields(fields: Map<String, Value>) -> Map<String, Value> {
         (name, value)
     };
     fields.into_iter().map(redact).collect()
+}
+
+/// Whether the text of a field that is kept is one that the service chose. A request to revoke names any text as the
+/// creator, and an import as creator and as hint.
+fn is_chosen(name: &str, text: &str, is_request: bool) -> bool {
+    match (name, text.split_once(':')) {
+        ("creator", Some(("user", id))) => UserId::parse(id).is_ok(),
+        ("creator", Some(("caller", name))) => CallerName::parse(name).is_ok(),
+        ("creator", Some(("operator", _))) => !is_request,
+        ("creator", _) => text.is_empty(),
+        ("hint", _) => text.is_empty() || is_hint(text),
+        _ => true,
+    }
+}
+
+/// Whether a request to revoke selects the credentials that this user owns or has created.
+fn names_user(after: &str, user: &UserId) -> bool {
+    let Ok(after) = serde_json::from_str::<Value>(after) else { return false };
+    let creator = format!("user:{user}");
+    [after.get("asked"), Some(&after)].into_iter().flatten().any(|request| {
+        request.get("user_id").is_some_and(|id| id == user.as_str())
+            || request.get("creator").is_some_and(|named| *named == creator)
+    })
 }
 
 #[cfg(test)]
@@ -264,6 +336,24 @@ mod tests {
         });
         assert_eq!(serde_json::from_str::<Value>(&redacted).expect("JSON"), expected);
         assert_eq!(redacted_text(&redacted), redacted, "once is enough");
+        // Fields that are kept, with a text that the service has not chosen.
+        for (name, chosen, free) in [
+            ("creator", "user:ada", "user:Ada Lovelace"),
+            ("creator", "caller:dashboard", "caller:Ada Lovelace"),
+            ("creator", "operator:root(bob)", "Ada Lovelace"),
+            ("hint", "sophic_pat_...a1B2", "ada@example.com"),
+            ("hint", "imported", "sophic_pat_...Ada L"),
+        ] {
+            let erased = |text: &str| redacted_text(&json!({"id": "c", name: text}).to_string());
+            assert_eq!(erased(chosen), json!({"id": "c", name: chosen}).to_string());
+            assert_eq!(erased(free), json!({"id": "c", name: REDACTED}).to_string(), "{free}");
+        }
+        let asked = r#"{"asked":{"creator":"operator:Ada Lovelace","user_id":"ada"}}"#;
+        let expected = json!({"asked": {"creator": REDACTED, "user_id": "ada"}});
+        assert_eq!(redacted_text(asked), expected.to_string());
+        let nested = r#"{"scopes":[{"name":"Ada"}],"state":{"of":"Ada"}}"#;
+        let expected = json!({"scopes": REDACTED, "state": REDACTED});
+        assert_eq!(redacted_text(nested), expected.to_string());
         for strange in ["", "null", "[1]", "\"text\"", "{"] {
             assert_eq!(redacted_text(strange), "\"[redacted]\"");
             assert_eq!(redacted_text(&redacted_text(strange)), "\"[redacted]\"");

@@ -40,6 +40,11 @@ pub trait AuditStore: Send + Sync {
 
     /// Returns the id of the event with this number. `None` if it was purged, or if there never was one.
     async fn find_event_id(&self, number: i64) -> Result<Option<EventId>>;
+
+    /// Empties the write-ahead log of an SQLite file, which has the texts that were erased from the file. Returns whether
+    /// it is empty, which another process prevents while it reads or writes. Does nothing for Postgres, whose logs are
+    /// those of the whole server.
+    async fn empty_log(&self) -> Result<bool>;
 }
 
 /// Appends to the audit log, applies its retention, and redacts it.
@@ -53,8 +58,9 @@ pub trait AuditTx: Send {
     /// Replaces the free text of these events: `before`, `after`, `reason` and `remote_address`. The other fields must
     /// be as they are in the log, and no text may appear or disappear. Returns the number of events that exist.
     async fn redact_audit_events(&mut self, events: &[AuditEvent]) -> Result<u64>;
-    /// Replaces the names of at most `limit` revoked personal access tokens of this user by `name`, and deletes their
-    /// annotations, their allowlists and the addresses of their last uses. Returns the number changed, 0 when all are.
+    /// Replaces the names of at most `limit` revoked personal access tokens of this user by `name`, and so the creators and
+    /// hints that only an import can have given. Deletes their annotations, their allowlists and the addresses of their last
+    /// uses. Returns the number changed, 0 when all are.
     async fn redact_pats(&mut self, user: &UserId, name: &str, limit: u32) -> Result<u64>;
 }
 

@@ -111,3 +111,12 @@ pub(super) fn hint(text: &str) -> String {
         &text[PREFIX_LENGTH + BODY_LENGTH - 4..PREFIX_LENGTH + BODY_LENGTH]
     )
 }
+
+/// Whether the text is a hint that this program makes: of a token of ours, of an imported one, or of a digest. An import
+/// can give any other text.
+pub fn is_hint(text: &str) -> bool {
+    let kind = TokenKind::ALL.into_iter().find_map(|kind| text.strip_prefix(kind.prefix()));
+    let end = kind.unwrap_or(text).strip_prefix("...");
+    text == "imported"
+        || end.is_some_and(|end| end.len() == 4 && end.bytes().all(|byte| byte.is_ascii_graphic()))
+}

@@ -12,7 +12,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use format::{digest_of_presented, digest_to_revoke, redact_tokens, why_not_a_token};
+pub use format::{digest_of_presented, digest_to_revoke, is_hint, redact_tokens, why_not_a_token};
 pub use imported::{contains_token, digest_imported, is_placeholder, may_be_token};
 pub use random::{OsRandom, Random, RandomError, random_array};
 pub use scan::{scan, scan_across};

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{duration, positive};
+use crate::model::TargetKind;
 use crate::model::limits::PAGE_SIZE_MAX;
 use crate::server::defaults;
 
@@ -154,8 +156,8 @@ pub(in crate::cli) struct AuditFilterArgs {
     /// Only events about this workspace, its keys and its memberships, by slug or id
     #[arg(long)]
     pub(in crate::cli) workspace: Option<String>,
-    /// Only events with this kind of target: credential, workspace, user, membership, caller, audit or store
-    #[arg(long, value_name = "KIND")]
+    /// Only events with this kind of target
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(TargetKind::ALL.map(TargetKind::as_str)))]
     pub(in crate::cli) target_kind: Option<String>,
     /// Only events with this target, by id
     #[arg(long, value_name = "ID")]

@@ -348,8 +348,8 @@ fn check_bulk_revoke(request: &BulkRevoke, acting_user: Option<&UserId>) -> Resu
     if !restricts {
         violations.add(
             "workspace",
-            "at least one of workspace, user, family_id, creator, created_before, last_used_before \
-             and unused_for is required",
+            "at least one of `workspace`, `user`, `family_id`, `creator`, `created_before`, `last_used_before` \
+             and `unused_for` is required",
         );
     }
     if let Some(user) = acting_user.filter(|_| restricts) {
@@ -362,10 +362,10 @@ fn check_bulk_revoke(request: &BulkRevoke, acting_user: Option<&UserId>) -> Resu
         violations.add("unused_for", "must be positive");
     }
     if request.unused_for.is_some() && request.last_used_before.is_some() {
-        violations.add("unused_for", "cannot be set together with last_used_before");
+        violations.add("unused_for", "cannot be set together with `last_used_before`");
     }
     if request.dry_run && !request.page_token.is_empty() {
-        violations.add("page_token", "must be empty with dry_run");
+        violations.add("page_token", "must be empty with `dry_run`");
     }
     let why = violations.check("reason", ReasonText::parse(&request.reason));
     violations.finish()?;

@@ -37,11 +37,11 @@ impl BulkScope {
             }
             (None, None) => violations.add(
                 "workspace",
-                "on behalf of an acting user, workspace or user is required: keys of a workspace of \
+                "on behalf of an acting user, `workspace` or `user` is required: keys of a workspace of \
                  which they are an admin or owner, or their own personal access tokens",
             ),
             (Some(_), Some(_)) => violations
-                .add("user", "on behalf of an acting user, cannot be set together with workspace"),
+                .add("user", "on behalf of an acting user, cannot be set together with `workspace`"),
         }
     }
 

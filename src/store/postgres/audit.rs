@@ -101,6 +101,10 @@ impl AuditStore for PostgresStore {
             row.as_ref().map(audit_row::event_id).transpose()
         })
     }
+
+    async fn empty_log(&self) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// Appends the conditions of the filter to a statement. Only those that are set go into it, so that Postgres can use
@@ -162,6 +166,20 @@ async fn head(db: &mut Session) -> Result<AuditLogHead> {
         .fetch_one(db.connection())
         .await?;
     audit_row::audit_log_head(&row)
+}
+
+/// Whether a creator is one that the service writes. An import can give any text.
+macro_rules! chosen_creator {
+    () => {
+        "creator ~ '^(user:[A-Za-z0-9_-]+|caller:[a-z0-9.-]+|operator:.*)$'"
+    };
+}
+
+/// Whether a hint is one that the service makes. An import can give any text.
+macro_rules! chosen_hint {
+    () => {
+        "(hint = 'imported' OR hint ~ '^(sophic_(key|pat|svc)_)?\\.{3}.{4}$')"
+    };
 }
 
 #[async_trait]
@@ -255,15 +273,21 @@ impl AuditTx for PostgresTx {
         run!(self, async |db| {
             let done = db
                 .query(
-                    "UPDATE credentials SET name = $2, annotations = '{}', ip_allowlist = '', last_use_ip = NULL, \
-                         version = version + 1 \
-                     WHERE id IN ( \
-                         SELECT c.id FROM credentials AS c \
-                         JOIN users AS u ON u.id = c.user_id AND c.generation < u.generation \
-                         WHERE c.user_id = $1 \
-                           AND (c.name <> $2 OR c.annotations <> '{}' OR c.ip_allowlist <> '' \
-                                OR c.last_use_ip IS NOT NULL) \
-                         ORDER BY c.id LIMIT $3)",
+                    concat!(
+                        "UPDATE credentials SET name = $2, annotations = '{}', ip_allowlist = '', last_use_ip = NULL, \
+                             creator = CASE WHEN ", chosen_creator!(), " THEN creator ELSE $2 END, \
+                             hint = CASE WHEN ", chosen_hint!(), " THEN hint ELSE $2 END, \
+                             version = version + 1 \
+                         WHERE id IN ( \
+                             SELECT c.id FROM credentials AS c \
+                             JOIN users AS u ON u.id = c.user_id AND c.generation < u.generation \
+                             WHERE c.user_id = $1 \
+                               AND (c.name <> $2 OR c.annotations <> '{}' OR c.ip_allowlist <> '' \
+                                    OR c.last_use_ip IS NOT NULL \
+                                    OR NOT (creator = $2 OR ", chosen_creator!(), ") \
+                                    OR NOT (hint = $2 OR ", chosen_hint!(), ")) \
+                             ORDER BY c.id LIMIT $3)",
+                    ),
                 )
                 .bind(user.as_str())
                 .bind(name)

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::transaction::{SqliteTx, run};
@@ -12,8 +12,14 @@ use crate::store::audit::NUMBERS_EXAMINED;
 use crate::store::error::expect_rows;
 use crate::store::sql::{audit_event_columns, audit_event_user, audit_event_workspace};
 use crate::store::{
-    AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvents, audit_row,
+    AuditFilter, AuditLogHead, AuditOrder, AuditStore, AuditTx, NumberedEvents, StoreError,
+    audit_row,
 };
+
+/// How long emptying the log waits for other processes, in milliseconds.
+const EMPTY_LOG_TIMEOUT: &str = "PRAGMA busy_timeout = 500";
+/// What every connection has otherwise: `open::BUSY_TIMEOUT`.
+const BUSY_TIMEOUT_AGAIN: &str = "PRAGMA busy_timeout = 5000";
 
 #[async_trait]
 impl AuditStore for SqliteStore {
@@ -109,6 +115,17 @@ impl AuditStore for SqliteStore {
             row.as_ref().map(audit_row::event_id).transpose()
         })
     }
+
+    async fn empty_log(&self) -> Result<bool> {
+        self.file.check()?;
+        let mut db = self.write_pool().acquire().await?;
+        // It holds the lock of writers while it waits for readers.
+        sqlx::query(EMPTY_LOG_TIMEOUT).execute(&mut *db).await?;
+        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *db).await;
+        sqlx::query(BUSY_TIMEOUT_AGAIN).execute(&mut *db).await?;
+        let row = self.file.record(emptied.map_err(StoreError::from))?;
+        Ok(row.try_get::<i64, _>(0)? == 0)
+    }
 }
 
 /// Appends the conditions of the filter to a statement. It has only those that are set, so that SQLite can use an index
@@ -172,6 +189,22 @@ async fn head(db: &mut SqliteConnection) -> Result<AuditLogHead> {
     .fetch_one(db)
     .await?;
     audit_row::audit_log_head(&row)
+}
+
+/// Whether a creator is one that the service writes. An import can give any text.
+macro_rules! chosen_creator {
+    () => {
+        "((creator GLOB 'user:?*' AND creator NOT GLOB 'user:*[^A-Za-z0-9_-]*') \
+          OR (creator GLOB 'caller:?*' AND creator NOT GLOB 'caller:*[^a-z0-9.-]*') \
+          OR creator GLOB 'operator:*')"
+    };
+}
+
+/// Whether a hint is one that the service makes. An import can give any text.
+macro_rules! chosen_hint {
+    () => {
+        "(hint = 'imported' OR hint GLOB '...????' OR hint GLOB 'sophic_[kps]??_...????')"
+    };
 }
 
 #[async_trait]
@@ -240,15 +273,21 @@ impl AuditTx for SqliteTx {
     async fn redact_pats(&mut self, user: &UserId, name: &str, limit: u32) -> Result<u64> {
         run!(self, async |db| {
             let done = sqlx::query(
-                "UPDATE credentials SET name = $2, annotations = '{}', ip_allowlist = '', last_use_ip = NULL, \
-                     version = version + 1 \
-                 WHERE id IN ( \
-                     SELECT c.id FROM credentials AS c \
-                     JOIN users AS u ON u.id = c.user_id AND c.generation < u.generation \
-                     WHERE c.user_id = $1 \
-                       AND (c.name <> $2 OR c.annotations <> '{}' OR c.ip_allowlist <> '' \
-                            OR c.last_use_ip IS NOT NULL) \
-                     ORDER BY c.id LIMIT $3)",
+                concat!(
+                    "UPDATE credentials SET name = $2, annotations = '{}', ip_allowlist = '', last_use_ip = NULL, \
+                         creator = CASE WHEN ", chosen_creator!(), " THEN creator ELSE $2 END, \
+                         hint = CASE WHEN ", chosen_hint!(), " THEN hint ELSE $2 END, \
+                         version = version + 1 \
+                     WHERE id IN ( \
+                         SELECT c.id FROM credentials AS c \
+                         JOIN users AS u ON u.id = c.user_id AND c.generation < u.generation \
+                         WHERE c.user_id = $1 \
+                           AND (c.name <> $2 OR c.annotations <> '{}' OR c.ip_allowlist <> '' \
+                                OR c.last_use_ip IS NOT NULL \
+                                OR NOT (creator = $2 OR ", chosen_creator!(), ") \
+                                OR NOT (hint = $2 OR ", chosen_hint!(), ")) \
+                         ORDER BY c.id LIMIT $3)",
+                ),
             )
             .bind(user.as_str())
             .bind(name)

@@ -8,6 +8,7 @@ on_every_store! {
     missing_objects_are_reported,
     invalid_arguments_are_wrong_usage,
     taken_names_are_refused,
+    an_error_names_the_flags_of_the_command,
     standard_input_that_is_not_a_token_is_refused,
 }
 
@@ -84,6 +85,51 @@ async fn invalid_arguments_are_wrong_usage(p: Program) {
         assert!(!error.is_empty(), "{words}");
         assert!(!error.contains("panicked"), "{error}");
     }
+}
+
+async fn an_error_names_the_flags_of_the_command(p: Program) {
+    p.run("workspace put acme").ok();
+    p.run("user put ada").ok();
+    let lines = [
+        (
+            "credentials revoke",
+            "--workspace: at least one of --workspace, --user, --family, --creator, --created-before, \
+             --last-used-before and --unused-for is required",
+        ),
+        (
+            "credentials revoke --acting-user ada --unused-for 90d",
+            "--workspace: on behalf of an acting user, --workspace or --user is required",
+        ),
+        (
+            "credentials revoke --acting-user ada --user ada --workspace acme",
+            "--user: on behalf of an acting user, cannot be set together with --workspace",
+        ),
+        ("credentials revoke --unused-for 0s", "--unused-for: must be positive"),
+        ("credentials revoke --acting-user ? --user ada", "--acting-user: must be"),
+        ("key create --workspace acme --name \" \" --scope read", "--name: must not"),
+        ("key create --workspace acme --name ci --scope read --ttl 0s", "--ttl: must be"),
+        (
+            "key create --workspace acme --name ci --scope read --expire-time 2001-01-01T00:00:00Z",
+            "--expire-time: must be",
+        ),
+        ("key create --workspace acme --name ci --scope read --allow-ip x", "--allow-ip"),
+        ("key create --workspace acme --name ci --scope read --request-id x", "--request-id: must"),
+        ("workspace put acme --name \" \"", "--name"),
+        ("caller create Gateway --permission introspect", "NAME: must"),
+    ];
+    for (words, text) in lines {
+        let error = p.run(words).failed(2);
+        assert!(error.contains(text), "{words}: {error}");
+        let fields = ["_id", "_user", "_for", "_before", "_time", "`"];
+        assert!(!fields.iter().any(|field| error.contains(field)), "{words}: {error}");
+    }
+    // Programs get the name of the field too.
+    let error = p.run("credentials revoke --unused-for 0s --output json").failed(2);
+    let error: serde_json::Value = serde_json::from_str(&error).expect("JSON");
+    let expected = serde_json::json!([
+        {"field": "unused_for", "flag": "--unused-for", "description": "must be positive"}
+    ]);
+    assert_eq!(error["error"]["field_violations"], expected);
 }
 
 async fn taken_names_are_refused(p: Program) {

@@ -10,6 +10,7 @@ mod json_lines;
 mod killed;
 mod leaked;
 mod lifecycle;
+mod misplaced;
 mod mistakes;
 mod outputs;
 pub(crate) mod program;

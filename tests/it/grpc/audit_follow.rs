@@ -256,6 +256,17 @@ async fn events_of_a_newer_program_are_listed(h: Harness) {
         let events = events(&root, filter).await;
         assert_eq!(events.iter().map(|event| &*event.action).collect::<Vec<_>>(), [found]);
     }
+    let kind = "planet".to_owned();
+    let of_kind = ListAuditEventsRequest { target_kind: kind, ..Default::default() };
+    assert_eq!(events(&root, of_kind).await.len(), 2);
+    // A name that neither this program nor the log has is a mistake.
+    let mistaken = ListAuditEventsRequest {
+        action: "user.puts".to_owned(),
+        target_kind: "foo".to_owned(),
+        ..Default::default()
+    };
+    let answer = root.admin().list_audit_events(mistaken).await;
+    assert_eq!(fields(answer), ["target_kind", "action"]);
     let store = h.database.open().await;
     let unnumbered = store.list_audit_events(&AuditFilter::default(), None, 100).await;
     assert_eq!(rest(&root, following("")).await.0.len(), unnumbered.expect("a page").len());

@@ -37,6 +37,7 @@ mod life;
 mod lists;
 mod on_behalf;
 mod outage;
+mod page_bytes;
 mod pages;
 mod pat_limits;
 mod permissions;

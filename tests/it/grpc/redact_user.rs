@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use sophic_auth::grpc::pb::{self, AuditEvent, ListAuditEventsRequest, Role, Scope};
-use sophic_auth::model::{self, CredentialId, EventId, Timestamp, UserId};
+use sophic_auth::model::{self, CredentialId, EventId, Permission, Timestamp, UserId};
 use sophic_auth::service::{Context, Reason, RedactedUser};
 
 use super::audit::events;
@@ -17,6 +17,8 @@ on_every_store! {
     a_deleted_user_is_erased_and_the_log_still_says_what_happened,
     only_a_deleted_user_is_erased,
     a_long_log_is_redacted_in_batches,
+    the_texts_of_requests_and_of_imports_are_erased,
+    a_token_whose_events_are_purged_is_found_in_the_directory,
 }
 
 fn ada() -> UserId {
@@ -144,6 +146,107 @@ async fn a_deleted_user_is_erased_and_the_log_still_says_what_happened(h: Harnes
     let again = events(&root, all()).await;
     assert_eq!(again[..after.len()], after[..]);
     assert_eq!(again.len(), after.len() + 1);
+}
+
+fn bulk(reason: &str) -> pb::BulkRevokeRequest {
+    let reason = reason.to_owned();
+    pb::BulkRevokeRequest { reason, ..Default::default() }
+}
+
+/// Requests to revoke with texts about Ada, and one about Bob.
+async fn requests(h: &Harness, root: &Actor) {
+    let dashboard = h.caller("portal", &[Permission::CredentialsWrite]).await;
+    let text = || "user:Ada Lovelace".to_owned();
+    let on_behalf = |workspace: &str| pb::BulkRevokeRequest {
+        workspace: workspace.to_owned(),
+        creator: text(),
+        acting_user: "ada".to_owned(),
+        dry_run: true,
+        ..bulk("because of Ada")
+    };
+    dashboard.auth().bulk_revoke(on_behalf("acme")).await.expect("a dry run");
+    dashboard.auth().bulk_revoke(on_behalf("")).await.expect_err("she must name a workspace");
+    let user = || "ada".to_owned();
+    for request in [
+        // A dry run records the reason, a revocation the filter.
+        pb::BulkRevokeRequest { user: user(), dry_run: true, ..bulk("Lovelace left") },
+        pb::BulkRevokeRequest {
+            creator: "user:ada".to_owned(),
+            dry_run: true,
+            ..bulk("Lovelace left")
+        },
+        pb::BulkRevokeRequest { user: user(), creator: text(), ..bulk("") },
+        pb::BulkRevokeRequest {
+            creator: "user:bob".to_owned(),
+            dry_run: true,
+            ..bulk("Bob moved")
+        },
+    ] {
+        root.auth().bulk_revoke(request).await.expect("it may");
+    }
+}
+
+async fn the_texts_of_requests_and_of_imports_are_erased(h: Harness) {
+    let root = h.root().await;
+    let id = CredentialId::parse(&live(&h, &root).await).expect("an id");
+    // As an import can give them.
+    let store = h.database.open().await;
+    let pat = store.find_credential(id).await.expect("a read").expect("its row");
+    let imported = model::Credential {
+        id: CredentialId(uuid::Uuid::from_u128(id.0.as_u128() + 1)),
+        creator: "Ada Lovelace".to_owned(),
+        hint: "ada@example.com".to_owned(),
+        revoke_time: None,
+        ..pat
+    };
+    let mut tx = store.begin("test").await.expect("a transaction");
+    let digest = model::Digest::of("imported");
+    tx.insert_credential(&imported, &digest).await.expect("it is inserted");
+    let event = &store.list_audit_events(&Default::default(), None, 1).await.expect("a page")[0];
+    let last = EventId::in_order(event.time, [9; 10]);
+    tx.commit(&model::AuditEvent { id: last, ..event.clone() }).await.expect("it commits");
+    requests(&h, &root).await;
+    root.delete_user("ada").await;
+    let text = async || format!("{:?}", events(&root, ListAuditEventsRequest::default()).await);
+    let secrets = ["because of Ada", "Lovelace", "ada@example.com"];
+    let before = text().await;
+    for secret in secrets {
+        assert!(before.contains(secret), "{secret}: {before}");
+    }
+    redact(&h, ada()).await.expect("she is deleted");
+    let after = text().await;
+    for secret in secrets {
+        assert!(!after.contains(secret), "{secret}: {after}");
+    }
+    assert!(after.contains("Bob moved") && after.contains("user:ada"), "{after}");
+    let found = store.find_credential(imported.id).await.expect("a read").expect("its row");
+    assert_eq!((&*found.creator, &*found.hint), ("[redacted]", "[redacted]"));
+    assert_eq!(redact(&h, ada()).await, Ok(RedactedUser::default()));
+}
+
+async fn a_token_whose_events_are_purged_is_found_in_the_directory(h: Harness) {
+    let root = h.root().await;
+    let id = live(&h, &root).await;
+    let service = &h.running.service;
+    let cutoff = service.now();
+    service.purge_audit(Context::operator("test"), cutoff, |_| ()).await.expect("it is purged");
+    let dashboard = h.caller("portal", &[Permission::CredentialsWrite]).await;
+    let revoke = pb::RevokeRequest {
+        credential: Some(pb::revoke_request::Credential::CredentialId(id.clone())),
+        acting_user: "bob".to_owned(),
+        ..Default::default()
+    };
+    dashboard.auth().revoke(revoke).await.expect_err("not his");
+    root.delete_user("ada").await;
+    let refused = async || {
+        let filter = ListAuditEventsRequest { target_id: id.clone(), ..Default::default() };
+        let found = events(&root, filter).await;
+        let [refused] = &found[..] else { panic!("only one names it: {found:?}") };
+        refused.remote_address.clone()
+    };
+    assert_eq!(refused().await, "127.0.0.1");
+    redact(&h, ada()).await.expect("she is deleted");
+    assert_eq!(refused().await, "[redacted]");
 }
 
 async fn only_a_deleted_user_is_erased(h: Harness) {

@@ -15,6 +15,8 @@ on_every_store! {
     only_the_texts_of_an_event_can_be_redacted,
     raw_sql_redacts_nothing,
     the_texts_of_ended_pats_are_erased,
+    only_an_import_can_have_given_a_text_that_is_erased,
+    erased_texts_leave_the_log_of_a_file,
 }
 
 fn about(kind: &str, id: &str, after: Option<&str>) -> AuditEvent {
@@ -256,4 +258,70 @@ async fn the_texts_of_ended_pats_are_erased(store: TestStore) {
     for untouched in [&own, &later] {
         assert_eq!(find(untouched.id).await, *untouched);
     }
+}
+
+async fn only_an_import_can_have_given_a_text_that_is_erased(store: TestStore) {
+    let (_, ada) = acme_and_ada(&*store, sophic_auth::model::Role::Owner).await;
+    let erased = "[redacted]";
+    let cases = [
+        ("user:ada", "user:ada", "sophic_pat_...a1B2", "sophic_pat_...a1B2"),
+        ("caller:dash.board-2", "caller:dash.board-2", "...4e86", "...4e86"),
+        ("operator:root(bob)", "operator:root(bob)", "imported", "imported"),
+        ("Ada Lovelace", erased, "ada@example.com", erased),
+        ("user:Ada Lovelace", erased, "Ada...4e86", erased),
+        ("caller:Ada", erased, "sophic_pat_...Ada L", erased),
+        ("user:", erased, "sophic_pat_", erased),
+    ];
+    let pats = cases.iter().zip(1..).map(|((creator, _, hint, _), number)| Credential {
+        creator: (*creator).to_owned(),
+        hint: (*hint).to_owned(),
+        ..pat(&ada, number)
+    });
+    let pats: Vec<_> = pats.collect();
+    write(&*store, async |tx| {
+        for (number, pat) in (1..).zip(&pats) {
+            tx.insert_credential(pat, &digest(number)).await.expect("it is inserted");
+        }
+        let ended = User { generation: 1, generation_time: Some(at(10)), ..ada.clone() };
+        tx.put_user(&ended).await.expect("they are put");
+    })
+    .await;
+    for expected in [7, 0] {
+        write(&*store, async |tx| {
+            let count = tx.redact_pats(&ada.id, erased, 10).await.expect("it may");
+            assert_eq!(count, expected);
+        })
+        .await;
+    }
+    for (pat, (_, creator, _, hint)) in pats.iter().zip(cases) {
+        let found = store.find_credential(pat.id).await.expect("a read").expect("its row");
+        assert_eq!((&*found.creator, &*found.hint), (creator, hint));
+    }
+}
+
+async fn erased_texts_leave_the_log_of_a_file(store: TestStore) {
+    let secret = "Lovelace was here";
+    let event = AuditEvent { reason: Some(secret.to_owned()), ..event() };
+    insert(&store, std::slice::from_ref(&event)).await;
+    let redacted = AuditEvent { reason: Some("[redacted]".to_owned()), ..event };
+    write(&*store, async |tx| {
+        tx.redact_audit_events(&[redacted]).await.expect("it may");
+    })
+    .await;
+    let Some(file) = store.database.file() else {
+        return assert_eq!(store.empty_log().await, Ok(true));
+    };
+    let log = file.with_file_name(format!("{}-wal", file.file_name().expect("a name").display()));
+    let has_secret = |file: &std::path::Path| {
+        let bytes = std::fs::read(file).expect("the file");
+        bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+    };
+    assert!(has_secret(&log));
+    assert_eq!(store.empty_log().await, Ok(true));
+    assert!(!has_secret(&log) && !has_secret(&file));
+    // Another process writes.
+    let other = store.database.open().await;
+    let tx = other.begin("test").await.expect("a transaction");
+    assert_eq!(store.empty_log().await, Ok(false));
+    drop(tx);
 }

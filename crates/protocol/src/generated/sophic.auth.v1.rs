@@ -1049,7 +1049,7 @@ impl ::prost::Name for ListCredentialsRequest {
 }
 /// Response of ListCredentials. A page may be short or even empty without being the last: only an empty next_page_token
 /// marks the last page (AIP-158). This happens in large stores, if few of the credentials that a page looks at match the
-/// filter.
+/// filter, and if they are large.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListCredentialsResponse {
     /// The credentials.
@@ -3218,16 +3218,17 @@ pub struct ListAuditEventsRequest {
     /// Named `acting_user` before version 0.2.
     #[prost(string, tag = "4")]
     pub filter_acting_user: ::prost::alloc::string::String,
-    /// Only events with this kind of target.
+    /// Only events with this kind of target. One that neither the server nor the log knows is INVALID_ARGUMENT.
     #[prost(string, tag = "5")]
     pub target_kind: ::prost::alloc::string::String,
     /// Only events with this target.
     #[prost(string, tag = "6")]
     pub target_id: ::prost::alloc::string::String,
-    /// Only events with this action. Its name of before a renaming finds the same events.
+    /// Only events with this action. Its name of before a renaming finds the same events. One that neither the server nor
+    /// the log knows is INVALID_ARGUMENT.
     #[prost(string, tag = "7")]
     pub action: ::prost::alloc::string::String,
-    /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000.
+    /// Maximum number of entries (AIP-158). 0 means 50; values above 1,000 mean 1,000. A page of large events has fewer.
     #[prost(int32, tag = "8")]
     pub page_size: i32,
     /// The next_page_token of the previous page, which had the same filter and order. Empty: the first page.
