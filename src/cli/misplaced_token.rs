@@ -1,7 +1,7 @@
 //! A token that was given in a wrong place, as an argument. Other users of the machine can see it there, and an error
 //! that repeated it would take it to logs.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
@@ -12,9 +12,6 @@ const MISPLACED: &str = "an argument has a token in it, which is not shown here:
                          arguments, so the token counts as leaked. A token is read from standard input or a file";
 const UNEXPECTED: &str = "an argument is unexpected, and not shown here because it may be a token: a token is read from \
                           standard input";
-
-/// Commands that read a token, of any shape if it was imported.
-const READERS: [&str; 5] = ["introspect", "explain", "show", "revoke", "leaked"];
 
 /// Refuses arguments with a token of ours in them.
 pub(super) fn refuse(words: &[OsString], command: &mut Command) -> clap::error::Result<()> {
@@ -30,14 +27,37 @@ pub(super) fn refuse(words: &[OsString], command: &mut Command) -> clap::error::
 
 /// Replaces an error that repeats an argument which may be the token of another system.
 pub(super) fn hide(error: Error, words: &[OsString], command: &mut Command) -> Error {
-    let reads_token =
-        || READERS.iter().any(|reader| words.iter().any(|word| word == OsStr::new(reader)));
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument)))
-            if !argument.starts_with('-') && reads_token() =>
-        {
-            Error::raw(ErrorKind::UnknownArgument, UNEXPECTED).format(command)
+    let is_positional = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) => {
+            !argument.starts_with('-')
         }
-        _ => error,
+        _ => false,
+    };
+    command.build();
+    let (path, given) = given(words, command);
+    if is_positional && reads_token(&path) {
+        Error::raw(ErrorKind::UnknownArgument, UNEXPECTED).format(&mut given.clone())
+    } else {
+        error
     }
+}
+
+/// Returns the command that the words name, with its path.
+fn given<'c>(words: &[OsString], root: &'c Command) -> (Vec<&'c str>, &'c Command) {
+    let (mut path, mut command) = (Vec::new(), root);
+    for word in words.iter().skip(1) {
+        if let Some(found) = command.find_subcommand(word) {
+            path.push(found.get_name());
+            command = found;
+        }
+    }
+    (path, command)
+}
+
+/// Whether this command reads a token, which may be an imported one and have any shape.
+fn reads_token(path: &[&str]) -> bool {
+    matches!(
+        path,
+        ["introspect" | "explain" | "leaked"] | ["key" | "pat" | "credentials", "show" | "revoke"]
+    )
 }

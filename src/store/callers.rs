@@ -25,14 +25,10 @@ pub trait CallerStore: Send + Sync {
 pub trait CallerTx: Send {
     /// Returns the caller, even if it is revoked.
     async fn find_caller(&mut self, id: CallerId, lock: Lock) -> Result<Option<Caller>>;
-    /// Returns the caller of this name, unless it is revoked.
-    async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>>;
-    /// Returns the caller whose last rotation this is, even if it is revoked.
-    async fn find_caller_by_rotation(
-        &mut self,
-        rotation: RotationId,
-        lock: Lock,
-    ) -> Result<Option<Caller>>;
+    /// Returns the caller of this name, unless it is revoked. Takes no lock: callers are locked by their ids, in order.
+    async fn peek_caller_by_name(&mut self, name: &str) -> Result<Option<Caller>>;
+    /// Returns the caller whose last rotation this is, even if it is revoked. Takes no lock.
+    async fn peek_caller_by_rotation(&mut self, rotation: RotationId) -> Result<Option<Caller>>;
     /// Inserts the caller.
     ///
     /// # Errors

@@ -11,9 +11,9 @@
 //! 4. A dropped [`WriteTx`] is rolled back. `service` runs each transaction in its own task, never in the future of a
 //!    request, because the client can cancel that.
 //! 5. To avoid deadlocks, locks are taken in this order: requests, workspace names, workspaces, their policies, users,
-//!    memberships, credentials, callers, and the revision counter last. The lock of [`RulesTx::require_rules`] may be taken
-//!    anywhere before the counter: who waits for the others never holds it alone. The counter of audit events is locked
-//!    only in a transaction of its own.
+//!    memberships, credentials, callers (several in the order of their ids), and the revision counter last. The lock of
+//!    [`RulesTx::require_rules`] may be taken anywhere before the counter: who waits for the others never holds it alone.
+//!    The counter of audit events is locked only in a transaction of its own.
 //! 6. No method takes a raw token, only its digest. Digests are returned for caches, in the change log, and for export.
 //! 7. The text of an error never contains a bound value.
 

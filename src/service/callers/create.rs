@@ -13,7 +13,6 @@ use crate::service::credentials::creator;
 use crate::service::{
     Attempt, Context, Expiration, Reason, Result, Rpc, Service, ServiceError, Violations, view,
 };
-use crate::store::Lock;
 use crate::token::{Token, TokenKind};
 
 /// A caller to create.
@@ -81,13 +80,13 @@ impl Service {
                 version: 1,
             };
             let mut tx = this.begin("create_caller").await?;
-            let context = this.lock_requester(&mut *tx, &context, None, Rpc::CreateCaller).await?;
+            let context = this.lock_requester(&mut *tx, &context, Rpc::CreateCaller).await?;
             refuse_permissions_not_held(&context, caller.permissions)?;
             refuse_longer_than_own(&context, caller.expire_time)?;
             if caller.expire_time.is_some() {
                 Self::require_new_rules(&mut *tx).await?;
             }
-            if tx.find_caller_by_name(caller.name.as_str(), Lock::Share).await?.is_some() {
+            if tx.peek_caller_by_name(caller.name.as_str()).await?.is_some() {
                 return Err(Reason::CallerNameTaken.into());
             }
             tx.insert_caller(&caller).await?;

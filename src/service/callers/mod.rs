@@ -227,8 +227,8 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             let now = this.clock.now();
             let mut tx = this.begin("revoke_caller").await?;
-            let before = lock_caller(&mut *tx, &id_or_name).await?;
-            this.lock_requester(&mut *tx, &context, Some(&before), Rpc::RevokeCaller).await?;
+            let rpc = Rpc::RevokeCaller;
+            let (before, context) = this.lock_caller(&mut *tx, &context, &id_or_name, rpc).await?;
             let mut after = before.clone();
             after.revoke_time = after.revoke_time.or(Some(now));
             let changes = after != before;
@@ -253,35 +253,84 @@ pub(super) fn attempt(context: &Context, action: AuditAction, id_or_name: &str) 
     }
 }
 
-/// Locks the caller with this id or name for a change.
-pub(super) async fn lock_caller(tx: &mut dyn WriteTx, id_or_name: &str) -> Result<Caller> {
-    let caller = match CallerId::parse(id_or_name) {
-        Ok(id) => tx.find_caller(id, Lock::Update).await?,
-        Err(_) => tx.find_caller_by_name(id_or_name, Lock::Update).await?,
-    };
-    caller.ok_or_else(|| Reason::CallerNotFound.into())
-}
-
 impl Service {
-    /// Locks the caller that makes the request, and returns the context with it as it is now. It may have lost what it
-    /// had when the call was admitted, because the call has waited for locks since: what it may do is decided by this.
-    /// `target` is the caller that the transaction has locked already, if there is one.
+    /// Locks the caller with this id or name for a change, and the caller that makes the request, as
+    /// [`Self::lock_caller_by_id`] does.
+    pub(super) async fn lock_caller(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        id_or_name: &str,
+        rpc: Rpc,
+    ) -> Result<(Caller, Context)> {
+        if let Ok(id) = CallerId::parse(id_or_name) {
+            return self.lock_caller_by_id(tx, context, id, rpc).await;
+        }
+        let peeked = tx.peek_caller_by_name(id_or_name).await?.ok_or(Reason::CallerNotFound)?;
+        let (caller, context) = self.lock_caller_by_id(tx, context, peeked.id, rpc).await?;
+        // It may have lost its name before it was locked.
+        if caller.name != peeked.name || caller.revoke_time.is_some() {
+            return Err(Reason::CallerNotFound.into());
+        }
+        Ok((caller, context))
+    }
+
+    /// Locks a caller for a change, and the caller that makes the request. Returns the first, and the context with the
+    /// second as it is now. That one may have lost what it had when the call was admitted, because the call has waited
+    /// for locks since: what it may do is decided by the row.
     ///
     /// # Errors
-    /// [`Reason::CallerUnknown`], also if it is revoked. [`Reason::CallerExpired`], [`Reason::PermissionMissing`].
+    /// [`Reason::CallerUnknown`] also if the requester is revoked. [`Reason::CallerExpired`],
+    /// [`Reason::PermissionMissing`], [`Reason::CallerNotFound`].
+    pub(super) async fn lock_caller_by_id(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        id: CallerId,
+        rpc: Rpc,
+    ) -> Result<(Caller, Context)> {
+        let requester = match &context.requester {
+            Requester::Caller(requester) if requester.id != id => Some(requester.id),
+            Requester::Caller(_) | Requester::Operator(_) => None,
+        };
+        // In the order of their ids, like the transactions that write last uses.
+        let mut found = None;
+        if let Some(requester) = requester.filter(|requester| requester.0 < id.0) {
+            found = tx.find_caller(requester, Lock::Share).await?;
+        }
+        let caller = tx.find_caller(id, Lock::Update).await?;
+        match requester {
+            Some(requester) if requester.0 > id.0 => {
+                found = tx.find_caller(requester, Lock::Share).await?;
+            }
+            Some(_) => {}
+            None => found.clone_from(&caller),
+        }
+        let context = self.context_of(context, found, rpc)?;
+        Ok((caller.ok_or(Reason::CallerNotFound)?, context))
+    }
+
+    /// Locks the caller that makes the request, which changes no other. Returns the context with it as it is now.
+    ///
+    /// # Errors
+    /// As [`Self::lock_caller_by_id`].
     pub(super) async fn lock_requester(
         &self,
         tx: &mut dyn WriteTx,
         context: &Context,
-        target: Option<&Caller>,
         rpc: Rpc,
     ) -> Result<Context> {
-        let Requester::Caller(admitted) = &context.requester else { return Ok(context.clone()) };
-        let requester = match target.filter(|target| target.id == admitted.id) {
-            Some(target) => Some(target.clone()),
-            None => tx.find_caller(admitted.id, Lock::Share).await?,
+        let found = match &context.requester {
+            Requester::Caller(requester) => tx.find_caller(requester.id, Lock::Share).await?,
+            Requester::Operator(_) => None,
         };
-        let requester = requester.filter(|caller| caller.revoke_time.is_none());
+        self.context_of(context, found, rpc)
+    }
+
+    /// Returns the context with the caller that makes the request as it was found now.
+    fn context_of(&self, context: &Context, found: Option<Caller>, rpc: Rpc) -> Result<Context> {
+        let Requester::Caller(_) = &context.requester else { return Ok(context.clone()) };
+        let requester = found.filter(|caller| caller.revoke_time.is_none());
         let requester = requester.ok_or(Reason::CallerUnknown)?;
         if requester.has_expired(self.clock.now()) {
             return Err(Reason::CallerExpired.into());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    attempt, change_entry, check_etag, lock_caller, refuse_longer_than_own,
-    refuse_permissions_not_held, require_not_revoked, write_caller,
+    attempt, change_entry, check_etag, refuse_longer_than_own, refuse_permissions_not_held,
+    require_not_revoked, write_caller,
 };
 use crate::model::limits::{
     CALLER_OVERLAP_DEFAULT, CALLER_OVERLAP_MAX, IMMEDIATE_END_MAX, REPLAY_AGE_MAX,
@@ -80,9 +80,8 @@ impl Service {
             let mut tx = this.begin("rotate_caller").await?;
             let claimed = CredentialId(rotation.0);
             let earlier = this.claim_request_id(&mut *tx, &context, retry, claimed, now).await?;
-            let before = lock_rotated(&mut *tx, &request, earlier.as_ref()).await?;
-            let context =
-                this.lock_requester(&mut *tx, &context, Some(&before), Rpc::RotateCaller).await?;
+            let (before, context) =
+                this.lock_rotated(&mut *tx, &context, &request, earlier.as_ref()).await?;
             refuse_permissions_not_held(&context, before.permissions)?;
             refuse_longer_than_own(&context, before.expire_time)?;
             let CallerIdentity::Token(old) = before.identity else {
@@ -128,6 +127,29 @@ impl Service {
             })
         })
         .await
+    }
+
+    /// Locks the caller to rotate, and the one that makes the request. A retry finds the caller that its first try has
+    /// rotated, even if that was renamed meanwhile, or if another caller has its name now.
+    async fn lock_rotated(
+        &self,
+        tx: &mut dyn WriteTx,
+        context: &Context,
+        request: &RotateCaller,
+        earlier: Option<&ClaimedRequest>,
+    ) -> Result<(Caller, Context)> {
+        let rpc = Rpc::RotateCaller;
+        if let Some(earlier) = earlier
+            && let Some(rotated) = tx.peek_caller_by_rotation(rotation_of(earlier)).await?
+        {
+            let (caller, context) = self.lock_caller_by_id(tx, context, rotated.id, rpc).await?;
+            return Ok((require_not_revoked(caller)?, context));
+        }
+        let (caller, context) = self.lock_caller(tx, context, &request.caller, rpc).await?;
+        if earlier.is_none() {
+            check_etag(&request.etag, &caller)?;
+        }
+        Ok((require_not_revoked(caller)?, context))
     }
 
     /// Checks that the token of the earlier try may be replaced: it is still the token of the caller, new, and no use of
@@ -187,26 +209,6 @@ impl Service {
 /// Returns the rotation that an earlier try made.
 fn rotation_of(earlier: &ClaimedRequest) -> RotationId {
     RotationId(earlier.credential_id.0)
-}
-
-/// Locks the caller to rotate. A retry finds the caller that its first try has rotated, even if that was renamed
-/// meanwhile, or if another caller has its name now.
-async fn lock_rotated(
-    tx: &mut dyn WriteTx,
-    request: &RotateCaller,
-    earlier: Option<&ClaimedRequest>,
-) -> Result<Caller> {
-    if let Some(earlier) = earlier
-        && let Some(rotated) =
-            tx.find_caller_by_rotation(rotation_of(earlier), Lock::Update).await?
-    {
-        return require_not_revoked(rotated);
-    }
-    let caller = lock_caller(tx, &request.caller).await?;
-    if earlier.is_none() {
-        check_etag(&request.etag, &caller)?;
-    }
-    require_not_revoked(caller)
 }
 
 /// An etag is part of it only if there is one, so that servers of the last release agree on a request without.

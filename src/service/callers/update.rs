@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    attempt, change_entry, check_etag, is_later, lock_caller, parse_permissions,
-    refuse_longer_than_own, refuse_permissions_not_held, require_not_revoked, write_caller,
+    attempt, change_entry, check_etag, is_later, parse_permissions, refuse_longer_than_own,
+    refuse_permissions_not_held, require_not_revoked, write_caller,
 };
 use crate::model::{
     AuditAction, Caller, CallerIdentity, CallerName, CertificateSan, PermissionSet, Timestamp,
 };
 use crate::service::commit::Effect;
 use crate::service::{Context, Expiration, Reason, Result, Rpc, Service, ServiceError, Violations};
-use crate::store::{Lock, WriteTx};
+use crate::store::WriteTx;
 
 /// Changes to a caller.
 #[derive(Debug, Clone, Default)]
@@ -66,9 +66,9 @@ impl Service {
         self.run(attempt, Effect::Narrows, async move {
             let checked = check(&request)?;
             let mut tx = this.begin("update_caller").await?;
-            let before = lock_caller(&mut *tx, &request.caller).await?;
-            let context =
-                this.lock_requester(&mut *tx, &context, Some(&before), Rpc::UpdateCaller).await?;
+            let rpc = Rpc::UpdateCaller;
+            let (before, context) =
+                this.lock_caller(&mut *tx, &context, &request.caller, rpc).await?;
             refuse_permissions_not_held(&context, checked.permissions)?;
             check_etag(&request.etag, &before)?;
             let before = require_not_revoked(before)?;
@@ -138,9 +138,7 @@ fn check(request: &UpdateCaller) -> Result<Checked> {
 async fn changed(tx: &mut dyn WriteTx, checked: Checked, before: &Caller) -> Result<Caller> {
     let mut after = before.clone();
     if let Some(name) = checked.name {
-        if name != before.name
-            && tx.find_caller_by_name(name.as_str(), Lock::Share).await?.is_some()
-        {
+        if name != before.name && tx.peek_caller_by_name(name.as_str()).await?.is_some() {
             return Err(Reason::CallerNameTaken.into());
         }
         after.name = name;

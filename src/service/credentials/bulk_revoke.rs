@@ -93,8 +93,7 @@ struct Start {
 impl Start {
     /// Returns the page token that continues after this credential.
     fn token_after(&self, after: CredentialId) -> String {
-        let workspace_id = self.workspace_id.as_ref().map_or("", WorkspaceId::as_str);
-        self.cursor.token(&format!("{} {after} {workspace_id}", self.last_id))
+        self.cursor.token(&format!("{} {after}", self.last_id))
     }
 }
 
@@ -206,9 +205,6 @@ impl Service {
     }
 
     /// Returns where the call starts: at the first credential, or where an earlier call with the same filter stopped.
-    ///
-    /// # Errors
-    /// [`Reason::ArgumentInvalid`](crate::service::Reason::ArgumentInvalid) if the slug belonged to another workspace then.
     async fn start_of(
         &self,
         request: &BulkRevoke,
@@ -216,24 +212,18 @@ impl Service {
     ) -> Result<Start> {
         let filter = BulkRevoke { dry_run: false, ..request.clone() };
         let page = PageRequest { size: 0, token: request.page_token.clone() };
-        let cursor = Cursor::new(&page, format!("bulk_revoke {}", describe_filter(&filter)))?;
+        let filter = describe_filter(&filter);
+        // The slug of the workspace can move to another one between two calls.
+        let binding = match &workspace_id {
+            Some(id) => format!("bulk_revoke in {id} {filter}"),
+            None => format!("bulk_revoke {filter}"),
+        };
+        let cursor = Cursor::new(&page, binding)?;
         let earlier = cursor.after.as_deref().and_then(|position| {
-            let mut words = position.split(' ');
-            let last_id = CredentialId::parse(words.next()?).ok()?;
-            let after = CredentialId::parse(words.next()?).ok()?;
-            // A server of 0.1 does not name the workspace.
-            Some((last_id, after, words.next().map(str::to_owned)))
+            let (last_id, after) = position.split_once(' ')?;
+            Some((CredentialId::parse(last_id).ok()?, CredentialId::parse(after).ok()?))
         });
-        if let Some((last_id, after, begun_in)) = earlier {
-            let present = workspace_id.as_ref().map_or("", WorkspaceId::as_str);
-            if begun_in.is_some_and(|begun_in| begun_in != present) {
-                let mut violations = Violations::default();
-                violations.add(
-                    "workspace",
-                    "is another workspace than when the run began: its slug has moved",
-                );
-                violations.finish()?;
-            }
+        if let Some((last_id, after)) = earlier {
             return Ok(Start { cursor, workspace_id, last_id, after: Some(after) });
         }
         let last_id = self.store.last_credential_id().await?;

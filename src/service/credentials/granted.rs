@@ -36,11 +36,13 @@ impl Service {
     ) -> Result<Option<RequestedLimit<'a>>> {
         let Some(names) = names else { return Ok(None) };
         let peeked = tx.peek_credential(id).await?;
-        let mut requested = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
+        let mut requested = NamedWorkspaces { field: UPDATED_FIELD, names, found: Vec::new() };
         let mut granted = None;
+        // A key cannot be limited, and the workspace of a key is locked elsewhere.
         if let Some(peeked) = peeked
             && let Owner::User { id, .. } = &peeked.owner
         {
+            requested = self.lock_named_workspaces(tx, UPDATED_FIELD, names).await?;
             tx.find_user_row(id, Lock::Share).await?;
             match &peeked.granted_workspaces {
                 Some(present) => requested.forget_workspaces_of_others(tx, id, present).await?,

@@ -316,8 +316,10 @@ fn with_end_after(before: &Credential, overlap: Duration, now: Timestamp) -> Cre
     after.version += 1;
     after.end_at_once = overlap.is_zero();
     let own = before.expire_time.map_or(Duration::MAX, |own| own.saturating_since(now));
-    let kept = if overlap.is_zero() { mark::immediate(own) } else { own.min(overlap) };
-    let kept = if overlap.is_zero() { kept } else { mark::avoided_by(kept) };
+    let kept = match overlap {
+        Duration::ZERO => mark::immediate(own),
+        overlap => mark::avoided_by(own.min(overlap)),
+    };
     after.expire_time = Some(now.saturating_add(kept));
     after
 }
@@ -351,9 +353,10 @@ mod mark {
         kept == immediate(kept)
     }
 
-    /// Returns the time, or one that is a little shorter and not marked.
+    /// Returns the time in whole microseconds, as it is stored, or one that is a little shorter and not marked.
     pub(super) fn avoided_by(kept: Duration) -> Duration {
-        let kept = kept.max(LACKING);
+        let micros = u64::try_from(kept.as_micros()).unwrap_or(u64::MAX);
+        let kept = Duration::from_micros(micros).max(LACKING);
         if is_on(kept) { kept.saturating_sub(LACKING) } else { kept }
     }
 }

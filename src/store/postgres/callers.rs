@@ -91,23 +91,23 @@ impl CallerTx for PostgresTx {
         })
     }
 
-    async fn find_caller_by_name(&mut self, name: &str, lock: Lock) -> Result<Option<Caller>> {
+    async fn peek_caller_by_name(&mut self, name: &str) -> Result<Option<Caller>> {
         run!(self, async |db| {
-            let statement =
-                locked!(lock, "SELECT id FROM callers WHERE name = $1 AND revoke_time IS NULL");
-            db.query(statement).bind(name).execute(db.connection()).await?;
-            find_by_name(db, name).await
+            let row = db
+                .query(concat!(
+                    "SELECT ",
+                    caller_columns!(),
+                    " FROM callers WHERE name = $1 AND revoke_time IS NULL"
+                ))
+                .bind(name)
+                .fetch_optional(db.connection())
+                .await?;
+            row.as_ref().map(caller_row::caller).transpose()
         })
     }
 
-    async fn find_caller_by_rotation(
-        &mut self,
-        rotation: RotationId,
-        lock: Lock,
-    ) -> Result<Option<Caller>> {
+    async fn peek_caller_by_rotation(&mut self, rotation: RotationId) -> Result<Option<Caller>> {
         run!(self, async |db| {
-            let statement = locked!(lock, "SELECT id FROM callers WHERE rotation_id = $1");
-            db.query(statement).bind(rotation.0).execute(db.connection()).await?;
             let row = db
                 .query(concat!(
                     "SELECT ",
@@ -186,20 +186,6 @@ async fn find(db: &mut Session, id: CallerId) -> Result<Option<Caller>> {
     let row = db
         .query(concat!("SELECT ", caller_columns!(), " FROM callers WHERE id = $1"))
         .bind(id.0)
-        .fetch_optional(db.connection())
-        .await?;
-    row.as_ref().map(caller_row::caller).transpose()
-}
-
-/// Returns the caller of this name, unless it is revoked.
-async fn find_by_name(db: &mut Session, name: &str) -> Result<Option<Caller>> {
-    let row = db
-        .query(concat!(
-            "SELECT ",
-            caller_columns!(),
-            " FROM callers WHERE name = $1 AND revoke_time IS NULL"
-        ))
-        .bind(name)
         .fetch_optional(db.connection())
         .await?;
     row.as_ref().map(caller_row::caller).transpose()

@@ -78,7 +78,7 @@ impl CallerTx for SqliteTx {
         })
     }
 
-    async fn find_caller_by_name(&mut self, name: &str, _lock: Lock) -> Result<Option<Caller>> {
+    async fn peek_caller_by_name(&mut self, name: &str) -> Result<Option<Caller>> {
         run!(self, async |db| {
             let row = sqlx::query(concat!(
                 "SELECT ",
@@ -92,11 +92,7 @@ impl CallerTx for SqliteTx {
         })
     }
 
-    async fn find_caller_by_rotation(
-        &mut self,
-        rotation: RotationId,
-        _lock: Lock,
-    ) -> Result<Option<Caller>> {
+    async fn peek_caller_by_rotation(&mut self, rotation: RotationId) -> Result<Option<Caller>> {
         run!(self, async |db| {
             let row = sqlx::query(concat!(
                 "SELECT ",

@@ -104,6 +104,9 @@ fn a_command_that_reads_a_token_does_not_repeat_text_that_may_be_one() {
         assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.err);
         assert!(!ended.err.contains("5f2c9a71"), "{words:?}: {}", ended.err);
     }
+    // A command that reads no token says what is wrong, whatever its arguments are called.
+    let said = ended(&["user", "delete", "revoke", "extra"], &[]).err;
+    assert!(said.contains("'extra'") && said.contains("user delete"), "{said}");
     let said = ended(&["introspect", LEGACY], &[]).err;
     assert!(said.contains("a token is read from standard input"), "{said}");
 }

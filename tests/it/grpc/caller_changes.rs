@@ -31,6 +31,7 @@ on_every_store! {
     a_certificate_is_changed_only_to_a_free_name,
     permissions_of_a_newer_server_are_kept_and_named_by_number,
     what_a_caller_has_lost_while_its_call_waited_counts,
+    callers_that_change_each_other_at_once_do_not_wait_for_each_other_for_ever,
     a_use_of_a_caller_is_written_with_its_address,
     a_watch_is_a_use_for_as_long_as_it_lasts,
     a_use_of_a_caller_changes_neither_etag_nor_revision_nor_log,
@@ -266,6 +267,38 @@ async fn what_a_caller_has_lost_while_its_call_waited_counts(h: Harness) {
             };
             let refused = service.rotate_caller(context, rotate).await;
             assert_eq!(refused.expect_err(name).reason, expected);
+        }
+    }
+}
+
+async fn callers_that_change_each_other_at_once_do_not_wait_for_each_other_for_ever(h: Harness) {
+    let root = h.root().await;
+    let permissions = ["callers.admin", "introspect"].map(str::to_owned).to_vec();
+    let mut made = Vec::new();
+    for name in ["one", "other"] {
+        let request = CreateCallerRequest {
+            name: name.to_owned(),
+            permissions: permissions.clone(),
+            ..Default::default()
+        };
+        let created = root.admin().create_caller(request).await.expect("it is made").into_inner();
+        made.push((h.with_token(&created.token), created.caller.expect("it is given")));
+    }
+    let (one, other) = (&made[0], &made[1]);
+    let request = |(_, target): &(Actor, Caller), by_name: bool| {
+        let mut request = named(if by_name { &target.name } else { &target.id });
+        request.permissions.clone_from(&permissions);
+        request
+    };
+    for round in 0..20 {
+        let by_name = round % 2 == 0;
+        let (first, second, third) = tokio::join!(
+            update(&one.0, request(other, by_name)),
+            update(&other.0, request(one, by_name)),
+            update(&one.0, request(one, by_name)),
+        );
+        for outcome in [first, second, third] {
+            outcome.expect("it changes nothing");
         }
     }
 }

@@ -230,7 +230,7 @@ async fn a_continuation_does_not_follow_a_slug_to_another_workspace(h: Harness) 
     let going_on = service.bulk_revoke(Context::operator("test"), of_acme(token), |_| ()).await;
     let refused = going_on.expect_err("it is another workspace");
     assert_eq!(refused.reason, Reason::ArgumentInvalid);
-    assert_eq!(refused.violations[0].field, "workspace");
+    assert_eq!(refused.violations[0].field, "page_token");
     assert!(root.introspect(&spared, "id-of-globex", &[]).await.active);
 }
 

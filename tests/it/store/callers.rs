@@ -59,12 +59,12 @@ async fn a_caller_is_found_by_id_and_by_name_in_a_transaction(store: TestStore) 
         tx.insert_caller(&dead).await.expect("it is made");
         let by_id = tx.find_caller(gateway.id, Lock::Update).await.expect("a read");
         assert_eq!(by_id.as_ref(), Some(&gateway));
-        let by_name = tx.find_caller_by_name("gateway", Lock::Update).await.expect("a read");
+        let by_name = tx.peek_caller_by_name("gateway").await.expect("a read");
         assert_eq!(by_name.as_ref(), Some(&gateway));
         let dead_by_id = tx.find_caller(dead.id, Lock::Share).await.expect("a read");
         assert_eq!(dead_by_id.as_ref(), Some(&dead));
         for nobody in ["dead", "Gateway", "nobody"] {
-            let found = tx.find_caller_by_name(nobody, Lock::Share).await.expect("a read");
+            let found = tx.peek_caller_by_name(nobody).await.expect("a read");
             assert_eq!(found, None, "{nobody}");
         }
         let nobody = tx.find_caller(caller("x", 3).id, Lock::Share).await.expect("a read");
@@ -195,10 +195,10 @@ async fn a_caller_is_found_by_its_last_rotation(store: TestStore) {
     write(&*store, async |tx| {
         tx.insert_caller(&rotated).await.expect("it is made");
         tx.insert_caller(&caller("other", 2)).await.expect("it is made");
-        let found = tx.find_caller_by_rotation(first, Lock::Update).await.expect("a read");
+        let found = tx.peek_caller_by_rotation(first).await.expect("a read");
         assert_eq!(found.as_ref(), Some(&rotated));
         tx.update_caller(&again).await.expect("it is changed");
-        let found = tx.find_caller_by_rotation(first, Lock::Share).await.expect("a read");
+        let found = tx.peek_caller_by_rotation(first).await.expect("a read");
         assert_eq!(found, None, "it was rotated again");
     })
     .await;

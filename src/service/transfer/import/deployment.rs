@@ -294,7 +294,7 @@ async fn put_caller(tx: &mut Transaction, wanted: Caller) -> Result<RecordOutcom
         ));
     }
     let alive = wanted.revoke_time.is_none();
-    if alive && tx.find_caller_by_name(wanted.name.as_str(), Lock::Share).await?.is_some() {
+    if alive && tx.peek_caller_by_name(wanted.name.as_str()).await?.is_some() {
         return Ok(rejected("caller: another caller has its name here"));
     }
     if wanted.expire_time.is_some() {
