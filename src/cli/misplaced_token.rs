@@ -8,18 +8,23 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::token::redact_tokens;
 
-const MISPLACED: &str = "an argument has a token in it, which is not shown here: other users of this machine can see \
-                         arguments, so the token counts as leaked. A token is read from standard input or a file";
+const MISPLACED: &str = "an argument or SOPHIC_AUTH_OPERATOR has a token in it, which is not shown here: other users of \
+                         this machine can see arguments, so the token counts as leaked. A token is read from standard \
+                         input or a file";
 const UNEXPECTED: &str = "an argument is unexpected, and not shown here because it may be a token: a token is read from \
                           standard input";
 
-/// Refuses arguments with a token of ours in them.
+/// The variable whose value the audit log keeps.
+const OPERATOR: &str = "SOPHIC_AUTH_OPERATOR";
+
+/// Refuses a token of ours in the arguments, or in the name of the operator.
 pub(super) fn refuse(words: &[OsString], command: &mut Command) -> clap::error::Result<()> {
+    let operator = std::env::var_os(OPERATOR);
     let has_token = |word: &OsString| {
         let text = word.to_string_lossy();
         redact_tokens(&text) != text
     };
-    if words.iter().any(has_token) {
+    if words.iter().chain(&operator).any(has_token) {
         return Err(Error::raw(ErrorKind::ValueValidation, MISPLACED).format(command));
     }
     Ok(())

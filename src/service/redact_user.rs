@@ -317,13 +317,30 @@ fn names_user(after: &str, user: &UserId) -> bool {
     let creator = format!("user:{user}");
     [after.get("asked"), Some(&after)].into_iter().flatten().any(|request| {
         request.get("user_id").is_some_and(|id| id == user.as_str())
-            || request.get("creator").is_some_and(|named| *named == creator)
+            || request
+                .get("creator")
+                .is_some_and(|named| named == &creator || named == user.as_str())
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_names_a_user_as_owner_or_creator() {
+        let ada = UserId::parse("ada").expect("an id");
+        for (after, names) in [
+            (r#"{"user_id":"ada"}"#, true),
+            (r#"{"asked":{"creator":"user:ada"}}"#, true),
+            // A slip for the form above.
+            (r#"{"creator":"ada","workspace":"acme"}"#, true),
+            (r#"{"creator":"user:adam"}"#, false),
+            (r#"{"workspace":"ada"}"#, false),
+        ] {
+            assert_eq!(names_user(after, &ada), names, "{after}");
+        }
+    }
 
     #[test]
     fn text_about_a_person_is_erased_and_what_the_service_chose_stays() {

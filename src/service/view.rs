@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{Count, CredentialEnd, Introspection, ReplicaState, Status, WorkspacePat};
 use crate::decision::ExplainedRow;
 use crate::model::{
-    AuditEvent, Caller, CallerIdentity, Credential, LastUse, Membership, Owner, PatPolicy,
-    PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
+    AuditEvent, Caller, CallerIdentity, Credential, DisplayName, LastUse, Membership, Owner,
+    PatPolicy, PrincipalFacts, ScopeSet, Timestamp, User, Workspace, WorkspacePolicy, WorkspaceSet,
 };
 use crate::store::ReplicaDetails;
 
@@ -111,8 +111,8 @@ pub fn status(status: &Status) -> Value {
 pub fn workspace_pat(pat: &WorkspacePat) -> Value {
     let mut view = object(json!({
         "credential_id": pat.credential_id.to_string(),
-        "user_id": pat.user.id.as_str(),
-        "user_display_name": pat.user.display_name.as_str(),
+        "user_id": pat.user_id.as_str(),
+        "user_display_name": pat.user_display_name.as_ref().map_or("", DisplayName::as_str),
         "hint": pat.hint,
         "barred": pat.barred,
         "state": pat.state.as_str(),

@@ -155,7 +155,7 @@ pub(super) enum Command {
     /// ends
     #[command(after_help = LEAKED_EXAMPLES)]
     Leaked(LeakedArgs),
-    /// List, export or purge the audit log
+    /// List, export or purge the audit log, or erase a deleted user's texts from it
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Delete credentials that were revoked or expired long ago, and old rows of the change log. The server does this

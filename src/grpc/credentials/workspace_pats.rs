@@ -66,8 +66,8 @@ fn bar_pat(
 fn pb_pat(pat: WorkspacePat) -> pb::WorkspacePat {
     pb::WorkspacePat {
         credential_id: pat.credential_id.to_string(),
-        user_id: pat.user.id.to_string(),
-        user_display_name: pat.user.display_name.to_string(),
+        user_id: pat.user_id.to_string(),
+        user_display_name: pat.user_display_name.map_or_else(String::new, |name| name.to_string()),
         hint: pat.hint,
         last_use_time: pat.last_use_time.map(convert::timestamp),
         role: pat.role.map_or(pb::Role::Unspecified, crate::model::Role::to_proto).into(),

@@ -9,8 +9,8 @@ use super::owner::{lock_access, lock_active_user};
 use crate::decision;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Credential, CredentialFacts, CredentialId,
-    CredentialState, Digest, FoundFacts, Owner, PrincipalFacts, ReasonText, Role, Timestamp, User,
-    UserFacts, UserId, Workspace, WorkspaceEntry, WorkspaceName,
+    CredentialState, Digest, DisplayName, FoundFacts, Owner, PrincipalFacts, ReasonText, Role,
+    Timestamp, User, UserFacts, UserId, Workspace, WorkspaceEntry, WorkspaceName,
 };
 use crate::policy;
 use crate::service::audit::Entry;
@@ -52,8 +52,10 @@ pub struct BarPat {
 pub struct WorkspacePat {
     /// Id of the token.
     pub credential_id: CredentialId,
-    /// Its user.
-    pub user: User,
+    /// Id of its user.
+    pub user_id: UserId,
+    /// Display name of its user. `None` if the user was deleted: one who has the same id now is another person.
+    pub user_display_name: Option<DisplayName>,
     /// The prefix, and the last four characters of the token's body.
     pub hint: String,
     /// When it was last allowed in the workspace. `None` if it never was.
@@ -248,7 +250,8 @@ impl<'a> BarEntry<'a> {
         }
     }
 
-    /// What the entry tells of a token. The owners of the workspace read it, so it has no more than [`WorkspacePat`].
+    /// What the entry tells of a token. The owners of the workspace read it, so it has no more than [`WorkspacePat`],
+    /// and the creation time, which the id tells too.
     fn view(self, credential: &Credential, now: Timestamp) -> Value {
         let mut view = view::credential(credential, now);
         if let Value::Object(fields) = &mut view {
@@ -274,9 +277,11 @@ fn workspace_pat(used: UsedPat, workspace: &Arc<Workspace>, now: Timestamp) -> W
         principal: PrincipalFacts::User(Arc::new(UserFacts { user: user.clone(), roles })),
         named_workspace: Some(Arc::clone(workspace)),
     };
+    let is_present = credential.generation >= user.generation && user.delete_time.is_none();
     WorkspacePat {
         credential_id: credential.id,
-        user,
+        user_id: user.id,
+        user_display_name: is_present.then_some(user.display_name),
         last_use_time,
         role: decision::effective_role(&found, now),
         barred: credential.barred_workspaces.contains(workspace),

@@ -78,6 +78,9 @@ fn a_token_in_a_variable_is_not_repeated() {
             assert_eq!(ended.out.contains("--listen"), help, "help is for standard output");
         }
     }
+    let by_operator = ended(&["user", "put", "ada"], &[("SOPHIC_AUTH_OPERATOR", TOKEN)]);
+    assert_eq!(by_operator.code, Some(2), "{}", by_operator.err);
+    assert!(!by_operator.err.contains(BODY), "{}", by_operator.err);
     let ended_by_format = ended(&["user", "list"], &[("SOPHIC_AUTH_OUTPUT", TOKEN)]);
     assert_eq!(ended_by_format.code, Some(2), "{}", ended_by_format.err);
     assert!(!ended_by_format.err.contains(BODY), "{}", ended_by_format.err);

@@ -169,6 +169,11 @@ async fn the_listed_role_is_what_the_token_may_exercise_now(h: Harness) {
     assert_eq!(role().await, Role::Unspecified);
     let pats = list(&root, "acme", "olga").await.expect("a page");
     assert_eq!(pats[0].state(), CredentialState::Revoked);
+    // Another person, whose name the owners have not seen.
+    root.put_user("ada").await;
+    let pats = list(&root, "acme", "olga").await.expect("a page");
+    let shown = (pats[0].user_id.as_str(), pats[0].user_display_name.as_str(), pats[0].state());
+    assert_eq!(shown, ("ada", "", CredentialState::Revoked));
 }
 
 async fn a_bar_denies_the_token_there_at_every_server_and_nowhere_else(h: Harness) {

@@ -1559,7 +1559,7 @@ pub struct WorkspacePat {
     /// Id of its user.
     #[prost(string, tag = "2")]
     pub user_id: ::prost::alloc::string::String,
-    /// Display name of its user.
+    /// Display name of its user. Empty if the user was deleted: one who has the same id now is another person.
     #[prost(string, tag = "3")]
     pub user_display_name: ::prost::alloc::string::String,
     /// The token's prefix and the last four characters of its body.
