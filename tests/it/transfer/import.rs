@@ -443,7 +443,7 @@ async fn imported_credentials_end_with_their_owner_and_each_has_an_event(over: O
     let rest = over.service.write_pending_ends(|_| ()).await.expect("it is recorded");
     assert_eq!(rest, 1_151);
     let [all] = &of_action(&over, "credential.revoke_owned").await[..] else { panic!("one event") };
-    assert_eq!(json(all.after.as_ref()), json!({"revoked_count": 1_201}));
+    assert_eq!(json(all.after.as_ref())["revoked_count"], 1_201);
     assert_eq!(all.caller, "operator:test");
     let recorded = |events: &[AuditEvent], which: fn(&AuditEvent) -> Option<&String>| {
         let each = events.iter().filter(|event| !event.target_id.is_empty());
