@@ -10,7 +10,7 @@ use crate::decision;
 use crate::model::{
     AuditAction, AuditEvent, AuditTarget, Credential, CredentialFacts, CredentialId,
     CredentialState, Digest, DisplayName, FoundFacts, Owner, PrincipalFacts, ReasonText, Role,
-    Timestamp, User, UserFacts, UserId, Workspace, WorkspaceEntry, WorkspaceName,
+    Timestamp, UserFacts, UserId, Workspace, WorkspaceEntry, WorkspaceName,
 };
 use crate::policy;
 use crate::service::audit::Entry;
