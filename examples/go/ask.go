@@ -65,10 +65,11 @@ func main() {
 		os.Exit(2)
 	}
 	// A request without scopes asks only whose token it is, and permits nothing.
-	allowed := answer.Allowed && !answer.IdentityOnly && len(scopes) > 0
+	permitted := answer.Allowed && !answer.IdentityOnly && len(scopes) > 0
 	shown := map[string]interface{}{
-		"allowed":          allowed,
-		"identity_only":    len(scopes) == 0,
+		"permitted":        permitted,
+		"allowed":          answer.Allowed,
+		"identity_only":    answer.IdentityOnly,
 		"http_status":      answer.HttpStatus,
 		"www_authenticate": answer.WwwAuthenticate,
 		"workspace":        answer.GetWorkspace().GetSlug(),
@@ -81,7 +82,7 @@ func main() {
 		shown["denial"] = strings.TrimPrefix(answer.Denial.String(), "DENIAL_")
 	}
 	json.NewEncoder(os.Stdout).Encode(shown)
-	if !allowed {
+	if !permitted {
 		os.Exit(1)
 	}
 }
