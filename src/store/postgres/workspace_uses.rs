@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::session::read;
 use super::transaction::{PostgresTx, run};
-use super::{PostgresStore, Result, sql_time};
+use super::{PostgresStore, Result, Session, sql_time};
 use crate::model::{Credential, CredentialId, WorkspaceId};
 use crate::store::error::expect_rows;
 use crate::store::sql::{credential_columns, select_credentials, user_columns};
@@ -49,15 +50,8 @@ impl WorkspaceUseStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<UsedPat>> {
         read!(self, async |db| {
-            let rows = db
-                .query(select_workspace_pats!())
-                .bind(workspace.as_str())
-                .bind(generation)
-                .bind(after.map(|after| sql_time(after.time)))
-                .bind(after.map_or(Uuid::max(), |after| after.id.0))
-                .bind(i64::from(limit))
-                .fetch_all(db.connection())
-                .await?;
+            let statement = select_workspace_pats!();
+            let rows = page(db, statement, workspace, generation, after, limit).await?;
             rows.iter().map(row::used_pat).collect()
         })
     }
@@ -70,18 +64,32 @@ impl WorkspaceUseStore for PostgresStore {
         limit: u32,
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
-            let rows = db
-                .query(concat!("EXPLAIN (COSTS OFF) ", select_workspace_pats!()))
-                .bind(workspace.as_str())
-                .bind(generation)
-                .bind(after.map(|after| sql_time(after.time)))
-                .bind(after.map_or(Uuid::max(), |after| after.id.0))
-                .bind(i64::from(limit))
-                .fetch_all(db.connection())
-                .await?;
+            let statement = concat!("EXPLAIN (COSTS OFF) ", select_workspace_pats!());
+            let rows = page(db, statement, workspace, generation, after, limit).await?;
             rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
         })
     }
+}
+
+/// Runs a statement made of [`select_workspace_pats!`].
+async fn page(
+    db: &mut Session,
+    statement: &'static str,
+    workspace: &WorkspaceId,
+    generation: i64,
+    after: Option<UsePosition>,
+    limit: u32,
+) -> Result<Vec<PgRow>> {
+    let rows = db
+        .query(statement)
+        .bind(workspace.as_str())
+        .bind(generation)
+        .bind(after.map(|after| sql_time(after.time)))
+        .bind(after.map_or(Uuid::max(), |after| after.id.0))
+        .bind(i64::from(limit))
+        .fetch_all(db.connection())
+        .await?;
+    Ok(rows)
 }
 
 #[async_trait]

@@ -1,7 +1,8 @@
 //! The personal access tokens that have acted in a workspace, and bars against them.
 
 use async_trait::async_trait;
-use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use super::transaction::{SqliteTx, run};
@@ -47,15 +48,8 @@ impl WorkspaceUseStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<UsedPat>> {
         read!(self, async |db| {
-            let rows = sqlx::query(select_workspace_pats!())
-                .bind(workspace.as_str())
-                .bind(generation)
-                // Without a position the page begins at the end of the index: no time is as late.
-                .bind(after.map_or(i64::MAX, |after| sql_time(after.time)))
-                .bind(after.map_or(Uuid::max(), |after| after.id.0))
-                .bind(i64::from(limit))
-                .fetch_all(db)
-                .await?;
+            let statement = select_workspace_pats!();
+            let rows = page(db, statement, workspace, generation, after, limit).await?;
             rows.iter().map(row::used_pat).collect()
         })
     }
@@ -68,17 +62,32 @@ impl WorkspaceUseStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<String>> {
         read!(self, async |db| {
-            let rows = sqlx::query(concat!("EXPLAIN QUERY PLAN ", select_workspace_pats!()))
-                .bind(workspace.as_str())
-                .bind(generation)
-                .bind(after.map_or(i64::MAX, |after| sql_time(after.time)))
-                .bind(after.map_or(Uuid::max(), |after| after.id.0))
-                .bind(i64::from(limit))
-                .fetch_all(db)
-                .await?;
+            let statement = concat!("EXPLAIN QUERY PLAN ", select_workspace_pats!());
+            let rows = page(db, statement, workspace, generation, after, limit).await?;
             rows.iter().map(|row| Ok(row.try_get(3)?)).collect()
         })
     }
+}
+
+/// Runs a statement made of [`select_workspace_pats!`].
+async fn page(
+    db: &mut SqliteConnection,
+    statement: &'static str,
+    workspace: &WorkspaceId,
+    generation: i64,
+    after: Option<UsePosition>,
+    limit: u32,
+) -> Result<Vec<SqliteRow>> {
+    let rows = sqlx::query(statement)
+        .bind(workspace.as_str())
+        .bind(generation)
+        // Without a position the page begins at the end of the index: no time is as late.
+        .bind(after.map_or(i64::MAX, |after| sql_time(after.time)))
+        .bind(after.map_or(Uuid::max(), |after| after.id.0))
+        .bind(i64::from(limit))
+        .fetch_all(db)
+        .await?;
+    Ok(rows)
 }
 
 #[async_trait]
